@@ -1,0 +1,1 @@
+//! `ReportData` against a golden file: pass, fail or inconclusive.

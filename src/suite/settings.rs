@@ -1,0 +1,282 @@
+//! What a suite means: every default filled, every value in range. Stages take these and nothing else; their digests are
+//! part of the cells' keys, so a field stands here only if it can change a number (or says where an input lies).
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Suite {
+    pub name: String,
+    pub title: String,
+    pub description: String,
+    /// Seeds everything made once: the world, the tokenizer, SFT, the judges, sampling.
+    pub seed: u64,
+    /// One training run a variant and seed.
+    pub seeds: Vec<u64>,
+    pub dataset: Dataset,
+    pub model: ModelSource,
+    /// Supervised fine-tuning before the preference training; its result is the frozen reference.
+    pub sft: Option<TrainSettings>,
+    pub variants: Vec<Variant>,
+    pub generate: GenerateSettings,
+    pub judges: Vec<JudgeSettings>,
+    pub compare: CompareSettings,
+    pub statistics: StatisticsSettings,
+    pub checks: CheckSettings,
+    pub gate: GateSettings,
+    pub report: ReportSettings,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Dataset {
+    World(WorldSettings),
+    Pairs(PairsSettings),
+}
+
+/// The synthetic world: demonstrations and prompts are made, pairs are sampled from the SFT policy and labelled by
+/// Bradley–Terry on the gold reward.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WorldSettings {
+    pub demonstrations: usize,
+    pub vocab_size: usize,
+    /// Prompts for preference training, for held-out pairs, for the judges' own pairs, and for evaluation: all disjoint.
+    pub train_prompts: usize,
+    pub heldout_prompts: usize,
+    pub judge_prompts: usize,
+    pub eval_prompts: usize,
+    /// Samples drawn from the SFT policy for each prompt that needs pairs.
+    pub samples_per_prompt: usize,
+    /// Pairs made from the samples of one prompt.
+    pub pairs_per_prompt: usize,
+    /// Bradley–Terry: P(a preferred) = σ((gold(a) − gold(b)) / label_temperature).
+    pub label_temperature: f64,
+    /// Share of training labels flipped after labelling.
+    pub label_noise: f64,
+    pub sampling: Sampling,
+}
+
+/// Preference pairs from a file, split by prompt.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PairsSettings {
+    /// As written, resolved against the suite file's folder.
+    pub path: PathBuf,
+    pub format: PairsFormat,
+    /// Use only the first pairs of the file.
+    pub limit: Option<usize>,
+    /// Shares of prompts, hash-based; what is left trains.
+    pub heldout_share: f64,
+    pub judge_share: f64,
+    pub eval_share: f64,
+    /// At most this many prompts are evaluated.
+    pub eval_prompts: usize,
+    pub sampling: Sampling,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PairsFormat {
+    /// `{"prompt", "chosen", "rejected"}` a line.
+    Explicit,
+    /// HH-RLHF: `{"chosen", "rejected"}` whole transcripts, prompt up to the last "\n\nAssistant:".
+    Hh,
+}
+
+/// The order in which examples are trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampling {
+    Shuffle,
+    Sequential,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "from", rename_all = "lowercase")]
+pub enum ModelSource {
+    /// A Llama-shaped model with random weights, under Hugging Face's names.
+    Fresh(FreshModel),
+    /// A Hugging Face folder (config.json, model.safetensors, tokenizer.json).
+    Folder { path: PathBuf },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FreshModel {
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub num_key_value_heads: usize,
+    pub max_position_embeddings: usize,
+    pub rope_theta: f64,
+    pub rms_norm_eps: f64,
+    pub initializer_range: f64,
+    pub tie_word_embeddings: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Variant {
+    pub name: String,
+    pub policy: PolicySource,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "policy", rename_all = "lowercase")]
+pub enum PolicySource {
+    Train(TrainSettings),
+    /// A policy trained elsewhere: a Hugging Face folder. `beta` scales its implicit rewards.
+    Checkpoint {
+        path: PathBuf,
+        beta: f64,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossType {
+    /// DPO; with `label_smoothing` > 0 conservative DPO.
+    Sigmoid,
+    /// Supervised fine-tuning (cross-entropy on completion tokens, mean over the optimizer batch's tokens).
+    Sft,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scheduler {
+    Constant,
+    ConstantWithWarmup,
+    Linear,
+    Cosine,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    Adamw,
+    Rmsprop,
+    Sgd,
+}
+
+/// Names and meanings as in TRL / transformers.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TrainSettings {
+    pub loss_type: LossType,
+    pub beta: f64,
+    pub label_smoothing: f64,
+    pub learning_rate: f64,
+    pub lr_scheduler_type: Scheduler,
+    pub warmup_steps: u64,
+    pub optim: Optimizer,
+    pub adam_beta1: f64,
+    pub adam_beta2: f64,
+    pub adam_epsilon: f64,
+    pub weight_decay: f64,
+    /// None: no clipping.
+    pub max_grad_norm: Option<f64>,
+    pub per_device_train_batch_size: usize,
+    pub gradient_accumulation_steps: usize,
+    pub num_train_epochs: f64,
+    /// Overrides `num_train_epochs`.
+    pub max_steps: Option<u64>,
+    /// Prompt and completion together; what is longer is cut at the end.
+    pub max_length: Option<usize>,
+    /// A checkpoint every so many steps, and always one at the end.
+    pub save_steps: Option<u64>,
+    pub sampling: Sampling,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GenerateSettings {
+    /// 0: greedy.
+    pub temperature: f64,
+    pub top_p: f64,
+    pub top_k: Option<usize>,
+    pub max_new_tokens: usize,
+    /// Completions of each evaluation prompt, policy and reference alike.
+    pub samples_per_prompt: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgeKind {
+    /// Reads prompt, A and B; gives the logit of "A is better".
+    Pairwise,
+    /// Reads prompt and one completion; gives a scalar.
+    RewardModel,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct JudgeSettings {
+    pub name: String,
+    pub kind: JudgeKind,
+    pub source: JudgeSource,
+    /// Text template with `{prompt}`, `{a}`, `{b}` (pairwise) or `{prompt}`, `{completion}` (reward model).
+    pub template: String,
+    pub max_length: usize,
+    /// Debiased |logit| up to this is a tie.
+    pub tie_width: f64,
+    /// Below this held-out accuracy the judge's win rates are void.
+    pub min_accuracy: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "source", rename_all = "lowercase")]
+pub enum JudgeSource {
+    /// Trained here on the judges' own labelled pairs, from the reference's weights, and exported to ONNX.
+    Train(TrainSettings),
+    /// `model.onnx` and `tokenizer.json` in a folder.
+    Folder { path: PathBuf },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CompareSettings {
+    /// The judge whose win rate decides.
+    pub judge: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StatisticsSettings {
+    pub level: f64,
+}
+
+/// Thresholds of the checks; see `checks` for their meaning.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CheckSettings {
+    /// nats a sequence.
+    pub kl_warn: f64,
+    pub kl_fail: f64,
+    /// Fall of log π(chosen) below the reference, nats a token.
+    pub displacement_warn: f64,
+    pub displacement_fail: f64,
+    /// Mean length of the policy's completions over the reference's.
+    pub length_ratio_warn: f64,
+    pub length_ratio_fail: f64,
+    /// Rise of the share of completions without EOS over the reference's.
+    pub no_eos_fail: f64,
+    /// |position effect| of a judge in probability.
+    pub position_warn: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GateSettings {
+    /// The golden file, resolved against the suite file's folder.
+    pub golden: PathBuf,
+    /// Loss of win rate that is still acceptable, as a fraction.
+    pub margin: f64,
+    /// Relative tolerance of training curves.
+    pub curve_tolerance: f64,
+    pub on_inconclusive: OnInconclusive,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnInconclusive {
+    Pass,
+    Fail,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ReportSettings {
+    /// Prompts whose completions are shown side by side.
+    pub samples: usize,
+}

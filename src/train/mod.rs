@@ -1,0 +1,54 @@
+//! Training: objectives, optimizer, schedule, loop, checkpoints, metrics.
+
+use serde::{Deserialize, Serialize};
+
+/// The metrics of one optimizer step, under TRL's names. Log-probabilities and rewards in nats, means over the batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainStep {
+    pub variant: String,
+    pub seed: u64,
+    /// From 1.
+    pub step: u64,
+    pub epoch: f64,
+    pub loss: f64,
+    #[serde(rename = "rewards/chosen")]
+    pub rewards_chosen: f64,
+    #[serde(rename = "rewards/rejected")]
+    pub rewards_rejected: f64,
+    #[serde(rename = "rewards/margins")]
+    pub rewards_margins: f64,
+    /// Share of pairs whose chosen reward is strictly greater: ties count as wrong, as in TRL.
+    #[serde(rename = "rewards/accuracies")]
+    pub rewards_accuracies: f64,
+    #[serde(rename = "logps/chosen")]
+    pub logps_chosen: f64,
+    #[serde(rename = "logps/rejected")]
+    pub logps_rejected: f64,
+    #[serde(rename = "logits/chosen")]
+    pub logits_chosen: f64,
+    #[serde(rename = "logits/rejected")]
+    pub logits_rejected: f64,
+    pub entropy: f64,
+    /// Before clipping.
+    pub grad_norm: f64,
+    pub learning_rate: f64,
+    /// Tokens that went through the policy since step 1, prompts counted once a sequence as in TRL.
+    pub num_tokens: u64,
+}
+
+/// Log-probabilities (nats, summed over the completion's tokens) of one pair under a checkpoint and the reference.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PairScore {
+    pub variant: String,
+    pub seed: u64,
+    pub checkpoint: u64,
+    pub pair_id: String,
+    pub prompt_id: String,
+    pub beta: f64,
+    pub policy_chosen: f64,
+    pub policy_rejected: f64,
+    pub reference_chosen: f64,
+    pub reference_rejected: f64,
+    pub chosen_tokens: u32,
+    pub rejected_tokens: u32,
+}
