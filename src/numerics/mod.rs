@@ -1,4 +1,10 @@
 //! The arithmetic contract: every sum has one order, every elementary function is ours, so the bits never depend on the
 //! machine, the thread count or the batch.
+//!
+//! [`reference`] is the definition, in plain scalar loops. Every other module computes the same bits faster, with the
+//! instructions that [`isa`] chooses, and is tested for bit equality with it.
 
 pub mod gemm;
+pub mod isa;
+pub mod reference;
+pub mod simd;
