@@ -4,7 +4,10 @@
 //! [`reference`] is the definition, in plain scalar loops. Every other module computes the same bits faster, with the
 //! instructions that [`isa`] chooses, and is tested for bit equality with it.
 
+pub mod elementary;
 pub mod gemm;
 pub mod isa;
+pub mod optim;
+pub mod reduce;
 pub mod reference;
 pub mod simd;
