@@ -1,6 +1,6 @@
 //! Limits of an interval, and the quantiles that intervals are made of.
 
-use statrs::distribution::{Beta, ContinuousCDF, Normal, StudentsT};
+use statrs::distribution::{Beta, ContinuousCDF, StudentsT};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
@@ -44,8 +44,7 @@ pub fn t(level: f64, df: usize) -> f64 {
 }
 
 pub(crate) fn normal_quantile(p: f64) -> f64 {
-    let distribution = Normal::new(0.0, 1.0).expect("the standard normal");
-    bisect(-40.0, 40.0, |x| distribution.cdf(x) - p)
+    bisect(-40.0, 40.0, |x| 0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2) - p)
 }
 
 /// The quantile of Beta(a, b).

@@ -52,7 +52,10 @@ pub fn newcombe_paired(both: u64, first: u64, second: u64, neither: u64, level: 
     let n = both + first + second + neither;
     let (e, f, g, h) = (both as f64, first as f64, second as f64, neither as f64);
     let margins = (e + f) * (g + h) * (e + g) * (f + h);
-    let phi = if margins > 0.0 { (e * h - f * g) / margins.sqrt() } else { 0.0 };
+    // Method 10 corrects a positive correlation for continuity.
+    let association = e * h - f * g;
+    let corrected = if association > 0.0 { (association - n as f64 / 2.0).max(0.0) } else { association };
+    let phi = if margins > 0.0 { corrected / margins.sqrt() } else { 0.0 };
     newcombe((both + first, n), (both + second, n), phi, level)
 }
 
