@@ -24,7 +24,26 @@ pub(super) struct Entry {
     /// Bytes of the text.
     pub(super) key: Range<usize>,
     pub(super) value: Range<usize>,
+    pub(super) is_list: bool,
 }
+
+impl Entry {
+    /// As messages name it: `beta`, `seeds[1]`.
+    pub(super) fn shown(&self) -> String {
+        if self.name.starts_with('[') { format!("{}{}", self.parent, self.name) } else { self.name.clone() }
+    }
+
+    /// Whether it holds keys: serde would read a list as a table's values in order.
+    fn is_table_by_right(&self) -> bool {
+        match self.parent.as_str() {
+            "" => TABLES.contains(&self.name.as_str()),
+            "variant" | "judge" => true,
+            parent => parent.starts_with("judge[") && self.name == "train",
+        }
+    }
+}
+
+const TABLES: [&str; 10] = ["dataset", "model", "sft", "train", "generate", "compare", "statistics", "checks", "gate", "report"];
 
 impl Document {
     pub(super) fn parse(text: String, file: &Path) -> Result<Self> {
@@ -39,9 +58,15 @@ impl Document {
     }
 
     pub(super) fn spec(&self) -> Result<SuiteSpec> {
+        if let Some(entry) = self.entries.iter().find(|entry| entry.is_list && entry.is_table_by_right()) {
+            let error = Error::usage(format!("`{}` must be a table, not a list", entry.shown()));
+            return Err(self.at(Some(entry.value.clone()), error));
+        }
         toml::from_str(&self.text).map_err(|error| {
-            let around = error.span().and_then(|span| self.around(&span));
-            self.at(error.span(), translate::mismatch(error.message(), around))
+            // The top level has no header to point to.
+            let span = error.span().filter(|span| !span.is_empty() && *span != (0..self.text.len()));
+            let around = span.as_ref().and_then(|span| self.around(span));
+            self.at(span.clone(), translate::mismatch(error.message(), around))
         })
     }
 
@@ -69,7 +94,8 @@ impl Document {
     /// The innermost entry whose value (or key) holds `span`.
     fn around(&self, span: &Range<usize>) -> Option<&Entry> {
         let holds = |outer: &Range<usize>| outer.start <= span.start && span.end <= outer.end;
-        let found = self.entries.iter().filter(|entry| holds(&entry.value) || holds(&entry.key));
+        // From the last, so that of a list and its only element the element is taken.
+        let found = self.entries.iter().rev().filter(|entry| holds(&entry.value) || holds(&entry.key));
         found.min_by_key(|entry| entry.value.len())
     }
 
@@ -87,14 +113,16 @@ fn collect(table: &DeTable<'_>, path: &str, entries: &mut Vec<Entry>) {
     for (name, value) in table {
         let (name, key) = (name.get_ref().to_string(), name.span());
         let inner = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        entries.push(Entry { parent: path.to_owned(), name, key, value: value.span() });
+        let is_list = matches!(value.get_ref(), DeValue::Array(_));
+        entries.push(Entry { parent: path.to_owned(), name, key, value: value.span(), is_list });
         match value.get_ref() {
             DeValue::Table(table) => collect(table, &inner, entries),
             DeValue::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
                     let name = format!("[{index}]");
                     let element = format!("{inner}{name}");
-                    entries.push(Entry { parent: inner.clone(), name, key: item.span(), value: item.span() });
+                    let is_list = matches!(item.get_ref(), DeValue::Array(_));
+                    entries.push(Entry { parent: inner.clone(), name, key: item.span(), value: item.span(), is_list });
                     if let DeValue::Table(table) = item.get_ref() {
                         collect(table, &element, entries);
                     }
@@ -162,11 +190,12 @@ impl<'a> Table<'a> {
     /// Overwrites `slot` with what is written, if anything is and `rule` allows it.
     pub(super) fn set<T>(&self, slot: &mut T, key: &str, written: Option<T>, rule: Rule<T>) -> Result<()>
     where
-        T: Copy + std::fmt::Debug,
+        T: Copy,
     {
         let Some(value) = written else { return Ok(()) };
         if !(rule.holds)(value) {
-            return Err(self.at_value(key, format!("`{key}` must be {}, not {value:?}", rule.words)));
+            let shown = self.document.entry(&self.path, key).map_or("that", |entry| &self.document.text[entry.value.clone()]);
+            return Err(self.at_value(key, format!("`{key}` must be {}, not {shown}", rule.words)));
         }
         *slot = value;
         Ok(())
@@ -175,7 +204,7 @@ impl<'a> Table<'a> {
     /// Like `set` for a key where 0 means "none".
     pub(super) fn set_or_none<T>(&self, slot: &mut Option<T>, key: &str, written: Option<T>, rule: Rule<T>) -> Result<()>
     where
-        T: Copy + std::fmt::Debug + Default + PartialEq,
+        T: Copy + Default + PartialEq,
     {
         let Some(value) = written else { return Ok(()) };
         if value == T::default() {

@@ -72,6 +72,13 @@ fn refusals(base: &str, changes: &[(&str, &str)]) -> String {
     shown
 }
 
+/// Holds messages against the snapshot `name`.
+fn refused(name: &str, messages: String) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, messages));
+}
+
 fn trained<'a>(suite: &'a Suite, name: &str) -> &'a TrainSettings {
     let variant = suite.variants.iter().find(|variant| variant.name == name).unwrap();
     match &variant.policy {
@@ -82,56 +89,75 @@ fn trained<'a>(suite: &'a Suite, name: &str) -> &'a TrainSettings {
 
 #[test]
 fn what_is_not_toml_or_not_of_the_right_type_is_refused_at_its_place() {
-    insta::assert_snapshot!(refusals(
-        WORLD,
-        &[
-            ("seeds = [1, 2]", "seeds = [1, 2"),
-            ("seeds = [1, 2]", "seeds = [1, 2]\nseeds = [3]"),
-            ("seeds = [1, 2]", "seeds = [1, -2]"),
-            ("seeds = [1, 2]", "seeds = 3"),
-            ("name = \"toy\"", "name = toy"),
-            ("beta = 0.2", "beta = \"0.2\""),
-            ("vocab_size = 500", "vocab_size = 500.5"),
-            ("temperature = 0.7", "temperature = true"),
-            ("[generate]", "[gate]\ngolden = 3\n[generate]"),
-            ("[sft]\nlearning_rate = 1e-3", "[[sft]]\nlearning_rate = 1e-3"),
-            ("optim = \"sgd\"", "optim = 3"),
-        ]
-    ));
+    refused(
+        "what_is_not_toml_or_not_of_the_right_type_is_refused_at_its_place",
+        refusals(
+            WORLD,
+            &[
+                ("seeds = [1, 2]", "seeds = [1, 2"),
+                ("seeds = [1, 2]", "seeds = [1, 2]\nseeds = [3]"),
+                ("seeds = [1, 2]", "seeds = [1, -2]"),
+                ("seeds = [1, 2]", "seeds = 3"),
+                ("name = \"toy\"", "name = toy"),
+                ("beta = 0.2", "beta = \"0.2\""),
+                ("vocab_size = 500", "vocab_size = 500.5"),
+                ("temperature = 0.7", "temperature = true"),
+                ("[generate]", "[gate]\ngolden = 3\n[generate]"),
+                ("[sft]\nlearning_rate = 1e-3", "[[sft]]\nlearning_rate = 1e-3"),
+                ("[generate]", "[[generate]]"),
+                ("[judge.train]", "[[judge.train]]"),
+                ("seeds = [1, 2]", "seeds = [1, 2]\nstatistics = [0.9]"),
+                ("optim = \"sgd\"", "optim = 3"),
+                ("optim = \"sgd\"", "optim = { adamw = 1 }"),
+                ("name = \"b\"", "name = [\"b\"]"),
+                ("beta = 0.2", "beta = { a = 1 }"),
+                ("seeds = [1, 2]", "seeds = [1, 99999999999999999999]"),
+                ("seeds = [1, 2]", "seeds = [1, 2]\ntitle = yes"),
+                ("[sft]", "[sft"),
+                ("name = \"toy\"", "name = \"toy"),
+            ],
+        ),
+    );
 }
 
 #[test]
 fn unknown_keys_and_names_list_what_is_accepted_and_what_comes_close() {
-    insta::assert_snapshot!(refusals(
-        WORLD,
-        &[
-            ("beta = 0.2", "betta = 0.2"),
-            ("beta = 0.2", "gamma = 0.2"),
-            ("[generate]", "[genrate]"),
-            ("temperature", "temprature"),
-            ("max_steps", "max_setps"),
-            ("kind = \"world\"", "kind = \"wordl\""),
-            ("optim = \"sgd\"", "optim = \"adam\""),
-            ("kind = \"pairwise\"", "kind = \"pointwise\""),
-            ("beta = 0.2", "loss_type = \"ipo\""),
-        ]
-    ));
+    refused(
+        "unknown_keys_and_names_list_what_is_accepted_and_what_comes_close",
+        refusals(
+            WORLD,
+            &[
+                ("beta = 0.2", "betta = 0.2"),
+                ("beta = 0.2", "gamma = 0.2"),
+                ("[generate]", "[genrate]"),
+                ("temperature", "temprature"),
+                ("max_steps", "max_setps"),
+                ("kind = \"world\"", "kind = \"wordl\""),
+                ("optim = \"sgd\"", "optim = \"adam\""),
+                ("kind = \"pairwise\"", "kind = \"pointwise\""),
+                ("beta = 0.2", "loss_type = \"ipo\""),
+            ],
+        ),
+    );
 }
 
 #[test]
 fn what_is_missing_is_named() {
-    insta::assert_snapshot!(refusals(
-        WORLD,
-        &[
-            ("name = \"toy\"\n", ""),
-            ("[dataset]\nkind = \"world\"\nvocab_size = 500\n", ""),
-            ("kind = \"world\"\n", ""),
-            ("name = \"b\"\n", ""),
-            ("kind = \"pairwise\"\n", ""),
-            ("[sft]\nlearning_rate = 1e-3\n", ""),
-        ]
-    ));
-    insta::assert_snapshot!(
+    refused(
+        "what_is_missing_is_named",
+        refusals(
+            WORLD,
+            &[
+                ("name = \"toy\"\n", ""),
+                ("[dataset]\nkind = \"world\"\nvocab_size = 500\n", ""),
+                ("kind = \"world\"\n", ""),
+                ("name = \"b\"\n", ""),
+                ("kind = \"pairwise\"\n", ""),
+                ("[sft]\nlearning_rate = 1e-3\n", ""),
+            ],
+        ),
+    );
+    refused(
         "what_is_missing_is_named_for_pairs",
         refusals(
             PAIRS,
@@ -140,45 +166,48 @@ fn what_is_missing_is_named() {
                 ("[model]\npath = \"model\"\n", ""),
                 ("[[variant]]\nname = \"a\"\n", ""),
                 ("[[judge]]\nname = \"pairwise\"\nkind = \"pairwise\"\n", ""),
-            ]
-        )
+            ],
+        ),
     );
 }
 
 #[test]
 fn numbers_out_of_range_are_refused() {
-    insta::assert_snapshot!(refusals(
-        WORLD,
-        &[
-            ("beta = 0.2", "beta = 0"),
-            ("beta = 0.2", "beta = nan"),
-            ("beta = 0.2", "label_smoothing = 0.5"),
-            ("beta = 0.2", "learning_rate = -1e-4"),
-            ("beta = 0.2", "learning_rate = inf"),
-            ("beta = 0.2", "adam_beta2 = 1.0"),
-            ("beta = 0.2", "max_grad_norm = -1.0"),
-            ("beta = 0.2", "per_device_train_batch_size = 0"),
-            ("beta = 0.2", "gradient_accumulation_steps = 0"),
-            ("beta = 0.2", "max_steps = 0"),
-            ("beta = 0.2", "max_length = 512"),
-            ("temperature = 0.7", "temperature = -0.1"),
-            ("temperature = 0.7", "top_p = 1.5"),
-            ("temperature = 0.7", "max_new_tokens = 256"),
-            ("vocab_size = 500", "vocab_size = 100"),
-            ("vocab_size = 500", "pairs_per_prompt = 7"),
-            ("vocab_size = 500", "label_noise = 0.7"),
-            ("[sft]", "[model]\nhidden_size = 100\nnum_attention_heads = 3\n[sft]"),
-            ("[sft]", "[model]\nhidden_size = 64\nnum_attention_heads = 64\n[sft]"),
-            ("[sft]", "[model]\nnum_key_value_heads = 3\n[sft]"),
-            ("[sft]", "[statistics]\nlevel = 95\n[sft]"),
-            ("[sft]", "[checks]\nkl_warn = 60.0\n[sft]"),
-            ("[sft]", "[gate]\nmargin = 2.0\n[sft]"),
-            ("[sft]", "[report]\nsamples = 100000\n[sft]"),
-            ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntie_width = -1\n"),
-            ("kind = \"pairwise\"\n", "kind = \"pairwise\"\nmin_accuracy = 1.0\n"),
-        ]
-    ));
-    insta::assert_snapshot!(
+    refused(
+        "numbers_out_of_range_are_refused",
+        refusals(
+            WORLD,
+            &[
+                ("beta = 0.2", "beta = 0"),
+                ("beta = 0.2", "beta = nan"),
+                ("beta = 0.2", "label_smoothing = 0.5"),
+                ("beta = 0.2", "learning_rate = -1e-4"),
+                ("beta = 0.2", "learning_rate = inf"),
+                ("beta = 0.2", "adam_beta2 = 1.0"),
+                ("beta = 0.2", "max_grad_norm = -1.0"),
+                ("beta = 0.2", "per_device_train_batch_size = 0"),
+                ("beta = 0.2", "gradient_accumulation_steps = 0"),
+                ("beta = 0.2", "max_steps = 0"),
+                ("beta = 0.2", "max_length = 512"),
+                ("temperature = 0.7", "temperature = -0.1"),
+                ("temperature = 0.7", "top_p = 1.5"),
+                ("temperature = 0.7", "max_new_tokens = 256"),
+                ("vocab_size = 500", "vocab_size = 100"),
+                ("vocab_size = 500", "pairs_per_prompt = 7"),
+                ("vocab_size = 500", "label_noise = 0.7"),
+                ("[sft]", "[model]\nhidden_size = 100\nnum_attention_heads = 3\n[sft]"),
+                ("[sft]", "[model]\nhidden_size = 64\nnum_attention_heads = 64\n[sft]"),
+                ("[sft]", "[model]\nnum_key_value_heads = 3\n[sft]"),
+                ("[sft]", "[statistics]\nlevel = 95\n[sft]"),
+                ("[sft]", "[checks]\nkl_warn = 60.0\n[sft]"),
+                ("[sft]", "[gate]\nmargin = 2.0\n[sft]"),
+                ("[sft]", "[report]\nsamples = 100000\n[sft]"),
+                ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntie_width = -1\n"),
+                ("kind = \"pairwise\"\n", "kind = \"pairwise\"\nmin_accuracy = 1.0\n"),
+            ],
+        ),
+    );
+    refused(
         "numbers_out_of_range_are_refused_for_pairs",
         refusals(
             PAIRS,
@@ -187,34 +216,37 @@ fn numbers_out_of_range_are_refused() {
                 ("path = \"pairs.jsonl\"", "path = \"pairs.jsonl\"\neval_share = 0"),
                 ("path = \"pairs.jsonl\"", "path = \"pairs.jsonl\"\njudge_share = 0"),
                 ("path = \"pairs.jsonl\"", "path = \"pairs.jsonl\"\nlimit = 0"),
-            ]
-        )
+            ],
+        ),
     );
 }
 
 #[test]
 fn an_option_without_effect_is_an_error() {
-    insta::assert_snapshot!(refusals(
-        WORLD,
-        &[
-            ("[sft]\n", "[sft]\nlabel_smoothing = 0.1\n"),
-            ("[sft]\n", "[sft]\nbeta = 0.1\n"),
-            ("max_steps = 9", "beta = 0.1"),
-            ("max_steps = 9", "max_length = 100"),
-            ("max_steps = 9", "max_steps = 9\nnum_train_epochs = 2"),
-            ("max_steps = 9", "max_steps = 9\nsave_steps = 10"),
-            ("optim = \"sgd\"", "optim = \"sgd\"\nadam_beta1 = 0.8"),
-            ("beta = 0.2", "lr_scheduler_type = \"constant\"\nwarmup_steps = 3"),
-            ("warmup_steps = 5", "warmup_steps = 5\nlr_scheduler_type = \"constant\""),
-            ("temperature = 0.7", "temperature = 0\ntop_p = 0.9"),
-            ("temperature = 0.7", "samples_per_prompt = 4\ntemperature = 0"),
-            ("vocab_size = 500", "judge_share = 0.1"),
-            ("[sft]", "[model]\npath = \"model\"\n[sft]"),
-            ("vocab_size = 500", "[model]\npath = \"model\"\nhidden_size = 3"),
-            ("kind = \"pairwise\"\n", "kind = \"pairwise\"\npath = \"judge\"\n"),
-        ]
-    ));
-    insta::assert_snapshot!(
+    refused(
+        "an_option_without_effect_is_an_error",
+        refusals(
+            WORLD,
+            &[
+                ("[sft]\n", "[sft]\nlabel_smoothing = 0.1\n"),
+                ("[sft]\n", "[sft]\nbeta = 0.1\n"),
+                ("max_steps = 9", "beta = 0.1"),
+                ("max_steps = 9", "max_length = 100"),
+                ("max_steps = 9", "max_steps = 9\nnum_train_epochs = 2"),
+                ("max_steps = 9", "max_steps = 9\nsave_steps = 10"),
+                ("optim = \"sgd\"", "optim = \"sgd\"\nadam_beta1 = 0.8"),
+                ("beta = 0.2", "lr_scheduler_type = \"constant\"\nwarmup_steps = 3"),
+                ("warmup_steps = 5", "warmup_steps = 5\nlr_scheduler_type = \"constant\""),
+                ("temperature = 0.7", "temperature = 0\ntop_p = 0.9"),
+                ("temperature = 0.7", "samples_per_prompt = 4\ntemperature = 0"),
+                ("vocab_size = 500", "judge_share = 0.1"),
+                ("[sft]", "[model]\npath = \"model\"\n[sft]"),
+                ("vocab_size = 500", "[model]\npath = \"model\"\nhidden_size = 3"),
+                ("kind = \"pairwise\"\n", "kind = \"pairwise\"\npath = \"judge\"\n"),
+            ],
+        ),
+    );
+    refused(
         "an_option_without_effect_is_an_error_for_pairs",
         refusals(
             PAIRS,
@@ -222,43 +254,49 @@ fn an_option_without_effect_is_an_error() {
                 ("path = \"pairs.jsonl\"", "path = \"pairs.jsonl\"\nlabel_noise = 0.1"),
                 ("name = \"a\"", "name = \"a\"\ncheckpoint = \"policy\"\nlearning_rate = 1e-4"),
                 ("[[variant]]\nname = \"a\"", "[train]\nbeta = 0.2\n[[variant]]\nname = \"a\"\ncheckpoint = \"policy\""),
-            ]
-        )
+            ],
+        ),
     );
 }
 
 #[test]
 fn names_and_seeds_are_usable_and_differ() {
-    insta::assert_snapshot!(refusals(
-        WORLD,
-        &[
-            ("name = \"toy\"", "name = \"to y\""),
-            ("name = \"toy\"", "name = \"\""),
-            ("name = \"a\"", "name = \"../a\""),
-            ("name = \"a\"", "name = \"ä\""),
-            ("name = \"a\"", "name = \"reference\""),
-            ("name = \"pairwise\"", "name = \"gold\""),
-            ("name = \"b\"", "name = \"a\""),
-            ("seeds = [1, 2]", "seeds = [1, 2, 1]"),
-            ("seeds = [1, 2]", "seeds = []"),
-            ("[generate]", "[[judge]]\nname = \"pairwise\"\nkind = \"reward_model\"\n[generate]"),
-            ("[generate]", "[[judge]]\nname = \"reward\"\nkind = \"reward_model\"\n[generate]"),
-            ("[generate]", "[compare]\njudge = \"pairwize\"\n[generate]"),
-        ]
-    ));
+    refused(
+        "names_and_seeds_are_usable_and_differ",
+        refusals(
+            WORLD,
+            &[
+                ("name = \"toy\"", "name = \"to y\""),
+                ("name = \"toy\"", "name = \"\""),
+                ("name = \"a\"", "name = \"../a\""),
+                ("name = \"a\"", "name = \"ä\""),
+                ("name = \"a\"", "name = \"reference\""),
+                ("name = \"pairwise\"", "name = \"gold\""),
+                ("name = \"b\"", "name = \"a\""),
+                ("seeds = [1, 2]", "seeds = [1, 2, 1]"),
+                ("seeds = [1, 2]", "seeds = []"),
+                ("[generate]", "[[judge]]\nname = \"pairwise\"\nkind = \"reward_model\"\n[generate]"),
+                ("[generate]", "[[judge]]\nname = \"reward\"\nkind = \"reward_model\"\n[generate]"),
+                ("[generate]", "[compare]\njudge = \"pairwize\"\n[generate]"),
+            ],
+        ),
+    );
 }
 
 #[test]
 fn a_template_holds_each_placeholder_once() {
-    insta::assert_snapshot!(refusals(
-        WORLD,
-        &[
-            ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntemplate = \"{prompt} {a}\"\n"),
-            ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntemplate = \"{prompt}{a}{b}{a}\"\n"),
-            ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntemplate = \"{prompt}{a}{b}{completion}\"\n"),
-            ("kind = \"pairwise\"\n", "kind = \"reward_model\"\ntemplate = \"{prompt}\"\n"),
-        ]
-    ));
+    refused(
+        "a_template_holds_each_placeholder_once",
+        refusals(
+            WORLD,
+            &[
+                ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntemplate = \"{prompt} {a}\"\n"),
+                ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntemplate = \"{prompt}{a}{b}{a}\"\n"),
+                ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntemplate = \"{prompt}{a}{b}{completion}\"\n"),
+                ("kind = \"pairwise\"\n", "kind = \"reward_model\"\ntemplate = \"{prompt}\"\n"),
+            ],
+        ),
+    );
 }
 
 #[test]
@@ -357,15 +395,19 @@ fn the_digest_knows_every_value() {
     for text in templates {
         let base = understood(&text).digest();
         let mut changed = 0;
+        let mut table = "";
         for (index, line) in text.lines().enumerate() {
-            for other in other_values(line) {
-                let mut lines: Vec<&str> = text.lines().collect();
-                lines[index] = &other;
-                if let Ok(suite) = parse(&lines.join("\n"), Path::new("toy.toml")) {
-                    assert_ne!(suite.digest(), base, "`{line}` and `{other}` have one digest");
-                    changed += 1;
-                    break;
-                }
+            table = if line.starts_with('[') { line } else { table };
+            if table == "[train]" && line.starts_with("beta") {
+                continue; // every variant has its own
+            }
+            let replaced = |other: &String| {
+                text.lines().enumerate().map(|(at, old)| if at == index { other } else { old }).collect::<Vec<_>>().join("\n")
+            };
+            let valid = |other: &String| parse(&replaced(other), Path::new("toy.toml")).ok();
+            if let Some(suite) = other_values(line).iter().find_map(valid) {
+                assert_ne!(suite.digest(), base, "`{line}` in {table} doesn't matter");
+                changed += 1;
             }
         }
         assert!(changed > 10, "only {changed} values could be changed");
@@ -377,7 +419,7 @@ fn other_values(line: &str) -> Vec<String> {
     let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else { return Vec::new() };
     let with = |value: String| format!("{key} = {value}");
     if let Ok(number) = value.parse::<i64>() {
-        return vec![with((number * 2).to_string()), with((number + 1).to_string()), with((number - 1).to_string())];
+        return vec![with((number + 1).to_string()), with((number * 2).to_string()), with((number - 1).to_string())];
     }
     if let Ok(number) = value.parse::<f64>() {
         let smaller = with(format!("{:e}", number * 0.9));

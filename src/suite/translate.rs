@@ -9,17 +9,22 @@ pub(super) fn syntax(message: &str) -> Error {
     if message.starts_with("duplicate key") {
         return Error::usage("this key is written twice").help("keep one of the two");
     }
-    Error::usage(format!("this is not TOML: {message}")).help("texts need quotes; see https://toml.io for the syntax")
+    let help = match message.contains("invalid boolean") || message.contains("must be quoted") {
+        true => "texts need quotes: name = \"quickstart\"",
+        false => "see https://toml.io for the syntax",
+    };
+    Error::usage(format!("this is not TOML: {message}")).help(help)
 }
 
 /// The text is TOML, but no suite. `around` is the key that the message is about, where one is known.
 pub(super) fn mismatch(message: &str, around: Option<&Entry>) -> Error {
     if let Some((name, accepted)) = unknown(message, "unknown field `") {
         let table = title(around.map_or("", |entry| &entry.parent));
-        let error = Error::usage(format!("unknown key `{name}` in {table}"));
+        let preposition = if around.is_some_and(|entry| !entry.parent.is_empty()) { "in" } else { "at" };
+        let error = Error::usage(format!("unknown key `{name}` {preposition} {table}"));
         return error.help(with_suggestion(&name, &accepted, &format!("{table} takes ")));
     }
-    let key = around.map_or("this value", |entry| &entry.name);
+    let key = around.map_or_else(|| "the suite".to_owned(), Entry::shown);
     if let Some((name, accepted)) = unknown(message, "unknown variant `") {
         let error = Error::usage(format!("`{key}` can't be \"{name}\""));
         return error.help(with_suggestion(&name, &accepted, &format!("`{key}` takes ")));
@@ -35,7 +40,10 @@ pub(super) fn mismatch(message: &str, around: Option<&Entry>) -> Error {
     if let Some((found, expected)) = invalid(message) {
         return Error::usage(format!("`{key}` must be {}, not {}", wanted(expected), given(found)));
     }
-    Error::usage(message.to_owned())
+    if message.starts_with("wanted string") {
+        return Error::usage(format!("`{key}` must be one of its names, in quotes"));
+    }
+    Error::usage(format!("`{key}` can't be read: {message}"))
 }
 
 /// The header of the table that an entry is.
@@ -66,8 +74,6 @@ fn wanted(expected: &str) -> &str {
         "a string" | "path string" => "a text in quotes",
         "a boolean" => "true or false",
         "a sequence" => "a list",
-        // serde's words for an enumeration of names.
-        "string or table" | "string only" => "one of its names in quotes",
         other if other.starts_with("struct ") => "a table",
         other => other,
     }
@@ -78,7 +84,8 @@ fn given(found: &str) -> String {
     let kinds = [("string ", "the text "), ("floating point ", ""), ("integer ", ""), ("boolean ", "")];
     for (kind, ours) in kinds {
         if let Some(value) = found.strip_prefix(kind) {
-            return format!("{ours}{}", value.trim_matches('`'));
+            // Large integers come as "`99…` as i128".
+            return format!("{ours}{}", value.trim_end_matches(" as i128").trim_matches('`'));
         }
     }
     match found {

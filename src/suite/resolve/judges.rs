@@ -1,7 +1,7 @@
 //! `[[judge]]`.
 
 use super::training::{Surroundings, alone};
-use super::{name_is_usable, names_differ};
+use super::{name_is_free, names_differ};
 use crate::error::Result;
 use crate::suite::defaults::{self, Purpose};
 use crate::suite::document::{Document, Table};
@@ -33,7 +33,7 @@ fn judge(
     document: &Document,
 ) -> Result<JudgeSettings> {
     let table = document.table(path);
-    name_is_usable(&written.name, &table, &["reference", "gold"])?;
+    name_is_free(&written.name, &table)?;
     let trained = written.path.is_none();
     let mut settings = JudgeSettings {
         name: written.name.clone(),

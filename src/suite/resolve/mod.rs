@@ -19,7 +19,7 @@ mod training;
 
 pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> Result<Suite> {
     let top = document.table("");
-    name_is_usable(&spec.name, &top, &[])?;
+    name_is_usable(&spec.name, &top)?;
     let dataset = data::dataset(&spec.dataset, &document.table("dataset"))?;
     let model = data::model(spec, &dataset, document)?;
     let context = match &model {
@@ -37,7 +37,7 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
         seed: spec.seed.unwrap_or(defaults::SEED),
         seeds: seeds(spec, document)?,
         generate: generate(spec, context, &document.table("generate"))?,
-        compare: compare(spec, &dataset, &document.table("compare"))?,
+        compare: compare(spec, &dataset, document)?,
         statistics: statistics(spec, &document.table("statistics"))?,
         checks: checks(spec, &document.table("checks"))?,
         gate: gate(spec, &document.table("gate"))?,
@@ -58,11 +58,20 @@ fn sampling(dataset: &Dataset) -> super::settings::Sampling {
     }
 }
 
-/// Names become folders, file names and columns. `taken` are those that mean something else in the results.
-fn name_is_usable(name: &str, table: &Table<'_>, taken: &[&str]) -> Result<()> {
-    if taken.contains(&name) {
-        return Err(table.at_value("name", format!("the name `{name}` is taken: results use it for the {name} itself")));
+/// Names that mean something else where variants and judges stand in the results.
+const TAKEN: [(&str, &str); 2] = [("reference", "the frozen reference model"), ("gold", "the world's own reward")];
+
+fn name_is_free(name: &str, table: &Table<'_>) -> Result<()> {
+    match TAKEN.iter().find(|(taken, _)| *taken == name) {
+        Some((_, meaning)) => {
+            Err(table.at_value("name", format!("the name `{name}` is taken: in the results it means {meaning}")))
+        }
+        None => name_is_usable(name, table),
     }
+}
+
+/// Names become folders, file names and columns.
+fn name_is_usable(name: &str, table: &Table<'_>) -> Result<()> {
     let usable = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
     let starts_well = name.starts_with(|first: char| first.is_ascii_alphanumeric());
     if name.len() > 64 || !starts_well || !name.chars().all(usable) {
@@ -122,7 +131,8 @@ fn generate(spec: &SuiteSpec, context: Option<usize>, table: &Table<'_>) -> Resu
     Ok(settings)
 }
 
-fn compare(spec: &SuiteSpec, dataset: &Dataset, table: &Table<'_>) -> Result<CompareSettings> {
+fn compare(spec: &SuiteSpec, dataset: &Dataset, document: &Document) -> Result<CompareSettings> {
+    let table = document.table("compare");
     let gold = matches!(dataset, Dataset::World(_)).then(|| "gold".to_owned());
     let names: Vec<String> = spec.judge.iter().map(|judge| judge.name.clone()).chain(gold).collect();
     let written = spec.compare.as_ref().and_then(|compare| compare.judge.clone());
@@ -136,7 +146,8 @@ fn compare(spec: &SuiteSpec, dataset: &Dataset, table: &Table<'_>) -> Result<Com
         (None, []) => "gold".to_owned(),
         (None, _) => {
             let listed = super::translate::with_suggestion("", &names, "write `[compare]` with `judge` one of ");
-            return Err(table.at_header("it isn't said which judge's win rate decides").help(listed));
+            let second = document.table("judge[1]");
+            return Err(second.at_header("with several judges the suite must say whose win rate decides").help(listed));
         }
     };
     Ok(CompareSettings { judge })

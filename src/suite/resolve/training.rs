@@ -1,6 +1,6 @@
 //! `[sft]`, `[train]` and `[[variant]]`: training settings, laid over each other.
 
-use super::{name_is_usable, names_differ};
+use super::{name_is_free, names_differ};
 use crate::error::{Error, Result};
 use crate::suite::defaults::{self, Purpose};
 use crate::suite::document::{Document, Table};
@@ -91,7 +91,7 @@ pub(super) fn variants(spec: &SuiteSpec, surroundings: &Surroundings, document: 
 }
 
 fn variant(written: &VariantSpec, common: &TrainSettings, surroundings: &Surroundings, table: &Table<'_>) -> Result<Variant> {
-    name_is_usable(&written.name, table, &["reference", "gold"])?;
+    name_is_free(&written.name, table)?;
     let policy = match &written.checkpoint {
         Some(path) => {
             if let Some(key) = table.first_key(|key| !["name", "checkpoint", "beta"].contains(&key)) {
