@@ -1,5 +1,7 @@
 //! Judges: ONNX sessions, the pairwise protocol, judge training and export, judge fitness.
 
+pub mod runtime;
+
 use serde::{Deserialize, Serialize};
 
 /// The name of the judge that knows the truth in the synthetic world.
