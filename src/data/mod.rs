@@ -1,5 +1,7 @@
 //! Preference data: rows, file formats, tokenisation, splits, audit, and the synthetic world.
 
+pub mod tokenize;
+
 use serde::{Deserialize, Serialize};
 
 /// One preference pair, as text. File form: JSONL, one object a line.
