@@ -1,6 +1,9 @@
 //! Judges: ONNX sessions, the pairwise protocol, judge training and export, judge fitness.
 
+pub(crate) mod onnx;
+pub(crate) mod reader;
 pub mod runtime;
+pub mod session;
 
 use serde::{Deserialize, Serialize};
 
