@@ -1,6 +1,7 @@
 //! Judges: ONNX sessions, the pairwise protocol, judge training and export, judge fitness.
 
 pub(crate) mod onnx;
+pub mod protocol;
 pub(crate) mod reader;
 pub mod runtime;
 pub mod session;
