@@ -171,3 +171,6 @@ fn number(value: f64, lower: f64, upper: f64) -> String {
 fn by_seed(policy: Policy) -> String {
     policy.seed.map_or_else(String::new, |seed| format!(" (seed {seed})"))
 }
+
+#[cfg(test)]
+mod tests;
