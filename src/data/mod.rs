@@ -1,5 +1,8 @@
 //! Preference data: rows, file formats, tokenisation, splits, audit, and the synthetic world.
 
+pub mod tokenize;
+pub mod world;
+
 use serde::{Deserialize, Serialize};
 
 /// One preference pair, as text. File form: JSONL, one object a line.
