@@ -176,7 +176,10 @@ impl Store {
                 receipt.id,
                 output.digest.short()
             ))
-            .help(format!("it was changed after it was made; remove {} to make it again", self.receipt_path(receipt.key).display())));
+            .help(format!(
+                "it was changed after it was made; remove {} to make it again",
+                self.receipt_path(receipt.key).display()
+            )));
         }
         Ok(path)
     }

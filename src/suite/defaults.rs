@@ -99,7 +99,7 @@ pub(super) fn generate() -> GenerateSettings {
 
 pub(super) fn template(kind: JudgeKind) -> &'static str {
     match kind {
-        JudgeKind::Pairwise => "{prompt}\nA: {a}\nB: {b}\n",
+        JudgeKind::Pairwise => "{prompt}\nA:{a}\nB:{b}\nBetter:",
         JudgeKind::RewardModel => "{prompt}{completion}",
     }
 }

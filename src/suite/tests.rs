@@ -284,14 +284,14 @@ fn names_and_seeds_are_usable_and_differ() {
 }
 
 #[test]
-fn a_template_holds_each_placeholder_once() {
+fn a_template_names_what_its_judge_reads() {
     refused(
-        "a_template_holds_each_placeholder_once",
+        "a_template_names_what_its_judge_reads",
         refusals(
             WORLD,
             &[
                 ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntemplate = \"{prompt} {a}\"\n"),
-                ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntemplate = \"{prompt}{a}{b}{a}\"\n"),
+                ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntemplate = \"{prompt}{a}{b} {c\"\n"),
                 ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntemplate = \"{prompt}{a}{b}{completion}\"\n"),
                 ("kind = \"pairwise\"\n", "kind = \"reward_model\"\ntemplate = \"{prompt}\"\n"),
             ],
@@ -467,7 +467,7 @@ fn the_suites_of_the_repository_load() {
     for entry in std::fs::read_dir(&folder).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "toml") {
-            names.push(load(&path).unwrap_or_else(|error| panic!("{error}")).name);
+            names.push(understood(&std::fs::read_to_string(&path).unwrap()).name);
         }
     }
     names.sort();

@@ -86,26 +86,25 @@ fn source(
     alone(&spec, Purpose::Judge, surroundings, &train).map(JudgeSource::Train)
 }
 
-/// The template must hold each of its placeholders once and no other.
+/// Every placeholder must be one that the judge reads, and what is judged must be among them; the prompt may be left out.
 fn template(written: &JudgeSpec, table: &Table<'_>) -> Result<String> {
     let Some(template) = &written.template else { return Ok(defaults::template(written.kind).to_owned()) };
-    let wanted: &[&str] = match written.kind {
-        JudgeKind::Pairwise => &["{prompt}", "{a}", "{b}"],
-        JudgeKind::RewardModel => &["{prompt}", "{completion}"],
+    let (judged, listed): (&[&str], _) = match written.kind {
+        JudgeKind::Pairwise => (&["a", "b"], "{prompt}, {a}, {b}"),
+        JudgeKind::RewardModel => (&["completion"], "{prompt}, {completion}"),
     };
-    let listed = wanted.join(", ");
-    for placeholder in wanted {
-        let times = template.matches(placeholder).count();
-        if times != 1 {
-            let message = format!("the template must hold {placeholder} once, not {times} times");
-            return Err(table.at_value("template", message).help(format!("this kind of judge reads {listed}")));
+    let wrong = |what: String| {
+        let error = table.at_value("template", format!("the template {what}"));
+        error.help(format!("this kind of judge reads {listed}"))
+    };
+    for after in template.split('{').skip(1) {
+        let Some((name, _)) = after.split_once('}') else { return Err(wrong("has a `{` without its `}`".to_owned())) };
+        if name != "prompt" && !judged.contains(&name) {
+            return Err(wrong(format!("names {{{name}}}")));
         }
     }
-    for placeholder in ["{prompt}", "{a}", "{b}", "{completion}"] {
-        if template.contains(placeholder) && !wanted.contains(&placeholder) {
-            let message = format!("the template holds {placeholder}, which this kind of judge doesn't read");
-            return Err(table.at_value("template", message).help(format!("this kind of judge reads {listed}")));
-        }
+    match judged.iter().find(|name| !template.contains(&format!("{{{name}}}"))) {
+        Some(name) => Err(wrong(format!("lacks {{{name}}}"))),
+        None => Ok(template.clone()),
     }
-    Ok(template.clone())
 }
