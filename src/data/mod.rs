@@ -1,6 +1,7 @@
 //! Preference data: rows, file formats, tokenisation, splits, audit, and the synthetic world.
 
 pub mod tokenize;
+pub mod world;
 
 use serde::{Deserialize, Serialize};
 
