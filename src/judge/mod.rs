@@ -1,5 +1,6 @@
 //! Judges: ONNX sessions, the pairwise protocol, judge training and export, judge fitness.
 
+pub mod gold;
 pub(crate) mod onnx;
 pub mod protocol;
 pub(crate) mod reader;

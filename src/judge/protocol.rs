@@ -183,7 +183,7 @@ fn better_and_worse(pair: &Pair) -> Sides<'_> {
 pub(crate) mod tests {
     use super::*;
     use crate::data::GoldPair;
-    use crate::judge::onnx::llama::tests::{SHAPE, bytes, random};
+    use crate::judge::onnx::llama::tests::{bytes, config, random};
     use crate::judge::reader::tests::{PAIRWISE, REWARD, tokenizer};
     use crate::judge::session::MODEL_FILE;
     use crate::suite::settings::{JudgeSettings, JudgeSource};
@@ -209,7 +209,7 @@ pub(crate) mod tests {
 
     fn judge(kind: JudgeKind, tie_width: f64) -> (tempfile::TempDir, OnnxJudge) {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(MODEL_FILE), bytes(&SHAPE, &random(&SHAPE))).unwrap();
+        std::fs::write(folder.path().join(MODEL_FILE), bytes(&random())).unwrap();
         tokenizer().save(folder.path()).unwrap();
         let template = if kind == JudgeKind::Pairwise { PAIRWISE } else { REWARD };
         let settings = JudgeSettings {
@@ -217,7 +217,7 @@ pub(crate) mod tests {
             kind,
             source: JudgeSource::Folder { path: folder.path().to_owned() },
             template: template.to_owned(),
-            max_length: SHAPE.positions,
+            max_length: config().max_position_embeddings,
             tie_width,
             min_accuracy: 0.5,
         };

@@ -250,7 +250,7 @@ fn run(session: &mut Session, rows: &[&[u32]], path: &Path) -> Result<Vec<f32>> 
 mod tests {
     use super::*;
     use crate::judge::onnx::graph::{Dim, Graph};
-    use crate::judge::onnx::llama::tests::{SHAPE, bytes, random, sequences};
+    use crate::judge::onnx::llama::tests::{bytes, config, random, sequences};
     use crate::judge::onnx::proto::DataType;
     use crate::judge::reader::tests::{PAIRWISE, tokenizer};
     use crate::suite::settings::JudgeSource;
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn a_score_depends_neither_on_its_batch_nor_on_its_worker() {
-        let (_folder, path) = written(&bytes(&SHAPE, &random(&SHAPE)));
+        let (_folder, path) = written(&bytes(&random()));
         let mut sequences = sequences();
         let varied = |i: usize| sequences[i % 7].iter().map(|&id| (id + i as u32) % 300).collect();
         let more: Vec<Vec<u32>> = (0..90).map(varied).collect();
@@ -281,9 +281,9 @@ mod tests {
 
     #[test]
     fn a_model_with_damaged_weights_is_an_error_and_no_score() {
-        let mut weights = random(&SHAPE);
-        weights.0.get_mut("model.norm.weight").unwrap()[3] = f32::NAN;
-        let (_folder, path) = written(&bytes(&SHAPE, &weights));
+        let mut model = random();
+        model.parameters.get_mut("model.norm.weight").values[3] = f32::NAN;
+        let (_folder, path) = written(&bytes(&model));
         let error = Model::open(&path, 1).unwrap().logits(&[&[1, 2, 3]], &Silent).unwrap_err();
         assert!(error.message.contains("gave NaN for a sequence of 3 tokens"), "{error}");
     }
@@ -327,14 +327,14 @@ mod tests {
 
     #[test]
     fn a_judge_is_refused_a_longer_input_than_its_model_takes() {
-        let (folder, _path) = written(&bytes(&SHAPE, &random(&SHAPE)));
+        let (folder, _path) = written(&bytes(&random()));
         tokenizer().save(folder.path()).unwrap();
         let mut settings = JudgeSettings {
             name: "j".to_owned(),
             kind: JudgeKind::Pairwise,
             source: JudgeSource::Folder { path: folder.path().to_owned() },
             template: PAIRWISE.to_owned(),
-            max_length: SHAPE.positions,
+            max_length: config().max_position_embeddings,
             tie_width: 0.0,
             min_accuracy: 0.5,
         };

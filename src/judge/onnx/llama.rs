@@ -7,32 +7,11 @@ use std::collections::BTreeMap;
 
 use super::graph::{Attribute, Dim, Graph};
 use super::proto::{DataType, ModelProto};
-use crate::error::Result;
+use crate::model::{LlamaConfig, Scorer};
 
 pub(crate) const INPUT_IDS: &str = "input_ids";
 pub(crate) const ATTENTION_MASK: &str = "attention_mask";
 pub(crate) const LOGITS: &str = "logits";
-
-/// The sizes of a Llama, named as in Hugging Face's config.json.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Shape {
-    pub vocab_size: usize,
-    pub hidden_size: usize,
-    pub intermediate_size: usize,
-    pub num_hidden_layers: usize,
-    pub num_attention_heads: usize,
-    pub num_key_value_heads: usize,
-    pub head_dim: usize,
-    pub rope_theta: f64,
-    pub rms_norm_eps: f64,
-    /// Rows of the rotary tables: no longer sequence can be scored.
-    pub positions: usize,
-}
-
-/// The weights by Hugging Face's names, row-major (out, in).
-pub(crate) trait Weights {
-    fn values(&self, name: &str) -> Result<&[f32]>;
-}
 
 /// Names of the nodes and constants that every layer uses.
 struct Shared {
@@ -53,66 +32,62 @@ struct Shared {
     merged_shape: String,
 }
 
-/// The graph of `weights` under `shape`. Weight matrices are stored transposed, (in, out), as MatMul wants them.
-pub(crate) fn sequence_classifier(
-    shape: &Shape,
-    weights: &dyn Weights,
-    metadata: &BTreeMap<String, String>,
-) -> Result<ModelProto> {
-    let mut graph = Graph::default();
+/// The graph of `model`. Weight matrices are stored transposed, (in, out), as MatMul wants them.
+pub(crate) fn sequence_classifier(model: &Scorer, metadata: &BTreeMap<String, String>) -> ModelProto {
+    let (config, mut graph) = (&model.config, Graph::default());
     let g = &mut graph;
     let batch = [Dim::Named("batch"), Dim::Named("sequence")];
     let ids = g.input(INPUT_IDS, DataType::Int64, &batch);
     let mask = g.input(ATTENTION_MASK, DataType::Int64, &batch);
 
-    let table = g.floats(
-        "model.embed_tokens.weight",
-        &[shape.vocab_size, shape.hidden_size],
-        weights.values("model.embed_tokens.weight")?,
-    );
+    let table = tensor(g, model, "model.embed_tokens.weight");
     let mut x = g.op("Gather", &[&table, &ids]); // (batch, sequence, hidden)
-    let shared = shared(g, shape, &ids, &mask);
-    for layer in 0..shape.num_hidden_layers {
+    let shared = shared(g, config, &ids, &mask);
+    for layer in 0..config.num_hidden_layers {
         let name = |part: &str| format!("model.layers.{layer}.{part}.weight");
-        let normed = norm(g, shape, weights, &name("input_layernorm"), &x, &shared.epsilon)?;
-        let attended = attention(g, shape, weights, layer, &normed, &shared)?;
+        let normed = norm(g, model, &name("input_layernorm"), &x, &shared.epsilon);
+        let attended = attention(g, model, layer, &normed, &shared);
         x = g.op("Add", &[&x, &attended]);
-        let normed = norm(g, shape, weights, &name("post_attention_layernorm"), &x, &shared.epsilon)?;
-        let wide = shape.intermediate_size;
-        let gate = linear(g, weights, &name("mlp.gate_proj"), &normed, shape.hidden_size, wide)?;
-        let up = linear(g, weights, &name("mlp.up_proj"), &normed, shape.hidden_size, wide)?;
+        let normed = norm(g, model, &name("post_attention_layernorm"), &x, &shared.epsilon);
+        let gate = linear(g, model, &name("mlp.gate_proj"), &normed);
+        let up = linear(g, model, &name("mlp.up_proj"), &normed);
         let sigmoid = g.op("Sigmoid", &[&gate]);
         let silu = g.op("Mul", &[&gate, &sigmoid]);
         let gated = g.op("Mul", &[&silu, &up]);
-        let down = linear(g, weights, &name("mlp.down_proj"), &gated, wide, shape.hidden_size)?;
+        let down = linear(g, model, &name("mlp.down_proj"), &gated);
         x = g.op("Add", &[&x, &down]);
     }
     let last = last_rows(g, &x, &mask); // (batch, hidden)
-    let normed = norm(g, shape, weights, "model.norm.weight", &last, &shared.epsilon)?;
-    let logits = linear(g, weights, "score.weight", &normed, shape.hidden_size, 1)?;
+    let normed = norm(g, model, "model.norm.weight", &last, &shared.epsilon);
+    let logits = linear(g, model, "score.weight", &normed);
     g.output(&logits, LOGITS, DataType::Float, &[Dim::Named("batch"), Dim::Fixed(1)]);
-    Ok(graph.into_model("llama_sequence_classifier", metadata))
+    graph.into_model("llama_sequence_classifier", metadata)
 }
 
-fn shared(g: &mut Graph, shape: &Shape, ids: &str, mask: &str) -> Shared {
-    let (heads, kv, dim) = (shape.num_attention_heads as i64, shape.num_key_value_heads as i64, shape.head_dim as i64);
+fn tensor(g: &mut Graph, model: &Scorer, name: &str) -> String {
+    let tensor = model.parameters.get(name);
+    g.floats(name, &tensor.shape, &tensor.values)
+}
+
+fn shared(g: &mut Graph, config: &LlamaConfig, ids: &str, mask: &str) -> Shared {
+    let (heads, kv, dim) = (config.num_attention_heads as i64, config.num_key_value_heads as i64, config.head_dim as i64);
     let half = dim / 2;
     let lengths = g.op("Shape", &[ids]);
     let one = g.ints("one", &[1]);
     let sequence = g.op("Gather", &[&lengths, &one]); // (1,)
-    let (cos, sin) = rotary_tables(shape);
+    let (cos, sin) = rotary_tables(config);
     let table = |g: &mut Graph, name: &str, values: &[f32]| {
-        let whole = g.floats(name, &[shape.positions, shape.head_dim], values);
+        let whole = g.floats(name, &[config.max_position_embeddings, config.head_dim], values);
         let (zero, axis) = (g.ints(&format!("{name}.start"), &[0]), g.ints(&format!("{name}.axis"), &[0]));
         g.op("Slice", &[&whole, &zero, &sequence, &axis])
     };
     let (cos, sin) = (table(g, "rotary.cos", &cos), table(g, "rotary.sin", &sin));
     Shared {
-        epsilon: g.floats("rms_norm_eps", &[], &[shape.rms_norm_eps as f32]),
+        epsilon: g.floats("rms_norm_eps", &[], &[config.rms_norm_eps as f32]),
         cos,
         sin,
         bias: attention_bias(g, &sequence, mask),
-        scale: g.floats("attention.scale", &[], &[(1.0 / (shape.head_dim as f64).sqrt()) as f32]),
+        scale: g.floats("attention.scale", &[], &[(1.0 / (config.head_dim as f64).sqrt()) as f32]),
         half: [("zero", 0), ("half", half), ("whole", dim), ("last_axis", -1)]
             .map(|(name, value)| g.ints(&format!("rotary.{name}"), &[value])),
         // In Reshape, 0 keeps the input's dimension and −1 is what is left.
@@ -128,15 +103,15 @@ fn shared(g: &mut Graph, shape: &Shape, ids: &str, mask: &str) -> Shared {
 
 /// cos and sin of position · θ^(−2i / head_dim), (positions, head_dim), both halves alike (Su et al. 2021, in Hugging
 /// Face's layout). In binary64 by a portable libm, rounded once, as the training kernels have it.
-fn rotary_tables(shape: &Shape) -> (Vec<f32>, Vec<f32>) {
-    let dim = shape.head_dim;
-    let frequencies: Vec<f64> = (0..dim / 2).map(|i| libm::pow(shape.rope_theta, -((2 * i) as f64) / dim as f64)).collect();
+fn rotary_tables(config: &LlamaConfig) -> (Vec<f32>, Vec<f32>) {
+    let dim = config.head_dim;
+    let frequencies: Vec<f64> = (0..dim / 2).map(|i| libm::pow(config.rope_theta, -((2 * i) as f64) / dim as f64)).collect();
     let table = |f: fn(f64) -> f64| -> Vec<f32> {
         let row = |p: usize| {
             let once = frequencies.iter().map(move |w| f(p as f64 * w) as f32);
             once.clone().chain(once)
         };
-        (0..shape.positions).flat_map(row).collect()
+        (0..config.max_position_embeddings).flat_map(row).collect()
     };
     (table(libm::cos), table(libm::sin))
 }
@@ -159,39 +134,38 @@ fn attention_bias(g: &mut Graph, sequence: &str, mask: &str) -> String {
 }
 
 /// x / √(mean(x²) + ε) · weight over the last axis (Zhang & Sennrich 2019).
-fn norm(g: &mut Graph, shape: &Shape, weights: &dyn Weights, name: &str, x: &str, epsilon: &str) -> Result<String> {
-    let weight = g.floats(name, &[shape.hidden_size], weights.values(name)?);
+fn norm(g: &mut Graph, model: &Scorer, name: &str, x: &str, epsilon: &str) -> String {
+    let weight = tensor(g, model, name);
     let squares = g.op("Mul", &[x, x]);
     let keep = [("axes", Attribute::Ints(&[-1])), ("keepdims", Attribute::Int(1))];
     let mean = g.op_with("ReduceMean", &[&squares], &keep);
     let shifted = g.op("Add", &[&mean, epsilon]);
     let root = g.op("Sqrt", &[&shifted]);
     let scaled = g.op("Div", &[x, &root]);
-    Ok(g.op("Mul", &[&scaled, &weight]))
+    g.op("Mul", &[&scaled, &weight])
 }
 
 /// x · Wᵀ for a weight of shape (out, in).
-fn linear(g: &mut Graph, weights: &dyn Weights, name: &str, x: &str, input: usize, output: usize) -> Result<String> {
-    let weight = weights.values(name)?;
-    let transposed: Vec<f32> = (0..input * output).map(|i| weight[i % output * input + i / output]).collect();
+fn linear(g: &mut Graph, model: &Scorer, name: &str, x: &str) -> String {
+    let weight = model.parameters.get(name);
+    let (output, input) = (weight.shape[0], weight.shape[1]);
+    let transposed: Vec<f32> = (0..input * output).map(|i| weight.values[i % output * input + i / output]).collect();
     let weight = g.floats(name, &[input, output], &transposed);
-    Ok(g.op("MatMul", &[x, &weight]))
+    g.op("MatMul", &[x, &weight])
 }
 
 /// Causal attention with grouped queries: (batch, sequence, hidden) to the same.
-fn attention(g: &mut Graph, shape: &Shape, weights: &dyn Weights, layer: usize, x: &str, shared: &Shared) -> Result<String> {
+fn attention(g: &mut Graph, model: &Scorer, layer: usize, x: &str, shared: &Shared) -> String {
     let name = |part: &str| format!("model.layers.{layer}.self_attn.{part}_proj.weight");
-    let query_width = shape.num_attention_heads * shape.head_dim;
-    let kv_width = shape.num_key_value_heads * shape.head_dim;
     let swap = [("perm", Attribute::Ints(&[0, 2, 1, 3]))];
-    let heads = |g: &mut Graph, part: &str, width: usize, to: &str| -> Result<String> {
-        let projected = linear(g, weights, &name(part), x, shape.hidden_size, width)?;
+    let heads = |g: &mut Graph, part: &str, to: &str| {
+        let projected = linear(g, model, &name(part), x);
         let split = g.op("Reshape", &[&projected, to]);
-        Ok(g.op_with("Transpose", &[&split], &swap)) // (batch, heads, sequence, head_dim)
+        g.op_with("Transpose", &[&split], &swap) // (batch, heads, sequence, head_dim)
     };
-    let query = heads(g, "q", query_width, &shared.heads_shape)?;
-    let key = heads(g, "k", kv_width, &shared.kv_heads_shape)?;
-    let value = heads(g, "v", kv_width, &shared.kv_heads_shape)?;
+    let query = heads(g, "q", &shared.heads_shape);
+    let key = heads(g, "k", &shared.kv_heads_shape);
+    let value = heads(g, "v", &shared.kv_heads_shape);
     let (query, key) = (rotated(g, &query, shared), rotated(g, &key, shared));
 
     let query = g.op("Reshape", &[&query, &shared.grouped_query_shape]); // (batch, kv, group, sequence, head_dim)
@@ -206,7 +180,7 @@ fn attention(g: &mut Graph, shape: &Shape, weights: &dyn Weights, layer: usize, 
     let mixed = g.op("Reshape", &[&mixed, &shared.ungrouped_shape]);
     let mixed = g.op_with("Transpose", &[&mixed], &swap);
     let merged = g.op("Reshape", &[&mixed, &shared.merged_shape]);
-    linear(g, weights, &name("o"), &merged, query_width, shape.hidden_size)
+    linear(g, model, &name("o"), &merged)
 }
 
 /// x · cos + rotate_half(x) · sin.
@@ -233,97 +207,71 @@ fn last_rows(g: &mut Graph, x: &str, mask: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::error::Error;
     use crate::judge::session::Model;
+    use crate::model::{Parameters, Tensor};
     use crate::rng::Stream;
     use crate::watch::Silent;
-    use candle_core::{DType, Device, Tensor};
+    use candle_core::{DType, Device};
     use candle_transformers::models::llama;
     use prost::Message;
 
-    pub(crate) const SHAPE: Shape = Shape {
-        vocab_size: 320,
-        hidden_size: 32,
-        intermediate_size: 48,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        head_dim: 8,
-        rope_theta: 10_000.0,
-        rms_norm_eps: 1e-5,
-        positions: 64,
-    };
-
-    /// Random weights under Hugging Face's names.
-    pub(crate) struct Random(pub BTreeMap<String, Vec<f32>>);
-
-    impl Weights for Random {
-        fn values(&self, name: &str) -> Result<&[f32]> {
-            self.0.get(name).map(Vec::as_slice).ok_or_else(|| Error::unexpected(format!("no weight {name}")))
+    pub(crate) fn config() -> LlamaConfig {
+        LlamaConfig {
+            vocab_size: 320,
+            hidden_size: 32,
+            intermediate_size: 48,
+            num_hidden_layers: 2,
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            head_dim: 8,
+            max_position_embeddings: 64,
+            rms_norm_eps: 1e-5,
+            rope_theta: 10_000.0,
+            initializer_range: 0.2,
+            tie_word_embeddings: true,
+            bos_token_id: Some(1),
+            eos_token_id: vec![2],
+            pad_token_id: None,
         }
     }
 
-    fn sizes(s: &Shape) -> Vec<(String, [usize; 2])> {
-        let (h, wide, q, kv) =
-            (s.hidden_size, s.intermediate_size, s.num_attention_heads * s.head_dim, s.num_key_value_heads * s.head_dim);
-        let mut all = vec![
-            ("model.embed_tokens.weight".to_owned(), [s.vocab_size, h]),
-            ("model.norm.weight".to_owned(), [1, h]),
-            ("score.weight".to_owned(), [1, h]),
-        ];
-        for layer in 0..s.num_hidden_layers {
-            let parts = [
-                ("input_layernorm", [1, h]),
-                ("post_attention_layernorm", [1, h]),
-                ("self_attn.q_proj", [q, h]),
-                ("self_attn.k_proj", [kv, h]),
-                ("self_attn.v_proj", [kv, h]),
-                ("self_attn.o_proj", [h, q]),
-                ("mlp.gate_proj", [wide, h]),
-                ("mlp.up_proj", [wide, h]),
-                ("mlp.down_proj", [h, wide]),
-            ];
-            all.extend(parts.map(|(part, size)| (format!("model.layers.{layer}.{part}.weight"), size)));
-        }
-        all
-    }
-
-    pub(crate) fn random(shape: &Shape) -> Random {
-        let values = sizes(shape).into_iter().enumerate().map(|(i, (name, [rows, columns]))| {
+    /// A scorer whose weights are large enough for every part of it to matter.
+    pub(crate) fn random() -> Scorer {
+        let config = config();
+        let mut parameters = Parameters::new();
+        let mut tensors = config.trunk_tensors();
+        tensors.push(("score.weight".to_owned(), vec![1, config.hidden_size]));
+        for (i, (name, shape)) in tensors.into_iter().enumerate() {
             let mut stream = Stream::of(5, "test/weights", i as u64);
             let (mean, spread) = if name.contains("norm") { (1.0, 0.1) } else { (0.0, 0.2) };
-            (name, (0..rows * columns).map(|_| (mean + spread * stream.normal()) as f32).collect())
-        });
-        Random(values.collect())
+            let values = (0..shape.iter().product()).map(|_| (mean + spread * stream.normal()) as f32).collect();
+            parameters.insert(name, Tensor { shape, values });
+        }
+        Scorer { config, parameters }
     }
 
-    pub(crate) fn bytes(shape: &Shape, weights: &dyn Weights) -> Vec<u8> {
-        let metadata = BTreeMap::from([("dpo_eval.max_positions".to_owned(), shape.positions.to_string())]);
-        sequence_classifier(shape, weights, &metadata).unwrap().encode_to_vec()
+    pub(crate) fn bytes(model: &Scorer) -> Vec<u8> {
+        let positions = model.config.max_position_embeddings.to_string();
+        sequence_classifier(model, &BTreeMap::from([("dpo_eval.max_positions".to_owned(), positions)])).encode_to_vec()
     }
 
     pub(crate) fn sequences() -> Vec<Vec<u32>> {
         let mut stream = Stream::of(6, "test/sequences", 0);
-        [1, 2, 7, 33, 64, 33, 12].map(|n| (0..n).map(|_| stream.index(SHAPE.vocab_size) as u32).collect()).to_vec()
+        [1, 2, 7, 33, 64, 33, 12].map(|n| (0..n).map(|_| stream.index(config().vocab_size) as u32).collect()).to_vec()
     }
 
     /// The same scores by candle's Llama, whose language-model head is here our score head in every row.
-    fn candle_scores(shape: &Shape, weights: &Random, sequences: &[Vec<u32>]) -> Vec<f32> {
-        let device = Device::Cpu;
+    fn candle_scores(model: &Scorer, sequences: &[Vec<u32>]) -> Vec<f32> {
+        let (shape, device) = (&model.config, Device::Cpu);
         let mut tensors = std::collections::HashMap::new();
-        for (name, [rows, columns]) in sizes(shape) {
-            let values = weights.0[&name].clone();
-            let tensor = match name.contains("norm") {
-                true => Tensor::from_vec(values, columns, &device).unwrap(),
-                false => Tensor::from_vec(values, (rows, columns), &device).unwrap(),
-            };
-            match name.as_str() {
-                "score.weight" => {
-                    let head = tensor.broadcast_as((shape.vocab_size, columns)).unwrap().contiguous().unwrap();
-                    tensors.insert("lm_head.weight".to_owned(), head)
-                }
-                _ => tensors.insert(name, tensor),
-            };
+        for (name, tensor) in model.parameters.iter() {
+            let values = candle_core::Tensor::from_vec(tensor.values.clone(), tensor.shape.as_slice(), &device).unwrap();
+            if name == "score.weight" {
+                let head = values.broadcast_as((shape.vocab_size, shape.hidden_size)).unwrap().contiguous().unwrap();
+                tensors.insert("lm_head.weight".to_owned(), head);
+            } else {
+                tensors.insert(name.to_owned(), values);
+            }
         }
         let config = llama::Config {
             hidden_size: shape.hidden_size,
@@ -338,14 +286,14 @@ pub(crate) mod tests {
             bos_token_id: None,
             eos_token_id: None,
             rope_scaling: None,
-            max_position_embeddings: shape.positions,
+            max_position_embeddings: shape.max_position_embeddings,
             tie_word_embeddings: false,
         };
         let builder = candle_nn::VarBuilder::from_tensors(tensors, DType::F32, &device);
         let model = llama::Llama::load(builder, &config).unwrap();
         let score = |ids: &Vec<u32>| {
             let mut cache = llama::Cache::new(false, DType::F32, &config, &device).unwrap();
-            let ids = Tensor::new(ids.as_slice(), &device).unwrap().unsqueeze(0).unwrap();
+            let ids = candle_core::Tensor::new(ids.as_slice(), &device).unwrap().unsqueeze(0).unwrap();
             model.forward(&ids, 0, &mut cache).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]
         };
         sequences.iter().map(score).collect()
@@ -355,12 +303,12 @@ pub(crate) mod tests {
     fn the_exported_graph_scores_as_candles_llama_does() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.onnx");
-        let weights = random(&SHAPE);
-        std::fs::write(&path, bytes(&SHAPE, &weights)).unwrap();
+        let model = random();
+        std::fs::write(&path, bytes(&model)).unwrap();
         let sequences = sequences();
         let rows: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
         let ours = Model::open(&path, 2).unwrap().logits(&rows, &Silent).unwrap();
-        let theirs = candle_scores(&SHAPE, &weights, &sequences);
+        let theirs = candle_scores(&model, &sequences);
         for (a, b) in ours.iter().zip(&theirs) {
             assert!((a - b).abs() <= 1e-5, "{ours:?}\n{theirs:?}");
         }
