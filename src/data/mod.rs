@@ -1,5 +1,7 @@
 //! Preference data: rows, file formats, tokenisation, splits, audit, and the synthetic world.
 
+pub mod files;
+pub mod label;
 pub mod tokenize;
 pub mod world;
 
