@@ -6,7 +6,6 @@
 use super::judges::{Fitness, accuracy, fitness};
 use super::{Answer, Conclusion, percent};
 use crate::judge::GOLD;
-use crate::statistics::power::prompts_to_decide;
 use crate::statistics::{Estimate, find};
 use crate::suite::Suite;
 use crate::suite::settings::JudgeSettings;
@@ -32,7 +31,7 @@ fn of(suite: &Suite, variant: &str, estimates: &[Estimate]) -> Option<Conclusion
         () if win_rate.upper < 0.5 => Answer::Worse,
         () => Answer::Undecided,
     };
-    let prompts_needed = (answer == Answer::Undecided).then(|| prompts_to_decide(win_rate, 0.5));
+    let prompts_needed = (answer == Answer::Undecided).then(|| win_rate.prompts_to_decide(0.5));
     let sentence = match unfit {
         Some(judge) => void(variant, judge, estimates),
         None => sentence(variant, answer, win_rate, gold, prompts_needed),

@@ -44,6 +44,14 @@ pub struct Estimate {
     pub method: String,
 }
 
+impl Estimate {
+    /// About how many prompts would tell it from `bound`.
+    pub fn prompts_to_decide(&self, bound: f64) -> u64 {
+        let interval = interval::Interval { lower: self.lower, upper: self.upper };
+        power::prompts_to_decide(self.value, interval, self.clusters, self.level, bound)
+    }
+}
+
 /// The estimate of one metric, if it was made.
 pub fn find<'a>(
     estimates: &'a [Estimate],

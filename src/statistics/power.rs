@@ -1,7 +1,6 @@
 //! How many prompts would decide, and what a number of prompts can show (Miller 2024, "Adding Error Bars to Evals", §5).
 
-use super::Estimate;
-use super::interval::{normal_quantile, t, z};
+use super::interval::{Interval, normal_quantile, t, z};
 
 /// The chance to decide that planning aims at.
 pub const POWER: f64 = 0.8;
@@ -22,16 +21,15 @@ pub fn minimum_detectable_difference(prompts: usize, variance: f64, level: f64, 
     (z(level) + normal_quantile(power)) * (variance / prompts as f64).sqrt()
 }
 
-/// About how many prompts would tell `estimate` from `bound`, if the truth is what was seen. The spread is read off the
-/// interval, on its wider side (the other may be cut at the end of the range).
-pub fn prompts_to_decide(estimate: &Estimate, bound: f64) -> u64 {
-    let half_width = (estimate.upper - estimate.value).max(estimate.value - estimate.lower);
-    let clusters = estimate.clusters.max(2);
-    let variance = (half_width / t(estimate.level, clusters - 1)).powi(2) * clusters as f64;
-    let delta = (estimate.value - bound).abs().max(SMALLEST_DIFFERENCE);
-    let needed = prompts_needed(delta, variance, estimate.level, POWER).ceil() as u64;
-    // An undecided estimate needs more than it has, whatever the approximation says.
-    needed.max(estimate.clusters as u64 + 1)
+/// About how many prompts would tell a value with this interval from `bound`, if the truth is what was seen. The spread is read
+/// off the interval, on its wider side (the other may be cut at the end of the range).
+pub fn prompts_to_decide(value: f64, interval: Interval, clusters: usize, level: f64, bound: f64) -> u64 {
+    let half_width = (interval.upper - value).max(value - interval.lower);
+    let prompts = clusters.max(2);
+    let variance = (half_width / t(level, prompts - 1)).powi(2) * prompts as f64;
+    let delta = (value - bound).abs().max(SMALLEST_DIFFERENCE);
+    // An undecided value needs more than it has, whatever the approximation says.
+    (prompts_needed(delta, variance, level, POWER).ceil() as u64).max(clusters as u64 + 1)
 }
 
 #[cfg(test)]
