@@ -86,6 +86,7 @@ fn suite() -> Suite {
             on_inconclusive: OnInconclusive::Pass,
         },
         report: ReportSettings { samples: 4 },
+        base: std::path::PathBuf::new(),
     }
 }
 
