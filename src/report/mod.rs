@@ -1,11 +1,13 @@
 //! One `ReportData`, several renderers, byte-deterministic. A renderer never computes a result: it selects, sorts and rounds
 //! what stands here, and counts rows into tables and histograms.
 
+mod chart;
 mod columns;
 mod csv;
 #[cfg(test)]
 mod fixture;
 mod format;
+mod html;
 mod json;
 mod junit;
 mod markdown;
@@ -40,6 +42,7 @@ pub fn write(data: &ReportData, dir: &Path) -> Result<()> {
     let mut files: Vec<(&str, Vec<u8>)> = csv::render(data)?;
     files.push(("report.json", json::render(data)?));
     files.push(("COLUMNS.md", columns::markdown().into_bytes()));
+    files.push(("index.html", html::render(data)?.into_bytes()));
     files.push(("summary.md", markdown::render(data).into_bytes()));
     files.push(("junit.xml", junit::render(data)?.into_bytes()));
     publish::all(dir, &files)
