@@ -48,6 +48,13 @@ pub fn write(data: &ReportData, dir: &Path) -> Result<()> {
     publish::all(dir, &files)
 }
 
+impl GateRow {
+    /// Win rates are always of interest, and so is everything that doesn't pass; the rest is counted or folded away.
+    fn is_worth_a_line(&self) -> bool {
+        self.kind == "win-rate" || self.verdict != Verdict::Pass
+    }
+}
+
 /// `−0.018 [−0.052, 0.016]` and the margin it is held against, for rows that have a difference.
 fn gate_difference(row: &GateRow) -> String {
     let (Some(difference), Some(lower), Some(upper)) = (row.difference, row.lower, row.upper) else {

@@ -2,6 +2,7 @@
 
 use super::super::format;
 
+#[derive(Clone)]
 pub(crate) struct Axis {
     pub label: String,
     pub low: f64,

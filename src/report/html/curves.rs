@@ -60,7 +60,7 @@ fn figure(data: &ReportData, number: usize, panel: &Panel, width: u64) -> Figure
     let x = Axis::fit("optimizer step", all().map(|p| p.0).chain([0.0]), 5);
     let y = Axis::fit(panel.unit, all().flat_map(|p| p.1), 5);
     let about = format!("{} over optimizer steps, a line a variant.", panel.title);
-    let mut plot = Plot::new(&format!("curve-{number}"), panel.title, &about, (400.0, 250.0), x, y);
+    let mut plot = Plot::new(&format!("curve-{number}"), panel.title, &about, (340.0, 230.0), x, y);
     for (series, curves) in curves.iter().enumerate() {
         for curve in curves {
             let band: Vec<_> = curve.iter().map(|&(x, [_, low, high])| (x, low, high)).collect();

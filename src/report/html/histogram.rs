@@ -52,7 +52,7 @@ pub(super) fn lengths(data: &ReportData) -> Vec<Figure> {
         let about = format!("Histogram of completion lengths of {name}, with that of the reference as an outline.");
         let x = Axis::fit("tokens", [0.0, bins as f64 * width], 5);
         let y = Axis::fit("share of completions", [0.0, tallest], 4);
-        let mut plot = Plot::new(&format!("length-{series}"), name, &about, (400.0, 230.0), x, y);
+        let mut plot = Plot::new(&format!("length-{series}"), name, &about, (340.0, 220.0), x, y);
         plot.bars(&chart::colour(series), bars);
         plot.outline("ref", &reference);
         Figure { title: name.to_owned(), svg: safe(plot.finish()), narrow: None, caption: String::new() }
@@ -82,7 +82,7 @@ pub(super) fn position_effects(number: usize, judge: &str, effects: &[f64]) -> O
     let y = Axis::fit("share of items", bars.iter().map(|b| b.2).chain([0.0]), 4);
     let title = format!("Position effect of {judge}");
     let about = "Histogram of the position effect, item by item; zero is a judge that doesn't mind the order.";
-    let mut plot = Plot::new(&format!("position-{number}"), &title, about, (400.0, 230.0), x, y);
+    let mut plot = Plot::new(&format!("position-{number}"), &title, about, (340.0, 220.0), x, y);
     plot.bars("neutral", &bars);
     plot.upright_rule(0.0);
     let caption =

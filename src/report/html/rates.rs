@@ -94,7 +94,17 @@ fn frontier(data: &ReportData, number: usize, judge: &str) -> Option<Figure> {
     let y = Axis::fit("win rate", all().flat_map(|s| [s.win_rate.lower, s.win_rate.upper]).chain([0.5]), 5);
     let title = if judge == GOLD { "By gold".to_owned() } else { format!("By {judge}") };
     let about = format!("Win rate by {judge} over the root of the KL to the reference, a point a checkpoint.");
-    let mut plot = Plot::new(&format!("frontier-{number}"), &title, &about, (480.0, 320.0), x, y);
+    let draw = |id: String, size| {
+        let plot = Plot::new(&id, &title, &about, size, x.clone(), y.clone());
+        safe(draw_frontier(data, plot, &variants))
+    };
+    let caption = "A point a checkpoint, pooled over seeds; the number is its step.".to_owned();
+    let svg = draw(format!("frontier-{number}"), (480.0, 320.0));
+    let narrow = Some(draw(format!("frontier-{number}-narrow"), (320.0, 260.0)));
+    Some(Figure { title, svg, narrow, caption })
+}
+
+fn draw_frontier(data: &ReportData, mut plot: Plot, variants: &[Vec<Stop>]) -> String {
     plot.rule(0.5, "no difference");
     for (series, stops) in variants.iter().enumerate() {
         let class = chart::colour(series);
@@ -107,9 +117,10 @@ fn frontier(data: &ReportData, number: usize, judge: &str) -> Option<Figure> {
             let label = data.label(&s.win_rate.variant);
             let root = format::with_interval(s.kl[0], s.kl[1], s.kl[2], 2);
             plot.point(series, &class, at, &format!("{label}, step {}: {} at √KL {root}", s.step, format::estimate(s.win_rate)));
-            plot.note(at, (7.0, 7.0), &s.step.to_string());
+            // Above the points of one variant and below those of the next, so that neighbours stay apart.
+            let up = if series % 2 == 0 { 8.0 } else { -16.0 };
+            plot.note(at, (6.0, up), &s.step.to_string());
         }
     }
-    let caption = "A point a checkpoint, pooled over seeds; the number is its step.".to_owned();
-    Some(Figure { title, svg: safe(plot.finish()), narrow: None, caption })
+    plot.finish()
 }

@@ -34,7 +34,9 @@ struct GateView {
     counts: String,
     golden: String,
     reason: String,
+    /// Win rates and what doesn't pass; the rest is folded away.
     rows: Vec<GateRowView>,
+    quiet: Vec<GateRowView>,
 }
 
 #[derive(Serialize)]
@@ -133,7 +135,8 @@ fn gate(gate: &GateReport) -> GateView {
         counts: gate_counts(gate),
         golden: gate.golden.clone(),
         reason: gate.golden_reason.clone(),
-        rows: gate.rows.iter().map(row).collect(),
+        rows: gate.rows.iter().filter(|r| r.is_worth_a_line()).map(row).collect(),
+        quiet: gate.rows.iter().filter(|r| !r.is_worth_a_line()).map(row).collect(),
     }
 }
 
