@@ -1,5 +1,10 @@
 //! Preference data: rows, file formats, tokenisation, splits, audit, and the synthetic world.
 
+pub mod files;
+pub mod label;
+pub mod tokenize;
+pub mod world;
+
 use serde::{Deserialize, Serialize};
 
 /// One preference pair, as text. File form: JSONL, one object a line.
