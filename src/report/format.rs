@@ -92,17 +92,16 @@ pub(crate) fn shortened(text: &str) -> &str {
     if is_digest { &text[..12] } else { text }
 }
 
-/// The text with every character that steers a terminal or the direction of writing made visible: NUL as `␀`, ESC as
-/// `␛`, a right-to-left override as `<U+202E>`. Line feeds and tabs stay.
+/// The text with every character that steers a terminal or the direction of writing made visible: ESC as `<U+001B>`, a
+/// right-to-left override as `<U+202E>`. Line feeds and tabs stay, and a carriage return before a line feed goes.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     if !text.chars().any(steers) {
         return Cow::Borrowed(text);
     }
+    let text = text.replace("\r\n", "\n");
     let mut shown = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         match c {
-            '\u{0}'..='\u{1f}' if steers(c) => shown.extend(char::from_u32(0x2400 + u32::from(c))),
-            '\u{7f}' => shown.push('␡'),
             c if steers(c) => write!(shown, "<U+{:04X}>", u32::from(c)).expect("a String takes all"),
             c => shown.push(c),
         }
@@ -142,7 +141,7 @@ mod tests {
 
     #[test]
     fn steering_characters_become_visible_and_the_rest_stays() {
-        assert_eq!(visible("a\u{0}\u{1b}[31m\r\n\tb"), "a␀␛[31m␍\n\tb");
+        assert_eq!(visible("a\u{0}\u{1b}[31m\r\n\tb"), "a<U+0000><U+001B>[31m\n\tb");
         assert_eq!(visible("\u{202e}abc\u{2066}"), "<U+202E>abc<U+2066>");
         assert_eq!(visible("\u{9b}31m\u{ffff}"), "<U+009B>31m<U+FFFF>");
         assert!(matches!(visible("naïve 漢字 🙂\n"), Cow::Borrowed(_)));

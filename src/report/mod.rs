@@ -1,11 +1,13 @@
 //! One `ReportData`, several renderers, byte-deterministic. A renderer never computes a result: it selects, sorts and rounds
 //! what stands here, and counts rows into tables and histograms.
 
+mod chart;
 mod columns;
 mod csv;
 #[cfg(test)]
 mod fixture;
 mod format;
+mod html;
 mod json;
 mod junit;
 mod markdown;
@@ -40,9 +42,17 @@ pub fn write(data: &ReportData, dir: &Path) -> Result<()> {
     let mut files: Vec<(&str, Vec<u8>)> = csv::render(data)?;
     files.push(("report.json", json::render(data)?));
     files.push(("COLUMNS.md", columns::markdown().into_bytes()));
+    files.push(("index.html", html::render(data)?.into_bytes()));
     files.push(("summary.md", markdown::render(data).into_bytes()));
     files.push(("junit.xml", junit::render(data)?.into_bytes()));
     publish::all(dir, &files)
+}
+
+impl GateRow {
+    /// Win rates are always of interest, and so is everything that doesn't pass; the rest is counted or folded away.
+    fn is_worth_a_line(&self) -> bool {
+        self.kind == "win-rate" || self.verdict != Verdict::Pass
+    }
 }
 
 /// `−0.018 [−0.052, 0.016]` and the margin it is held against, for rows that have a difference.

@@ -143,11 +143,11 @@ impl Screen {
         self.line(&heading);
         let golden = format!("golden {}: {}", format::shortened(&gate.golden), gate.golden_reason);
         self.wrapped(&visible_line(&golden), 0, Some(Colour::Dim));
-        for row in gate.rows.iter().filter(|r| is_worth_a_line(r)) {
+        for row in gate.rows.iter().filter(|r| r.is_worth_a_line()) {
             self.gate_row(row);
         }
         let mut quiet: BTreeMap<&str, usize> = BTreeMap::new();
-        for row in gate.rows.iter().filter(|r| !is_worth_a_line(r)) {
+        for row in gate.rows.iter().filter(|r| !r.is_worth_a_line()) {
             *quiet.entry(&row.kind).or_default() += 1;
         }
         for (kind, count) in quiet {
@@ -197,11 +197,6 @@ impl Screen {
 
 const MEASURES: [(&str, &str); 3] =
     [("implicit_reward_accuracy", "implicit accuracy"), ("kl_per_token", "KL/token, nats"), ("length_ratio", "length ratio")];
-
-/// Win rates are always of interest, and so is everything that doesn't pass; the rest is counted.
-fn is_worth_a_line(row: &GateRow) -> bool {
-    row.kind == "win-rate" || row.verdict != Verdict::Pass
-}
 
 fn verdict_colour(verdict: Verdict) -> Colour {
     match verdict {

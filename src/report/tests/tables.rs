@@ -11,7 +11,7 @@ pub(super) fn hostile() -> ReportData {
     let mut data = fixture::report();
     let odd = |text: &mut String| *text = HOSTILE.to_owned();
     let suite = &mut data.suite;
-    [&mut suite.name, &mut suite.title, &mut suite.description].map(odd);
+    [&mut suite.name, &mut suite.title, &mut suite.description].into_iter().for_each(odd);
     let names: Vec<String> = suite.variants.iter().map(|v| v.name.clone()).collect();
     let renamed = |name: &mut String| {
         if let Some(i) = names.iter().position(|n| n == name) {
@@ -35,7 +35,7 @@ pub(super) fn hostile() -> ReportData {
     data.judgments.iter_mut().for_each(|r| renamed(&mut r.variant));
     data.completions.iter_mut().for_each(|c| {
         renamed(&mut c.variant);
-        [&mut c.prompt, &mut c.text].map(odd);
+        [&mut c.prompt, &mut c.text].into_iter().for_each(odd);
     });
     hostile_judges(&mut data);
     hostile_rows(&mut data);
@@ -57,14 +57,14 @@ fn hostile_judges(data: &mut ReportData) {
 fn hostile_rows(data: &mut ReportData) {
     let odd = |text: &mut String| *text = HOSTILE.to_owned();
     for f in &mut data.findings {
-        [&mut f.id, &mut f.variant, &mut f.message, &mut f.evidence, &mut f.hint].map(odd);
+        [&mut f.id, &mut f.variant, &mut f.message, &mut f.evidence, &mut f.hint].into_iter().for_each(odd);
     }
-    data.cells.iter_mut().for_each(|c| [&mut c.id, &mut c.stage].map(odd).into_iter().collect());
-    data.provenance.iter_mut().for_each(|f| [&mut f.name, &mut f.value].map(odd).into_iter().collect());
+    data.cells.iter_mut().for_each(|c| [&mut c.id, &mut c.stage].into_iter().for_each(odd));
+    data.provenance.iter_mut().for_each(|f| [&mut f.name, &mut f.value].into_iter().for_each(odd));
     let gate = data.gate.as_mut().unwrap();
-    [&mut gate.golden, &mut gate.golden_reason].map(odd);
+    [&mut gate.golden, &mut gate.golden_reason].into_iter().for_each(odd);
     for r in &mut gate.rows {
-        [&mut r.kind, &mut r.name, &mut r.golden, &mut r.found, &mut r.message].map(odd);
+        [&mut r.kind, &mut r.name, &mut r.golden, &mut r.found, &mut r.message].into_iter().for_each(odd);
     }
 }
 
