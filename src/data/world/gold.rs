@@ -47,7 +47,7 @@ impl Parts {
                 continue;
             };
             if words_used.contains(clause.word.as_str()) {
-                repeats += 0.5;
+                repeats += 0.25;
             }
             if seen.insert(words.as_slice()) {
                 good_words += words.len();
