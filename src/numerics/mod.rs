@@ -2,3 +2,14 @@
 //! machine, the thread count or the batch.
 
 pub mod gemm;
+
+pub(crate) mod interim;
+pub(crate) mod parallel;
+
+pub(crate) mod attention;
+pub(crate) mod embedding;
+pub(crate) mod linear;
+pub(crate) mod logprob;
+pub(crate) mod mlp;
+pub(crate) mod norm;
+pub(crate) mod rope;
