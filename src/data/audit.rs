@@ -17,7 +17,8 @@ pub struct AuditInput<'a> {
     pub heldout: &'a [Pair],
     pub judge: &'a [Pair],
     pub eval: &'a [Prompt],
-    pub tokenizer: &'a TextTokenizer,
+    /// Without one, only the texts themselves are looked at.
+    pub tokenizer: Option<&'a TextTokenizer>,
     /// The training's `max_length`: prompt and completion together, in tokens.
     pub max_length: Option<usize>,
 }
@@ -26,7 +27,7 @@ pub struct AuditInput<'a> {
 pub fn audit(input: &AuditInput) -> Vec<AuditItem> {
     let mut items = overlaps(input);
     items.extend(oddities(input));
-    items.extend(tokenisation(input));
+    items.extend(input.tokenizer.map(|tokenizer| tokenisation(input, tokenizer)).into_iter().flatten());
     items
 }
 
