@@ -106,8 +106,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(id: &str, prompt: &str, completions: &[&str], input: &AuditInput) -> Self {
-        let tokenizer = input.tokenizer;
+    fn of(id: &str, prompt: &str, completions: &[&str], tokenizer: &TextTokenizer, max_length: Option<usize>) -> Self {
         let ids = tokenizer.prompt(prompt);
         let plain = tokenizer.ids(prompt);
         let mut seen = Self { id: id.to_owned(), completions: completions.len() as u64, ..Self::default() };
@@ -120,7 +119,7 @@ impl Seen {
         for completion in completions {
             let joint = tokenizer.completion(prompt, &ids, completion);
             seen.mismatches += u64::from(joint.boundary_mismatch);
-            if let Some(max_length) = input.max_length {
+            if let Some(max_length) = max_length {
                 seen.truncated += u64::from(ids.len() + joint.ids.len() > max_length);
                 seen.emptied += u64::from(ids.len() >= max_length);
             }
@@ -132,10 +131,10 @@ impl Seen {
 }
 
 /// What the joint rule and `max_length` do to the completions that are trained on or judged.
-fn tokenisation(input: &AuditInput) -> Vec<AuditItem> {
+fn tokenisation(input: &AuditInput, tokenizer: &TextTokenizer) -> Vec<AuditItem> {
     let pairs: Vec<&Pair> = pairs(input).collect();
-    let of_pair = |p: &&Pair| Seen::of(&p.id, &p.prompt, &[&p.chosen, &p.rejected], input);
-    let of_demonstration = |d: &Demonstration| Seen::of(&d.prompt_id, &d.prompt, &[&d.completion], input);
+    let of_pair = |p: &&Pair| Seen::of(&p.id, &p.prompt, &[&p.chosen, &p.rejected], tokenizer, input.max_length);
+    let of_demonstration = |d: &Demonstration| Seen::of(&d.prompt_id, &d.prompt, &[&d.completion], tokenizer, input.max_length);
     let mut rows: Vec<Seen> = pairs.par_iter().map(of_pair).collect();
     rows.par_extend(input.demonstrations.par_iter().map(of_demonstration));
     let total: u64 = rows.iter().map(|r| r.completions).sum();
