@@ -22,8 +22,10 @@ fn load(run: &str, common: &Common) -> Result<(ReportData, PathBuf)> {
     let matching: Vec<_> = recorded.iter().filter(|r| r.id.starts_with(run)).collect();
     match matching.as_slice() {
         [record] => Ok((report::load_json(&record.report.join("report.json"))?, record.report.clone())),
-        [] => Err(Error::input(format!("there is no run `{run}`: no folder of that name with a report.json, no such run in the store"))
-            .help("`dpo-eval runs list` shows the recorded runs; `dpo-eval suite run` makes one")),
+        [] => Err(Error::input(format!(
+            "there is no run `{run}`: no folder of that name with a report.json, no such run in the store"
+        ))
+        .help("`dpo-eval runs list` shows the recorded runs; `dpo-eval suite run` makes one")),
         several => Err(Error::usage(format!("`{run}` could be {} runs", several.len())).help("give more of the id")),
     }
 }
@@ -56,7 +58,7 @@ pub fn run(command: &BaselineCommand, common: &Common) -> Result<Code> {
     match command {
         BaselineCommand::Accept { run, reason, golden } => accept(run, reason, golden.as_ref(), common),
         BaselineCommand::Show { golden } => {
-            print(&Golden::read(golden)?.describe())?;
+            print(&gate::describe(&Golden::read(golden)?))?;
             Ok(Code::Pass)
         }
         BaselineCommand::Diff { run, golden } => {

@@ -26,7 +26,13 @@ pub fn run(command: &RunsCommand, common: &Common) -> Result<Code> {
             })?;
             for (cell, key) in &run.cells {
                 let line = match store.receipt(*key)? {
-                    Some(r) => format!("{cell}\t{}\t{:.1} s\t{} threads\t{}\n", key.short(), r.clock.seconds, r.clock.threads, r.clock.finished),
+                    Some(r) => format!(
+                        "{cell}\t{}\t{:.1} s\t{} threads\t{}\n",
+                        key.short(),
+                        r.clock.seconds,
+                        r.clock.threads,
+                        r.clock.finished
+                    ),
                     None => format!("{cell}\t{}\tgone\n", key.short()),
                 };
                 print(&line)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, Table, TableStyle};
 
 use crate::cli::args::{Common, Format, SuiteCommand, SuiteInit, SuitePlan, SuiteRun};
 use crate::cli::{Code, INTERRUPTED, display, print};
@@ -65,8 +65,7 @@ pub fn execute_plan(suite: &Suite, plan: &Plan, store: &Store, common: &Common) 
     let weights = plan.cells.iter().map(|c| (c.id.clone(), cost::expected_seconds(suite, c, rate))).collect();
     let bars = display::Bars::new(weights, common.quiet);
     let options = Options { threads: common.threads(), jobs: common.jobs() };
-    let receipts =
-        execute(plan, store, &options, &|cell, context| stages::run_cell(suite, cell, context), &bars, &INTERRUPTED);
+    let receipts = execute(plan, store, &options, &|cell, context| stages::run_cell(suite, cell, context), &bars, &INTERRUPTED);
     bars.finish();
     receipts
 }
@@ -145,12 +144,13 @@ fn show_plan(arguments: &SuitePlan, common: &Common) -> Result<Code> {
                     })
                 })
                 .collect();
-            let value = serde_json::json!({"suite": suite.name, "digest": suite.digest(), "cells": cells, "expected_seconds": total});
+            let value =
+                serde_json::json!({"suite": suite.name, "digest": suite.digest(), "cells": cells, "expected_seconds": total});
             print(&format!("{}\n", serde_json::to_string_pretty(&value).expect("a plan is plain data")))?;
         }
         Format::Table => {
             let mut table = Table::new();
-            table.load_preset(presets::NOTHING).set_header(["cell", "key", "state", "expected"]);
+            table.load_style(TableStyle::new()).set_header(["cell", "key", "state", "expected"]);
             for cell in &plan.cells {
                 let seconds = cost::expected_seconds(&suite, cell, rate);
                 table.add_row([cell.id.clone(), cell.key.short(), state(cell).into(), format!("{seconds:.1} s")]);

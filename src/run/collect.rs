@@ -71,7 +71,8 @@ struct Collector<'a> {
 impl Collector<'_> {
     fn receipt(&self, id: &str) -> Result<&Receipt> {
         self.receipts.get(id).ok_or_else(|| {
-            Error::new(Kind::Incomplete, format!("cell `{id}` isn't finished")).help("run the suite again; finished cells are kept")
+            Error::new(Kind::Incomplete, format!("cell `{id}` isn't finished"))
+                .help("run the suite again; finished cells are kept")
         })
     }
 
@@ -90,12 +91,7 @@ impl Collector<'_> {
     fn cells(&self) -> Result<Vec<CellRow>> {
         let row = |cell: &plan::Cell| {
             let receipt = self.receipt(&cell.id)?;
-            Ok(CellRow {
-                id: cell.id.clone(),
-                stage: cell.stage.name().into(),
-                key: cell.key,
-                output: receipt.output_digest(),
-            })
+            Ok(CellRow { id: cell.id.clone(), stage: cell.stage.name().into(), key: cell.key, output: receipt.output_digest() })
         };
         self.plan.cells.iter().map(row).collect()
     }
@@ -115,15 +111,17 @@ impl Collector<'_> {
     /// Digests of what the claims rest on, then the versions given.
     fn provenance(&self, suite: &Suite, versions: Vec<Fact>) -> Result<Vec<Fact>> {
         let fact = |name: &str, value: String| Fact { name: name.into(), value };
-        let digest_of = |cell: &str, file: &str| -> Result<Option<Digest>> {
-            Ok(self.receipt(cell)?.outputs.get(file).map(|o| o.digest))
-        };
+        let digest_of =
+            |cell: &str, file: &str| -> Result<Option<Digest>> { Ok(self.receipt(cell)?.outputs.get(file).map(|o| o.digest)) };
         let mut facts = vec![fact("suite", suite.digest().to_string())];
         let mut add = |name: String, digest: Option<Digest>| facts.extend(digest.map(|d| fact(&name, d.to_string())));
         add("tokenizer.json".into(), digest_of("reference", "tokenizer.json")?);
         add("reference model.safetensors".into(), digest_of("reference", "model.safetensors")?);
         for judge in &suite.judges {
-            add(format!("judge {} model.onnx", judge.name), digest_of(&plan::judge_id(&judge.name), &format!("{JUDGE_FOLDER}/model.onnx"))?);
+            add(
+                format!("judge {} model.onnx", judge.name),
+                digest_of(&plan::judge_id(&judge.name), &format!("{JUDGE_FOLDER}/model.onnx"))?,
+            );
         }
         for variant in &suite.variants {
             for seed in plan::variant_seeds(suite, variant).into_iter().flatten() {

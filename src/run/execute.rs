@@ -18,12 +18,27 @@ use crate::watch::Watch;
 #[derive(Debug, Clone)]
 pub enum Event<'a> {
     /// The cell was finished before; nothing was done.
-    Cached { cell: &'a Cell },
-    Started { cell: &'a Cell, threads: usize },
+    Cached {
+        cell: &'a Cell,
+    },
+    Started {
+        cell: &'a Cell,
+        threads: usize,
+    },
     /// Another process works on the cell.
-    Waiting { cell: &'a Cell },
-    Progress { cell: &'a Cell, done: u64, total: u64, note: &'a str },
-    Finished { cell: &'a Cell, seconds: f64 },
+    Waiting {
+        cell: &'a Cell,
+    },
+    Progress {
+        cell: &'a Cell,
+        done: u64,
+        total: u64,
+        note: &'a str,
+    },
+    Finished {
+        cell: &'a Cell,
+        seconds: f64,
+    },
 }
 
 pub trait Listener: Sync {

@@ -26,11 +26,23 @@ pub enum Stage {
     /// Labelled pairs: for training, held out, for the judges and for measuring them.
     Pairs,
     /// A judge, trained or brought along, with its trials on held-out pairs.
-    Judge { judge: String },
-    Train { variant: String, seed: u64 },
+    Judge {
+        judge: String,
+    },
+    Train {
+        variant: String,
+        seed: u64,
+    },
     /// Completions and pair log-probabilities of a policy at each of its checkpoints; `variant` none: the reference's own.
-    Evaluate { variant: Option<String>, seed: Option<u64> },
-    Judgments { judge: String, variant: String, seed: Option<u64> },
+    Evaluate {
+        variant: Option<String>,
+        seed: Option<u64>,
+    },
+    Judgments {
+        judge: String,
+        variant: String,
+        seed: Option<u64>,
+    },
 }
 
 impl Stage {

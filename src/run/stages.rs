@@ -12,6 +12,7 @@ use crate::judge::{self, GOLD, protocol, session::OnnxJudge};
 use crate::model::Llama;
 use crate::run::execute::Context;
 use crate::run::plan::{self, Cell, Stage};
+use crate::store::write_atomically;
 use crate::suite::Suite;
 use crate::suite::settings::{
     Dataset, GenerateSettings, JudgeSettings, JudgeSource, ModelSource, PairsSettings, PolicySource, Variant, WorldSettings,
@@ -115,7 +116,8 @@ impl Body<'_> {
         let mut outputs = names(&["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
         let base = match &self.suite.model {
             ModelSource::Fresh(shape) => {
-                Llama::fresh(shape, tokenizer.vocab_size(), tokenizer.bos(), tokenizer.eos(), self.suite.seed)?
+                let bos = tokenizer.bos().ok_or_else(|| Error::unexpected("our own tokenizer has no BOS"))?;
+                Llama::fresh(shape, tokenizer.vocab_size(), bos, tokenizer.eos(), self.suite.seed)
             }
             ModelSource::Folder { path } => Llama::load(&self.suite.locate(path))?,
         };
@@ -261,7 +263,8 @@ impl Body<'_> {
         let mut outputs = vec!["train_log.jsonl".to_owned()];
         for step in checkpoints_in(self.work())? {
             let folder = format!("checkpoint-{step}");
-            reference.config.save(&self.work().join(&folder))?;
+            let config = reference.config.to_json("LlamaForCausalLM");
+            write_atomically(&self.work().join(&folder), "config.json", config.as_bytes())?;
             outputs.extend([format!("{folder}/config.json"), format!("{folder}/model.safetensors")]);
         }
         Ok(outputs)
@@ -360,9 +363,8 @@ fn split_by_prompt(pairs: Vec<Pair>, share: f64) -> (Vec<Pair>, Vec<Pair>) {
 /// The steps of the `checkpoint-<step>` folders, ascending.
 pub fn checkpoints_in(folder: &Path) -> Result<Vec<u64>> {
     let entries = std::fs::read_dir(folder).map_err(|e| Error::io("list", folder, &e))?;
-    let mut steps: Vec<u64> = entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix("checkpoint-")?.parse().ok())
-        .collect();
+    let mut steps: Vec<u64> =
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix("checkpoint-")?.parse().ok()).collect();
     steps.sort_unstable();
     Ok(steps)
 }
@@ -380,9 +382,8 @@ fn copy_folder(from: &Path, to: &Path) -> Result<Vec<String>> {
 /// The names of the files in a folder, in order.
 fn files_in(folder: &Path) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(folder).map_err(|e| Error::io("read the folder", folder, &e))?;
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok().filter(|e| e.path().is_file())?.file_name().into_string().ok())
-        .collect();
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.ok().filter(|e| e.path().is_file())?.file_name().into_string().ok()).collect();
     names.sort();
     Ok(names)
 }

@@ -51,7 +51,9 @@ fn own_pairs() -> tempfile::TempDir {
     run_expecting(folder.path(), &arguments, 0);
     fs::rename(folder.path().join("out/final"), folder.path().join("model")).unwrap();
     let pair = |i: usize| {
-        format!("{{\"prompt\": \"Review number {i}:\", \"chosen\": \" it is good.\", \"rejected\": \" it is bad number {i}.\"}}\n")
+        format!(
+            "{{\"prompt\": \"Review number {i}:\", \"chosen\": \" it is good.\", \"rejected\": \" it is bad number {i}.\"}}\n"
+        )
     };
     fs::write(folder.path().join("pairs.jsonl"), (0..40).map(pair).collect::<String>()).unwrap();
     fs::write(folder.path().join("mine.toml"), PAIRS_SUITE).unwrap();
@@ -174,7 +176,8 @@ fn a_full_disk_stops_with_75_and_the_next_run_goes_on() {
         "mount -t tmpfs -o size=600k tmpfs small || exit 99; '{}' suite run suites/smoke.toml --quiet --store small",
         env!("CARGO_BIN_EXE_dpo-eval")
     );
-    let output = Command::new("unshare").args(["--map-root-user", "--mount", "sh", "-c", &script]).current_dir(folder.path()).output();
+    let output =
+        Command::new("unshare").args(["--map-root-user", "--mount", "sh", "-c", &script]).current_dir(folder.path()).output();
     let Ok(output) = output else {
         eprintln!("skipped: there is no unshare(1) here");
         return;
@@ -221,7 +224,11 @@ fn a_missing_onnx_library_lists_what_was_tried() {
 fn a_judge_with_a_wrong_signature_is_refused_by_name() {
     let folder = own_pairs();
     // A policy is no judge: the folder has no model.onnx.
-    edit(&folder.path().join("mine.toml"), "[judge.train]\nmax_steps = 2\nper_device_train_batch_size = 4\n", "path = \"model\"\n");
+    edit(
+        &folder.path().join("mine.toml"),
+        "[judge.train]\nmax_steps = 2\nper_device_train_batch_size = 4\n",
+        "path = \"model\"\n",
+    );
     let ran = run_expecting(folder.path(), &["suite", "run", "mine.toml", "--quiet"], 3);
     assert!(ran.stderr.contains("model.onnx"), "{}", ran.stderr);
     // And no ONNX file either, whatever its name says.
@@ -232,12 +239,8 @@ fn a_judge_with_a_wrong_signature_is_refused_by_name() {
 
 #[test]
 fn a_reader_that_goes_away_is_a_normal_end() {
-    let mut child = dpo_eval(finished_smoke())
-        .args(["suite", "schema"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        dpo_eval(finished_smoke()).args(["suite", "schema"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let mut stderr = String::new();
     child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();

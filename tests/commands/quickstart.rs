@@ -103,8 +103,7 @@ fn a_second_quickstart_is_served_from_the_store_in_seconds() {
     let started = Instant::now();
     let report = tempfile::tempdir().unwrap();
     let target = report.path().join("again");
-    let arguments =
-        ["suite", "run", "suites/quickstart.toml", "--gate", "--quiet", "--report-dir", target.to_str().unwrap()];
+    let arguments = ["suite", "run", "suites/quickstart.toml", "--gate", "--quiet", "--report-dir", target.to_str().unwrap()];
     run_expecting(folder, &arguments, 0);
     assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
     crate::support::assert_same_files(&folder.join("reports/quickstart"), &target);
@@ -125,7 +124,8 @@ fn gate_of_a_changed_quickstart(from: &str, to: &str, code: i32) -> String {
 #[test]
 fn a_broken_learning_rate_fails_the_gate() {
     let learning_rate = fs::read_to_string(repository().join("suites/quickstart.toml")).unwrap();
-    let line = learning_rate.split("[train]").nth(1).unwrap().lines().find(|l| l.starts_with("learning_rate")).unwrap().to_owned();
+    let line =
+        learning_rate.split("[train]").nth(1).unwrap().lines().find(|l| l.starts_with("learning_rate")).unwrap().to_owned();
     let shown = gate_of_a_changed_quickstart(&line, "learning_rate = 1e-8", 100);
     assert!(shown.contains("dpo-b0.1"), "{shown}");
 }

@@ -95,7 +95,8 @@ fn one_variant_trains_by_itself_into_a_hugging_face_folder() {
     let log = fs::read_to_string(folder.path().join("out/train_log.csv")).unwrap();
     assert!(log.lines().next().unwrap().contains("rewards/margins"), "{log}");
     assert_eq!(log.lines().count(), 7);
-    fs::write(folder.path().join("in.jsonl"), "{\"ids\": [1, 5, 9, 11]}\n{\"prompt\": \"Review\", \"completion\": \" good\"}\n").unwrap();
+    fs::write(folder.path().join("in.jsonl"), "{\"ids\": [1, 5, 9, 11]}\n{\"prompt\": \"Review\", \"completion\": \" good\"}\n")
+        .unwrap();
     let ran = run_expecting(folder.path(), &["logps", "out/final", "in.jsonl", "--format", "json"], 0);
     let first: serde_json::Value = serde_json::from_str(ran.stdout.lines().next().unwrap()).unwrap();
     let logps = first["logps"].as_array().unwrap();
