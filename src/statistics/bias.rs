@@ -1,5 +1,7 @@
 //! What being shown first is worth to a judge (METHODS: judge bias; Zheng et al. 2023, Wang et al. 2023).
 
+use crate::judge::protocol::sigmoid;
+
 /// Position effect in probability, b = (P(first wins | a first) + P(first wins | b first) − 1) / 2, from the two logits.
 /// 0: none; ½: always the first.
 pub fn position_effect(logit_a_first: f64, logit_b_first: f64) -> f64 {
@@ -8,7 +10,7 @@ pub fn position_effect(logit_a_first: f64, logit_b_first: f64) -> f64 {
 
 /// The same from the debiased probability and the effect in logits, (l_a + l_b) / 2.
 pub fn position_effect_of(preference: f64, effect_in_logits: f64) -> f64 {
-    let debiased = (preference / (1.0 - preference)).ln();
+    let debiased = libm::log(preference / (1.0 - preference));
     position_effect(effect_in_logits + debiased, effect_in_logits - debiased)
 }
 
@@ -16,10 +18,6 @@ pub fn position_effect_of(preference: f64, effect_in_logits: f64) -> f64 {
 pub fn same_verdict(logit_a_first: f64, logit_b_first: f64) -> bool {
     let verdict = |logit: f64| if logit == 0.0 { 0.0 } else { logit.signum() };
     verdict(logit_a_first) == -verdict(logit_b_first)
-}
-
-fn sigmoid(x: f64) -> f64 {
-    if x >= 0.0 { 1.0 / (1.0 + (-x).exp()) } else { x.exp() / (1.0 + x.exp()) }
 }
 
 #[cfg(test)]

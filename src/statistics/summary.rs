@@ -1,8 +1,7 @@
 //! All of a run's rows to all of its estimates, in one fixed order.
 //!
 //! 1. Judges, in the order of their trials: `judge_accuracy`, `judge_brier`, `judge_longer_preference`,
-//!    `judge_position_effect`. Accuracy is against gold where gold is known; then the accuracy against the labels stands beside
-//!    it with the slice `labels`.
+//!    `judge_position_effect`. Right is the side that the trials call better: by gold where it is known, else by label.
 //! 2. The reference: `gold_reward`, `no_eos_rate`, `repetition_rate`, at checkpoint 0.
 //! 3. Variants in the order of the rows; within each its checkpoints ascending; within each its seeds ascending, then all seeds
 //!    pooled (no seed). For each: per judge `win_rate`, `win_rate_hard`, `tie_rate`, `position_effect`, `order_consistency`;
@@ -140,16 +139,7 @@ impl Table {
         let of = |value: &dyn Fn(&JudgeTrial) -> Option<f64>| {
             Clustered::new(trials.iter().filter_map(|t| Some((t.prompt_id.as_str(), value(t)?))))
         };
-        let labels = rate(&of(&|t| Some(right(t.preference))), level);
-        if trials.iter().any(|t| gold_order(t).is_some()) {
-            let against_gold = of(&|t| gold_order(t).map(|better| right(if better { t.preference } else { 1.0 - t.preference })));
-            self.push("judge_accuracy", None, Some(judge), rate(&against_gold, level));
-            let before = self.rows.len();
-            self.push("judge_accuracy", None, Some(judge), labels);
-            self.rows[before..].iter_mut().for_each(|row| row.slice = Some("labels".to_owned()));
-        } else {
-            self.push("judge_accuracy", None, Some(judge), labels);
-        }
+        self.push("judge_accuracy", None, Some(judge), rate(&of(&|t| Some(right(t.preference))), level));
         self.push("judge_brier", None, Some(judge), mean(&of(&|t| Some((1.0 - t.preference).powi(2))), Range::UNIT, level));
         self.push("judge_longer_preference", None, Some(judge), rate(&of(&|t| prefers_longer(t)), level));
         let effects = of(&|t| Some(position_effect_of(t.preference, t.position_effect?)));
@@ -236,12 +226,6 @@ fn points(outcome: Outcome) -> f64 {
         Outcome::Tie => 0.5,
         Outcome::Loss => 0.0,
     }
-}
-
-/// Whether the side that is better by label is better by gold too; none where gold is unknown or equal.
-fn gold_order(trial: &JudgeTrial) -> Option<bool> {
-    let (better, worse) = (trial.gold_better?, trial.gold_worse?);
-    (better != worse).then_some(better > worse)
 }
 
 /// Whether the judge prefers the longer side; none where neither is longer.
@@ -383,8 +367,7 @@ mod tests {
             .map(|e| format!("{} {} {:?} {:?} {:?}", e.metric, e.variant, e.checkpoint, e.seed, e.slice))
             .collect();
         assert_eq!(shown[0], "judge_accuracy  None None None");
-        assert_eq!(shown[1], "judge_accuracy  None None Some(\"labels\")");
-        assert_eq!(shown[5], "gold_reward reference Some(0) None None");
+        assert_eq!(shown[4], "gold_reward reference Some(0) None None");
         let win_rates: Vec<&String> = shown.iter().filter(|s| s.starts_with("win_rate ")).collect();
         let expected = [(10, "Some(1)"), (10, "Some(2)"), (10, "None"), (20, "Some(1)"), (20, "Some(2)"), (20, "None")];
         assert_eq!(win_rates.len(), expected.len());
@@ -422,19 +405,14 @@ mod tests {
     }
 
     #[test]
-    fn judges_are_measured_against_gold_and_against_the_labels() {
-        let mut rows = rows();
-        // A label that gold contradicts: the judge follows the label.
-        rows.judge_trials[0].gold_better = Some(-1.0);
+    fn judges_are_measured_on_their_trials() {
+        let rows = rows();
         let estimates = summarise(&rows.evidence(), 0.95);
-        let accuracy = find(&estimates, "judge_accuracy", "", None, None, Some("pairwise")).unwrap();
-        assert_eq!(accuracy.value, 14.0 / 20.0);
-        assert_eq!(estimates[1].value, 15.0 / 20.0);
-        let brier = find(&estimates, "judge_brier", "", None, None, Some("pairwise")).unwrap();
-        assert!((brier.value - (15.0 * 0.04 + 5.0 * 0.49) / 20.0).abs() < 1e-12);
+        let of = |metric| find(&estimates, metric, "", None, None, Some("pairwise")).unwrap();
+        assert_eq!(of("judge_accuracy").value, 15.0 / 20.0);
+        assert!((of("judge_brier").value - (15.0 * 0.04 + 5.0 * 0.49) / 20.0).abs() < 1e-12);
         // Even prompts: the better side is longer. 8 right of 10 there, 7 right of 10 where it is shorter.
-        let longer = find(&estimates, "judge_longer_preference", "", None, None, Some("pairwise")).unwrap();
-        assert!((longer.value - (8.0 + 3.0) / 20.0).abs() < 1e-12);
+        assert!((of("judge_longer_preference").value - (8.0 + 3.0) / 20.0).abs() < 1e-12);
     }
 
     #[test]
