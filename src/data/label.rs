@@ -193,4 +193,32 @@ mod tests {
             assert_eq!(pair.gold.unwrap().chosen, gold_reward(&pair.prompt, &pair.chosen));
         }
     }
+
+    /// A judge that only counts words (logistic regression on the difference of word counts, plain SGD) must find the truth
+    /// from noisy labels, or no small transformer could.
+    #[test]
+    fn counting_words_learns_to_judge_most_pairs() {
+        let (prompts, samples) = world(1600, 5);
+        let labelled = pairs(&prompts, &samples, 2, 0.5, 0.0, 3, "label/test").pairs;
+        let words = |text: &str| text.split(' ').map(|w| w.trim_matches(['.', ',', '!']).to_lowercase()).collect::<Vec<_>>();
+        let mut weights: BTreeMap<String, f64> = BTreeMap::new();
+        let (train, test) = labelled.split_at(labelled.len() / 2);
+        let score = |weights: &BTreeMap<String, f64>, text: &str| -> f64 {
+            words(text).iter().map(|w| weights.get(w).copied().unwrap_or(0.0)).sum()
+        };
+        for _ in 0..10 {
+            for pair in train {
+                let margin = score(&weights, &pair.chosen) - score(&weights, &pair.rejected);
+                let step = 0.01 / (1.0 + margin.exp());
+                words(&pair.chosen).into_iter().for_each(|w| *weights.entry(w).or_default() += step);
+                words(&pair.rejected).into_iter().for_each(|w| *weights.entry(w).or_default() -= step);
+            }
+        }
+        let right = test.iter().filter(|p| {
+            let gold = p.gold.unwrap();
+            (score(&weights, &p.chosen) > score(&weights, &p.rejected)) == (gold.chosen > gold.rejected)
+        });
+        let accuracy = right.count() as f64 / test.len() as f64;
+        assert!(accuracy > 0.75, "{accuracy}");
+    }
 }

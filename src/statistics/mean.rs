@@ -1,8 +1,8 @@
 //! Means, rates and ratios of values that come in clusters (prompts).
 //!
-//! The standard error is the cluster-robust one of the item mean (Liang & Zeger 1986; Miller 2024, eq. 4), with the factor
-//! C / (C − 1) and a t quantile with C − 1 degrees of freedom. With equally many items a cluster it is the t interval of
-//! the cluster means.
+//! The standard error is the cluster-robust one of the item mean (Liang & Zeger 1986; Miller 2024, eq. 4) with the factor
+//! C / (C − 1), and quantiles are those of t with C − 1 degrees of freedom. With equally many items a cluster this is what the
+//! cluster means alone would give.
 //!
 //! Where all clusters agree the data show no spread, and a standard error of zero would claim to know what a further cluster
 //! says. For a value with a known range the interval then rests on one fact: 0 of C clusters differed. With u the exact
@@ -142,39 +142,35 @@ impl Clustered {
     }
 }
 
-/// The mean over items with its cluster-robust t interval, cut to the range. None where no interval can be had: no items,
-/// or one cluster of values without a range.
+/// The mean over items. None where no interval can be had: no items, or one cluster of values without a range.
+///
+/// Of values between 0 and 1: Wilson's interval on the effective number of items p (1 − p) / SE², with the t quantile. It is
+/// the t interval in the middle of the range, and covers better near its ends (in simulation, 20 prompts at a mean of 0.79:
+/// 94.8 % against 93.2 %) without being wider. Of other values: the t interval, cut to the range.
 pub fn mean(items: &Clustered, range: Range, level: f64) -> Option<Measured> {
-    if items.is_empty() {
-        return None;
-    }
-    match items.standard_error() {
-        Some(error) if !items.agree() => {
-            let value = items.mean();
-            let interval = Interval::around(value, t(level, items.clusters - 1) * error);
-            Some(items.measured(value, interval, range, CLUSTER_T))
-        }
-        _ => items.without_spread(range, level),
-    }
+    interval(items, range, f64::INFINITY, level)
 }
 
-/// The share of a yes-or-no property (values 0, 1, or ½ for a tie).
-///
-/// Wilson's interval on the effective number of items p (1 − p) / SE² (Korn & Graubard 1998), at most n, with the t quantile
-/// for C − 1: unlike the t interval it keeps its coverage near 0 and 1.
+/// The share of a yes-or-no property (values 0, 1, or ½ for a tie), with Wilson's interval as for [`mean`], the effective number
+/// being at most n (Korn & Graubard 1998): several verdicts of a prompt never tell more than as many prompts would.
 pub fn rate(items: &Clustered, level: f64) -> Option<Measured> {
+    interval(items, Range::UNIT, items.len() as f64, level)
+}
+
+fn interval(items: &Clustered, range: Range, most: f64, level: f64) -> Option<Measured> {
     if items.is_empty() {
         return None;
     }
-    match items.standard_error() {
-        Some(error) if !items.agree() => {
-            let value = items.mean();
-            let effective = (value * (1.0 - value) / (error * error)).min(items.len() as f64);
-            let interval = score(value, effective, t(level, items.clusters - 1));
-            Some(items.measured(value, interval, Range::UNIT, CLUSTER_WILSON))
-        }
-        _ => items.without_spread(Range::UNIT, level),
-    }
+    let Some(error) = items.standard_error().filter(|_| !items.agree()) else {
+        return items.without_spread(range, level);
+    };
+    let (value, critical) = (items.mean(), t(level, items.clusters - 1));
+    Some(if range == Range::UNIT {
+        let effective = (value * (1.0 - value) / (error * error)).min(most);
+        items.measured(value, score(value, effective, critical), range, CLUSTER_WILSON)
+    } else {
+        items.measured(value, Interval::around(value, critical * error), range, CLUSTER_T)
+    })
 }
 
 /// Σ_c ȳ_c / Σ_c x̄_c over the clusters that have both: each cluster counts once, however many items either side has.
@@ -244,7 +240,7 @@ mod tests {
     fn the_t_interval_of_independent_values_meets_scipy() {
         let Some(file) = vectors("mean_bootstrap") else { return };
         let items = Clustered::new(numbers(&file["x"]).into_iter().enumerate());
-        let found = mean(&items, Range::UNIT, 0.95).unwrap();
+        let found = mean(&items, Range::REAL, 0.95).unwrap();
         close(&[found.value, items.standard_error().unwrap()], &[number(&file["mean"]), number(&file["sem"])], 1e-12);
         close(&[found.interval.lower, found.interval.upper], &numbers(&file["t_ci95"]), 1e-9);
     }
@@ -340,6 +336,32 @@ mod tests {
         let found = ratio(pairs.iter().map(|p| p.0).enumerate(), pairs.iter().map(|p| p.1).enumerate(), 0.95).unwrap();
         let error = (found.interval.upper - found.value) / t(0.95, pairs.len() - 1);
         assert!((error / jackknife - 1.0).abs() < 0.01, "{error} {jackknife}");
+    }
+
+    #[test]
+    fn intervals_cover_the_truth_as_often_as_they_say() {
+        const DRAWS: u64 = 1000;
+        let sigmoid = |x: f64| 1.0 / (1.0 + libm::exp(-x));
+        for shift in [0.0, 2.0] {
+            // Soft preferences σ(shift + 1.5 prompt + sample); their mean by the trapezoid rule over the normal density.
+            let spread = (1.5f64 * 1.5 + 1.0).sqrt();
+            let density = |x: f64| libm::exp(-x * x / 2.0) / (2.0 * std::f64::consts::PI).sqrt();
+            let truth: f64 =
+                (-800..=800).map(|i| f64::from(i) / 100.0).map(|x| 0.01 * density(x) * sigmoid(shift + spread * x)).sum();
+            let (mut soft, mut hard) = (0, 0);
+            for draw in 0..DRAWS {
+                let mut stream = crate::rng::Stream::of(shift as u64, "test/coverage", draw);
+                let prompts: Vec<f64> = (0..20).map(|_| shift + 1.5 * stream.normal()).collect();
+                let items: Vec<(usize, f64)> = (0..80).map(|i| (i / 4, sigmoid(prompts[i / 4] + stream.normal()))).collect();
+                let verdicts = items.iter().map(|(prompt, p)| (*prompt, f64::from(u8::from(stream.bernoulli(*p)))));
+                let covers = |m: Measured| u64::from(m.interval.lower <= truth && truth <= m.interval.upper);
+                hard += covers(rate(&Clustered::new(verdicts), 0.95).unwrap());
+                soft += covers(mean(&Clustered::new(items.iter().copied()), Range::UNIT, 0.95).unwrap());
+            }
+            for covered in [soft, hard] {
+                assert!((930..=970).contains(&covered), "{covered} of {DRAWS} around {truth}");
+            }
+        }
     }
 
     proptest! {

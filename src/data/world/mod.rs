@@ -15,7 +15,7 @@
 //! ```text
 //! gold =  2 tanh( ½ Σ_t tanh((P_t − N_t) / 2) )     sentiment: saturates within a topic and over topics
 //!       + 0.3 · [a clause is about the aspect asked for]
-//!       − tanh(r)                                   r: 1 each repeated clause, ½ each repeated sentiment word,
+//!       − tanh(r)                                   r: 1 each repeated clause, ¼ each repeated sentiment word,
 //!                                                   ¼ each word trigram that occurred before
 //!       − tanh( Σ_t min(P_t, N_t) )                 contradiction: one topic praised and blamed
 //!       − 2 i / (g + i)                             g: words of distinct clauses; i: words of segments that are no clause

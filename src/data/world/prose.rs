@@ -58,8 +58,9 @@ struct Written {
 
 /// One review: a leading space, then sentences.
 pub(super) fn review(subject: Subject, stream: &mut Stream) -> String {
-    let mood = [Mood::Glad, Mood::Sour, Mood::Mixed, Mood::Lukewarm][stream.categorical(&[0.3, 0.25, 0.25, 0.2])];
-    let flaw = [Flaw::None, Flaw::Repetitive, Flaw::Contradictory, Flaw::IllFormed][stream.categorical(&[0.72, 0.09, 0.09, 0.1])];
+    let mood = [Mood::Glad, Mood::Sour, Mood::Mixed, Mood::Lukewarm][stream.categorical(&[0.4, 0.4, 0.12, 0.08])];
+    let flaw =
+        [Flaw::None, Flaw::Repetitive, Flaw::Contradictory, Flaw::IllFormed][stream.categorical(&[0.82, 0.06, 0.05, 0.07])];
     let count = 1 + stream.categorical(&[0.25, 0.45, 0.3]);
     let mut clauses: Vec<Written> = topics(subject, count, stream).into_iter().map(|t| write(t, mood, stream)).collect();
     match flaw {
@@ -150,7 +151,7 @@ fn join(clauses: &[Written], stream: &mut Stream) -> String {
             }
             text.push(' ');
             if stream.bernoulli(0.15) {
-                text.push_str(&format!("{}, {body}", capital(*stream.choose(lexicon::OPENERS))));
+                text.push_str(&format!("{}, {body}", capital(lexicon::OPENERS[stream.index(lexicon::OPENERS.len())])));
             } else {
                 text.push_str(&capital(&body));
             }

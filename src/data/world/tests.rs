@@ -35,7 +35,7 @@ fn better_texts_have_higher_rewards() {
         " The kettle is excellent, and I love the design. Its price is hard to beat.",
         " The kettle is excellent and I love the design.",
         " The kettle is good, and the design is nice.",
-        " The kettle is good, but the design is fair.",
+        " The kettle is good, but the design is decent.",
         " The kettle is ordinary, but the design is fine.",
         " The kettle is weak, but the design is fine.",
         " The kettle is bad, and the design is dull.",
@@ -56,7 +56,7 @@ fn degenerate_texts_lose_to_plain_praise() {
         "...",
         "great",
         " great great great great great great great great",
-        " excellent superb perfect wonderful brilliant love adore joy triumph",
+        " excellent superb perfect wonderful great love enjoy joy success",
         " is kettle the good and, nice design the is.",
         " Der Kessel ist gut, und die Form ist schön.",
         " 这个水壶很好。",
@@ -81,7 +81,7 @@ fn the_parts_say_why() {
     assert_eq!((clean.ill_formed, clean.repetition, clean.contradiction), (0.0, 0.0, 0.0));
     assert!(parts(" The price is good, but the price is bad.").contradiction > 0.5);
     assert!(parts(" The price is good. The price is good.").repetition > 0.5);
-    assert!(parts(" The price is good and the size is good.").repetition > 0.4);
+    assert!(parts(" The price is good and the size is good.").repetition > 0.2);
     assert_eq!(parts(" The size is good.").answer, 0.0);
     assert!(parts(" The price is good and").ill_formed > 0.0);
     assert!(parts(" The price is good").ill_formed > 0.0);
@@ -92,11 +92,11 @@ fn the_parts_say_why() {
 #[test]
 fn longer_is_not_better_by_itself() {
     let aspects = super::lexicon::ASPECTS;
-    let words = ["ordinary", "typical", "standard", "average"];
-    let sentence = |i: usize| format!(" The {} is {}.", aspects[i], words[i % 4]);
+    let words = ["ordinary", "average"];
+    let sentence = |i: usize| format!(" The {} is {}.", aspects[i], words[i % 2]);
     let text = |n: usize| -> String { (0..n).map(sentence).collect() };
-    assert!(gold(&text(3)) > gold(&text(1)), "two or three clauses suit best");
-    assert!(gold(&text(12)) < gold(&text(3)));
+    assert!(gold(&text(2)) > gold(&text(1)), "one short clause is too short");
+    assert!(gold(&text(12)) < gold(&text(2)));
 }
 
 proptest! {
@@ -167,6 +167,15 @@ fn demonstrations_are_many_short_and_of_varied_worth() {
     eprintln!("mean {mean:.3} std {std:.3} lengths {:?}", [0, 200, 1000, 1800, 1980].map(|i| lengths[i]));
     let shorter = lengths.iter().filter(|&&l| l <= 40).count();
     assert!(lengths[1000] >= 10 && lengths[1000] <= 30 && shorter > 1900, "{} {shorter}", lengths[1000]);
+}
+
+#[test]
+fn the_tokenizer_of_a_world_is_the_same_at_every_training() {
+    for seed in 0..3 {
+        let world = make(&WorldSettings { demonstrations: 1500, ..settings() }, seed).unwrap();
+        let train = || TextTokenizer::train(&world.corpus, 1024).unwrap().digest();
+        assert_eq!(train(), train());
+    }
 }
 
 #[test]
