@@ -6,6 +6,7 @@ use crate::generate::{Completion, REFERENCE};
 use crate::judge::{GOLD, JudgeTrial, Judgment, Outcome};
 use crate::rng::Stream;
 use crate::statistics::Estimate;
+use crate::suite::settings::{GateSettings, OnInconclusive};
 use crate::train::{PairScore, TrainStep};
 
 use super::{CellRow, Fact, GateReport, GateRow, ReportData, SCHEMA, SuiteInfo, VariantInfo, Verdict};
@@ -29,6 +30,12 @@ pub(crate) fn report() -> ReportData {
         estimates: Vec::new(),
         findings: findings(),
         gate: Some(gate()),
+        gate_settings: GateSettings {
+            golden: "golden/fixture.json".into(),
+            margin: 0.03,
+            curve_tolerance: 1e-6,
+            on_inconclusive: OnInconclusive::Pass,
+        },
         cells: cells(),
         provenance: provenance(),
         train_log: train_log(),
