@@ -143,7 +143,7 @@ pub(crate) const ESTIMATES: Table = Table {
         column("checkpoint", "Optimizer step of the checkpoint; empty where the metric belongs to none."),
         column("seed", "Training seed; empty: pooled over seeds."),
         column("judge", "The judge, for metrics that rest on one."),
-        column("slice", "The part of the data; empty: all of it."),
+        column("slice", "The part of the data, or the truth it is held against (`labels`); empty: all of it."),
         column("value", "The estimate."),
         column("lower", "Lower end of its interval."),
         column("upper", "Upper end of its interval."),

@@ -6,6 +6,7 @@ use crate::generate::{Completion, REFERENCE};
 use crate::judge::{GOLD, JudgeTrial, Judgment, Outcome};
 use crate::rng::Stream;
 use crate::statistics::Estimate;
+use crate::suite::settings::{GateSettings, OnInconclusive};
 use crate::train::{PairScore, TrainStep};
 
 use super::{CellRow, Fact, GateReport, GateRow, ReportData, SCHEMA, SuiteInfo, VariantInfo, Verdict};
@@ -29,6 +30,12 @@ pub(crate) fn report() -> ReportData {
         estimates: Vec::new(),
         findings: findings(),
         gate: Some(gate()),
+        gate_settings: GateSettings {
+            golden: "golden/fixture.json".into(),
+            margin: 0.03,
+            curve_tolerance: 1e-6,
+            on_inconclusive: OnInconclusive::Pass,
+        },
         cells: cells(),
         provenance: provenance(),
         train_log: train_log(),
@@ -295,7 +302,7 @@ fn mean(address: Address, values: &[f64]) -> Estimate {
         level: 0.95,
         n: values.len(),
         clusters: PROMPTS,
-        method: owned("mean, cluster-robust SE, t interval"),
+        method: owned(crate::statistics::mean::CLUSTER_T),
     }
 }
 
@@ -306,6 +313,8 @@ fn estimates(data: &ReportData) -> Vec<Estimate> {
         let of = |f: &dyn Fn(&JudgeTrial) -> f64| trials.iter().map(|t| f(t)).collect::<Vec<_>>();
         let at = |metric| Address(metric, "", None, None, Some(judge));
         rows.push(mean(at("judge_accuracy"), &of(&|t| f64::from(t.preference > 0.5))));
+        let by_label = mean(at("judge_accuracy"), &of(&|t| f64::from(t.preference > 0.45)));
+        rows.push(Estimate { slice: Some(owned("labels")), ..by_label });
         rows.push(mean(at("judge_brier"), &of(&|t| (1.0 - t.preference) * (1.0 - t.preference))));
         rows.push(mean(at("judge_longer_preference"), &of(&|t| f64::from((t.length_difference > 0) == (t.preference > 0.5)))));
         if judge == PAIRWISE {

@@ -24,10 +24,6 @@ pub(crate) fn fixed(value: f64, digits: usize) -> String {
     }
 }
 
-pub(crate) fn optional(value: Option<f64>, digits: usize) -> String {
-    value.map_or_else(|| NONE.to_owned(), |v| fixed(v, digits))
-}
-
 /// `0.731 [0.702, 0.760]`.
 pub(crate) fn with_interval(value: f64, lower: f64, upper: f64, digits: usize) -> String {
     format!("{} {}", fixed(value, digits), interval(lower, upper, digits))
@@ -50,10 +46,6 @@ pub(crate) fn percent(level: f64) -> String {
 
 pub(crate) fn step(checkpoint: Option<u64>) -> String {
     checkpoint.map_or_else(|| NONE.to_owned(), |c| c.to_string())
-}
-
-pub(crate) fn seed(seed: Option<u64>) -> String {
-    seed.map_or_else(|| "pooled".to_owned(), |s| s.to_string())
 }
 
 pub(crate) fn plural(count: usize, noun: &str) -> String {
@@ -114,6 +106,20 @@ pub(crate) fn visible_line(text: &str) -> String {
     visible(text).replace(['\n', '\t'], " ")
 }
 
+/// At most `limit` characters on one line, with an ellipsis for what is left out: for labels inside charts.
+pub(crate) fn cut(text: &str, limit: usize) -> String {
+    let text = visible_line(text);
+    if text.chars().count() <= limit { text } else { text.chars().take(limit - 1).chain(['…']).collect() }
+}
+
+/// The parts of a sentence, and whether each stood between backticks. Backticks without a partner are text.
+pub(crate) fn quoted(text: &str) -> Vec<(&str, bool)> {
+    if text.matches('`').count() % 2 == 1 {
+        return vec![(text, false)];
+    }
+    text.split('`').enumerate().map(|(i, part)| (part, i % 2 == 1)).filter(|(part, code)| *code || !part.is_empty()).collect()
+}
+
 /// Control characters but line feed and tab, marks and overrides of direction, line separators, non-characters that XML
 /// refuses, and the byte-order mark.
 fn steers(c: char) -> bool {
@@ -137,6 +143,12 @@ mod tests {
         assert_eq!(fixed(f64::NAN, 3), NONE);
         assert_eq!(percent(0.95), "95 %");
         assert_eq!(percent(0.995), "99.5 %");
+    }
+
+    #[test]
+    fn backticks_in_pairs_quote() {
+        assert_eq!(quoted("`a` beats `b`."), [("a", true), (" beats ", false), ("b", true), (".", false)]);
+        assert_eq!(quoted("it`s"), [("it`s", false)]);
     }
 
     #[test]

@@ -5,13 +5,14 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::checks::{Answer, Conclusion, Finding, Severity};
 use crate::error::{Error, Result};
+use crate::suite::settings::OnInconclusive;
 
 use super::{GateRow, ReportData, Verdict, format};
 
 pub(crate) fn render(data: &ReportData) -> Result<String> {
     let mut report = Report::new(clean(&data.suite.name));
     if let Some(gate) = &data.gate {
-        report.add_test_suite(suite("gate", gate.rows.iter().map(gate_case)));
+        report.add_test_suite(suite("gate", gate.rows.iter().map(|row| gate_case(row, data.gate_settings.on_inconclusive))));
     } else {
         report.add_test_suite(suite("verdict", data.conclusions.iter().map(conclusion_case)));
         report.add_test_suite(suite("findings", data.findings.iter().map(finding_case)));
@@ -32,10 +33,14 @@ fn case(class: &str, name: String, status: TestCaseStatus, said: &str) -> TestCa
     case
 }
 
-fn gate_case(row: &GateRow) -> TestCase {
+/// An undecided row fails where the suite says so, as the exit code does.
+fn gate_case(row: &GateRow, on_inconclusive: OnInconclusive) -> TestCase {
     let status = match row.verdict {
         Verdict::Pass => TestCaseStatus::success(),
         Verdict::Fail => failure(NonSuccessKind::Failure, &row.kind, &row.message),
+        Verdict::Inconclusive if on_inconclusive == OnInconclusive::Fail => {
+            failure(NonSuccessKind::Failure, "inconclusive", &row.message)
+        }
         Verdict::Inconclusive => skipped(&row.message),
     };
     let said = format!("golden {}\nfound {}\ndifference {}", row.golden, row.found, super::gate_difference(row));

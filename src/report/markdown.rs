@@ -54,10 +54,7 @@ fn verdicts(out: &mut String, data: &ReportData) {
         line(out, format_args!("\nAt the last checkpoint, pooled over seeds, with {level} intervals{truth}.\n"));
     }
     for c in &data.conclusions {
-        let needed = c
-            .prompts_needed
-            .map_or_else(String::new, |n| format!(" About {} would decide it.", format::plural(n as usize, "prompt")));
-        line(out, format_args!("- {}{needed}", text(&c.sentence)));
+        line(out, format_args!("- {}", prose(&c.sentence)));
     }
 }
 
@@ -72,7 +69,7 @@ fn findings(out: &mut String, data: &ReportData) {
     );
     for f in &data.findings {
         let (symbol, word) = format::severity(f.severity);
-        let (variant, message, hint) = (text(&f.variant), text(&f.message), text(&f.hint));
+        let (variant, message, hint) = (text(&f.variant), prose(&f.message), prose(&f.hint));
         line(out, format_args!("| {symbol} {word} | {} | {variant} | {message} | {hint} |", code(&f.id)));
     }
 }
@@ -87,7 +84,7 @@ fn gate_rows(out: &mut String, gate: &GateReport) {
         let difference = super::gate_difference(r);
         line(
             out,
-            format_args!("| {symbol} {word} | {kind} | {name} | {golden} | {found} | {difference} | {} |", text(&r.message)),
+            format_args!("| {symbol} {word} | {kind} | {name} | {golden} | {found} | {difference} | {} |", prose(&r.message)),
         );
     }
 }
@@ -110,6 +107,11 @@ fn text(raw: &str) -> String {
         }
     }
     out
+}
+
+/// A sentence that may quote with backticks.
+fn prose(raw: &str) -> String {
+    format::quoted(raw).into_iter().map(|(part, quoted)| if quoted { code(part) } else { text(part) }).collect()
 }
 
 /// Between backticks when nothing in it is markup, else escaped as text.

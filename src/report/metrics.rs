@@ -24,6 +24,13 @@ pub(crate) const METRICS: &[Metric] = &[
         "Share of held-out pairs whose chosen side has the greater implicit reward.",
     ),
     metric(
+        "implicit_reward_tie_rate",
+        "Implicit-reward ties",
+        "fraction",
+        3,
+        "Share of held-out pairs whose two sides have the same implicit reward.",
+    ),
+    metric(
         "implicit_reward_margin",
         "Implicit-reward margin",
         "β × nats",
@@ -77,7 +84,7 @@ pub(crate) const METRICS: &[Metric] = &[
         "Accuracy",
         "fraction",
         3,
-        "Share of held-out labelled pairs on which the judge prefers the better side.",
+        "Share of held-out pairs on which the judge prefers the side that is better by gold, or by the label (slice `labels`, and everywhere without gold).",
     ),
     metric("judge_brier", "Brier score", "", 3, "Mean squared error of the judge's probability; ¼ is a coin."),
     metric(

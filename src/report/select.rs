@@ -1,7 +1,7 @@
 //! Finding things in a report: which judges there are, the last checkpoint, the estimate of a cell of a table.
 
 use crate::judge::GOLD;
-use crate::statistics::Estimate;
+use crate::statistics::{Estimate, find};
 
 use super::{ReportData, VariantInfo};
 
@@ -15,14 +15,7 @@ impl ReportData {
         seed: Option<u64>,
         judge: Option<&str>,
     ) -> Option<&Estimate> {
-        self.estimates.iter().find(|e| {
-            e.metric == metric
-                && e.variant == variant
-                && e.checkpoint == checkpoint
-                && e.seed == seed
-                && e.judge.as_deref() == judge
-                && e.slice.is_none()
-        })
+        find(&self.estimates, metric, variant, checkpoint, seed, judge)
     }
 
     /// An estimate at the variant's last checkpoint, pooled over seeds.

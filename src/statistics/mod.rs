@@ -45,6 +45,13 @@ pub struct Estimate {
 }
 
 impl Estimate {
+    /// The cluster-robust standard error, where the interval was made from one: value ± t SE, t with clusters − 1 degrees of
+    /// freedom. Read off the upper limit, as the lower one may have been cut at zero.
+    pub fn standard_error(&self) -> Option<f64> {
+        let from_one = [mean::CLUSTER_T, mean::RATIO].contains(&self.method.as_str()) && self.clusters > 1;
+        from_one.then(|| (self.upper - self.value) / interval::t(self.level, self.clusters - 1))
+    }
+
     /// About how many prompts would tell it from `bound`.
     pub fn prompts_to_decide(&self, bound: f64) -> u64 {
         let interval = interval::Interval { lower: self.lower, upper: self.upper };
@@ -69,6 +76,37 @@ pub fn find<'a>(
             && e.judge.as_deref() == judge
             && e.slice.is_none()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mean::{Clustered, Range, mean};
+    use super::*;
+
+    #[test]
+    fn the_standard_error_of_an_estimate_is_that_of_the_values() {
+        let items = [("a", 0.5), ("a", 1.0), ("b", 2.5), ("c", 0.25), ("d", 4.0), ("d", 3.0)];
+        let clustered = Clustered::new(items);
+        let measured = mean(&clustered, Range::NON_NEGATIVE, 0.9).unwrap();
+        let mut estimate = Estimate {
+            metric: "kl_per_sequence".to_owned(),
+            variant: String::new(),
+            checkpoint: None,
+            seed: None,
+            judge: None,
+            slice: None,
+            value: measured.value,
+            lower: measured.interval.lower,
+            upper: measured.interval.upper,
+            level: 0.9,
+            n: measured.n,
+            clusters: measured.clusters,
+            method: measured.method.to_owned(),
+        };
+        reference::close(&[estimate.standard_error().unwrap()], &[clustered.standard_error().unwrap()], 1e-9);
+        estimate.method = mean::CLUSTER_WILSON.to_owned();
+        assert_eq!(estimate.standard_error(), None);
+    }
 }
 
 /// Reading `shared/reference/vectors` in tests.

@@ -1,5 +1,6 @@
 //! A forest plot: a row an estimate, with its interval, against a line of no difference.
 
+use super::super::format;
 use super::svg::{Anchor, Svg};
 use super::{Axis, colour};
 
@@ -24,13 +25,25 @@ struct Layout {
     right: f64,
     row: f64,
     heading: f64,
+    /// Characters of a heading that fit.
+    longest_heading: usize,
     /// From the top of a row to the words' baseline and to the interval.
     words: f64,
     interval: f64,
 }
 
-const WIDE: Layout = Layout { width: 960.0, left: 260.0, right: 780.0, row: 24.0, heading: 32.0, words: 16.0, interval: 12.0 };
-const NARROW: Layout = Layout { width: 400.0, left: 12.0, right: 388.0, row: 40.0, heading: 32.0, words: 16.0, interval: 28.0 };
+const WIDE: Layout = Layout {
+    width: 960.0,
+    longest_heading: 90,
+    left: 260.0,
+    right: 780.0,
+    row: 24.0,
+    heading: 32.0,
+    words: 16.0,
+    interval: 12.0,
+};
+const NARROW: Layout =
+    Layout { width: 340.0, longest_heading: 36, left: 12.0, right: 328.0, row: 40.0, heading: 32.0, words: 16.0, interval: 28.0 };
 
 pub(crate) fn forest(id: &str, title: &str, about: &str, axis: &Axis, middle: f64, rows: &[ForestRow], wide: bool) -> String {
     let layout = if wide { WIDE } else { NARROW };
@@ -48,7 +61,7 @@ pub(crate) fn forest(id: &str, title: &str, about: &str, axis: &Axis, middle: f6
     let mut top = 0.0;
     for row in rows {
         if let Some(heading) = &row.heading {
-            svg.text("heading", (2.0, top + 22.0), Anchor::Start, heading);
+            svg.text("heading", (2.0, top + 22.0), Anchor::Start, &format::cut(heading, layout.longest_heading));
             top += layout.heading;
         }
         draw(&mut svg, row, top, &layout, x);

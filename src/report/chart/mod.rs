@@ -7,7 +7,8 @@ mod svg;
 
 pub(crate) use axis::Axis;
 pub(crate) use forest::{ForestRow, forest};
-pub(crate) use svg::{Anchor, Svg, marker};
+pub(crate) use svg::escaped;
+use svg::{Anchor, Svg, marker};
 
 /// Distinct colours and shapes; further series begin again.
 pub(crate) const SERIES: usize = 6;
@@ -177,7 +178,7 @@ pub(crate) fn legend(keys: &[Key]) -> String {
                 format!("<path class=\"line {class}{dash}\" d=\"M1 7H25\"/>{dot}")
             }
         };
-        let name = svg::escaped(&key.name);
+        let name = escaped(&key.name);
         out +=
             &format!("<li><svg aria-hidden=\"true\" viewBox=\"0 0 26 14\" width=\"26\" height=\"14\">{swatch}</svg>{name}</li>");
     }

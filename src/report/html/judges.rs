@@ -6,12 +6,15 @@ use serde::Serialize;
 
 use crate::judge::{GOLD, Judgment, Outcome};
 
+use crate::statistics::Estimate;
+
 use super::super::ReportData;
 use super::{Figure, Number};
 
 #[derive(Serialize)]
 pub(super) struct Section {
     fitness: Vec<Fitness>,
+    any_labels: bool,
     consistency: Vec<Consistency>,
     agreement: Vec<Agreement>,
     positions: Vec<Figure>,
@@ -23,6 +26,8 @@ struct Fitness {
     judge: String,
     decides: bool,
     accuracy: Option<Number>,
+    /// Against the labels, where the accuracy is against gold.
+    labels: Option<Number>,
     brier: Option<Number>,
     position: Option<Number>,
     longer: Option<Number>,
@@ -55,6 +60,7 @@ pub(super) fn section(data: &ReportData) -> Section {
         super::histogram::position_effects(number, judge, &effects)
     });
     Section {
+        any_labels: judges.iter().any(|judge| by_labels(data, judge).is_some()),
         fitness: judges.iter().filter_map(|judge| fitness(data, judge)).collect(),
         consistency: judges.iter().flat_map(|judge| consistency(data, judge)).collect(),
         agreement: judges.iter().filter_map(|judge| agreement(&last, judge)).collect(),
@@ -74,12 +80,19 @@ fn fitness(data: &ReportData, judge: &str) -> Option<Fitness> {
         judge: judge.to_owned(),
         decides: judge == data.judge,
         accuracy: find("judge_accuracy"),
+        labels: by_labels(data, judge),
         brier: find("judge_brier"),
         position: find("judge_position_effect"),
         longer: find("judge_longer_preference"),
     };
     let any = [&row.accuracy, &row.brier, &row.position, &row.longer].iter().any(|n| n.is_some());
     any.then_some(row)
+}
+
+fn by_labels(data: &ReportData, judge: &str) -> Option<Number> {
+    let matches =
+        |e: &&Estimate| e.metric == "judge_accuracy" && e.judge.as_deref() == Some(judge) && e.slice.as_deref() == Some("labels");
+    data.estimates.iter().find(matches).map(Number::of)
 }
 
 fn consistency(data: &ReportData, judge: &str) -> Vec<Consistency> {

@@ -61,6 +61,8 @@ struct Figure {
 struct Number {
     value: String,
     interval: String,
+    /// The standard error, for KL.
+    error: Option<String>,
     about: String,
 }
 
@@ -71,6 +73,7 @@ impl Number {
         Self {
             value: format::fixed(e.value, digits),
             interval: format::interval(e.lower, e.upper, digits),
+            error: e.standard_error().filter(|_| e.metric.starts_with("kl_")).map(|s| format::fixed(s, digits)),
             about: format!("{} interval; {place}", format::percent(e.level)),
         }
     }
@@ -132,8 +135,11 @@ fn variant_keys(data: &ReportData) -> Vec<Key> {
     data.suite.variants.iter().enumerate().map(key).collect()
 }
 
-/// At most `limit` characters, with an ellipsis for what is left out: for labels inside charts.
-fn cut(text: &str, limit: usize) -> String {
-    let text = format::visible_line(text);
-    if text.chars().count() <= limit { text } else { text.chars().take(limit - 1).chain(['…']).collect() }
+/// A sentence with what stands between backticks as code.
+fn prose(text: &str) -> Value {
+    let part = |(part, code): (&str, bool)| {
+        let part = super::chart::escaped(part);
+        if code { format!("<code>{part}</code>") } else { part }
+    };
+    safe(format::quoted(text).into_iter().map(part).collect())
 }

@@ -8,7 +8,7 @@ use crate::statistics::Estimate;
 
 use super::super::chart::{self, Axis, ForestRow, Plot};
 use super::super::{ReportData, format};
-use super::{Figure, cut, safe};
+use super::{Figure, safe};
 
 #[derive(Serialize)]
 pub(super) struct Section {
@@ -26,7 +26,7 @@ pub(super) fn section(data: &ReportData) -> Section {
 fn forest(data: &ReportData) -> Option<Figure> {
     let mut rows = Vec::new();
     for (series, variant) in data.suite.variants.iter().enumerate() {
-        let mut heading = Some(cut(data.label(&variant.name), 48));
+        let mut heading = Some(data.label(&variant.name).to_owned());
         for judge in data.judges() {
             let pooled = std::iter::once(None);
             for seed in pooled.chain(variant.seeds.iter().copied().map(Some)) {
@@ -56,7 +56,9 @@ fn forest(data: &ReportData) -> Option<Figure> {
 }
 
 fn row(e: &Estimate, series: usize, judge: &str, heading: Option<String>) -> ForestRow {
-    let label = e.seed.map_or_else(|| format!("by {}", cut(judge, 20)), |seed| format!("  by {}, seed {seed}", cut(judge, 14)));
+    let label = e
+        .seed
+        .map_or_else(|| format!("by {}", format::cut(judge, 20)), |seed| format!("  by {}, seed {seed}", format::cut(judge, 14)));
     ForestRow {
         heading,
         label,

@@ -1,5 +1,6 @@
 //! What stands at the end: findings, gate, methods, provenance, files.
 
+use minijinja::Value;
 use serde::Serialize;
 
 use super::super::columns::TABLES;
@@ -22,9 +23,9 @@ struct FindingView {
     word: &'static str,
     id: String,
     place: String,
-    message: String,
+    message: Value,
     evidence: String,
-    hint: String,
+    hint: Value,
 }
 
 #[derive(Serialize)]
@@ -48,7 +49,7 @@ struct GateRowView {
     golden: String,
     found: String,
     difference: String,
-    message: String,
+    message: Value,
 }
 
 #[derive(Serialize)]
@@ -99,9 +100,9 @@ fn findings(data: &ReportData) -> Vec<FindingView> {
             word,
             id: f.id.clone(),
             place: [variant, step, seed].into_iter().flatten().collect::<Vec<_>>().join(", "),
-            message: f.message.clone(),
+            message: super::prose(&f.message),
             evidence: f.evidence.clone(),
-            hint: f.hint.clone(),
+            hint: super::prose(&f.hint),
         }
     };
     sorted.into_iter().map(view).collect()
@@ -126,7 +127,7 @@ fn gate(gate: &GateReport) -> GateView {
             golden: r.golden.clone(),
             found: r.found.clone(),
             difference: super::super::gate_difference(r),
-            message: r.message.clone(),
+            message: super::prose(&r.message),
         }
     };
     GateView {

@@ -1,5 +1,6 @@
 //! The verdict's cards, and the table of measures at the last checkpoint.
 
+use minijinja::Value;
 use serde::Serialize;
 
 use crate::checks::{Conclusion, Severity};
@@ -32,8 +33,7 @@ struct Card {
     word: &'static str,
     name: String,
     label: String,
-    sentence: String,
-    needed: String,
+    sentence: Value,
     numbers: Vec<(String, Option<Number>)>,
 }
 
@@ -64,10 +64,7 @@ fn card(data: &ReportData, c: &Conclusion) -> Card {
         word,
         name: c.variant.clone(),
         label: if named == c.variant { String::new() } else { named.to_owned() },
-        sentence: c.sentence.clone(),
-        needed: c
-            .prompts_needed
-            .map_or_else(String::new, |n| format!("About {} would decide it.", format::plural(n as usize, "prompt"))),
+        sentence: super::prose(&c.sentence),
         numbers,
     }
 }
@@ -101,8 +98,9 @@ fn place(data: &ReportData) -> String {
 }
 
 /// Metrics that belong to a policy, in the order of their table. Judges have a section of their own.
-const POLICY_METRICS: [&str; 12] = [
+const POLICY_METRICS: [&str; 13] = [
     "implicit_reward_accuracy",
+    "implicit_reward_tie_rate",
     "implicit_reward_margin",
     "kl_per_token",
     "kl_per_sequence",

@@ -9,7 +9,7 @@ pub(super) fn without_gate() -> ReportData {
 
 pub(super) fn without_gold() -> ReportData {
     let mut data = fixture::report();
-    data.estimates.retain(|e| e.judge.as_deref() != Some(GOLD) && e.metric != "gold_reward");
+    data.estimates.retain(|e| e.judge.as_deref() != Some(GOLD) && e.metric != "gold_reward" && e.slice.is_none());
     data.judgments.retain(|j| j.judge != GOLD);
     data.conclusions.iter_mut().for_each(|c| c.gold_win_rate = None);
     data.completions.iter_mut().for_each(|c| c.gold = None);

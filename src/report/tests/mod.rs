@@ -6,6 +6,7 @@ use std::path::Path;
 use super::*;
 
 mod missing;
+mod page;
 mod tables;
 
 fn written(data: &ReportData) -> BTreeMap<String, Vec<u8>> {

@@ -177,3 +177,11 @@ fn hostile_text_reaches_neither_terminal_nor_summary_nor_junit() {
     let report = quick_junit::Report::deserialize_from_str(&text(&files, "junit.xml")).unwrap();
     assert_eq!(report.test_suites[0].test_cases.len(), 2);
 }
+
+#[test]
+fn an_inconclusive_comparison_fails_in_junit_where_the_suite_says_so() {
+    let mut data = fixture::report();
+    assert!(junit::render(&data).unwrap().contains("failures=\"0\""));
+    data.gate_settings.on_inconclusive = crate::suite::settings::OnInconclusive::Fail;
+    assert!(junit::render(&data).unwrap().contains("<failure message=\"The difference may lie"));
+}
