@@ -21,7 +21,7 @@ use crate::data::label::Count;
 use crate::data::{AuditItem, Pair};
 use crate::digest::Digest;
 use crate::error::{Error, Place, Result};
-use crate::suite::settings::{PairsFormat, PairsSettings};
+use crate::suite::settings::PairsFormat;
 
 /// A longer line is no row of text but a damaged file.
 const LONGEST_LINE: u64 = 16 << 20;
@@ -35,15 +35,14 @@ pub struct PairFile {
 }
 
 /// Reads preference pairs; `limit` takes the first ones of the file.
-pub fn read_pairs(settings: &PairsSettings) -> Result<PairFile> {
-    let path = settings.path.as_path();
-    let limit = settings.limit.unwrap_or(usize::MAX);
+pub fn read_pairs(path: &Path, format: PairsFormat, limit: Option<usize>) -> Result<PairFile> {
+    let limit = limit.unwrap_or(usize::MAX);
     let mut pairs = Vec::new();
     let mut lines_of_ids: BTreeMap<String, usize> = BTreeMap::new();
     let (mut identical, mut further) = (Count::default(), Count::default());
     for_each_line(path, |number, line| {
         let row = Row { path, number, fields: object(path, number, line)? };
-        let pair = match settings.format {
+        let pair = match format {
             PairsFormat::Explicit => row.explicit()?,
             PairsFormat::Hh => row.transcripts()?,
         };
@@ -52,7 +51,7 @@ pub fn read_pairs(settings: &PairsSettings) -> Result<PairFile> {
             return Err(row.error(message).help("give every pair an id of its own, or none"));
         }
         if pair.chosen == pair.rejected {
-            if settings.format == PairsFormat::Explicit {
+            if format == PairsFormat::Explicit {
                 return Err(row
                     .error("chosen and rejected are identical, so the pair prefers nothing")
                     .help("correct or delete this line"));
@@ -66,10 +65,10 @@ pub fn read_pairs(settings: &PairsSettings) -> Result<PairFile> {
         Ok(pairs.len() < limit)
     })?;
     if pairs.is_empty() {
-        return Err(Error::input("the file holds no pairs").in_file(path).help(format_help(settings.format)));
+        return Err(Error::input("the file holds no pairs").in_file(path).help(format_help(format)));
     }
     let read = pairs.len() as u64;
-    let audit = match settings.format {
+    let audit = match format {
         PairsFormat::Explicit => Vec::new(),
         PairsFormat::Hh => {
             let rows = read + identical.count();

@@ -1,7 +1,9 @@
 //! Preference data: rows, file formats, tokenisation, splits, audit, and the synthetic world.
 
+pub mod audit;
 pub mod files;
 pub mod label;
+pub mod split;
 pub mod tokenize;
 pub mod world;
 

@@ -96,6 +96,18 @@ impl Golden {
 
     /// Reads the golden of the named suite.
     pub fn load(path: &Path, suite: &str) -> Result<Self> {
+        let golden = Self::read(path)?;
+        if golden.suite != suite {
+            let message = format!("this golden file belongs to suite `{}`, not to `{suite}`", golden.suite);
+            return Err(Error::input(message)
+                .in_file(path)
+                .help("name this suite's own golden file (`[gate] golden`), or accept one"));
+        }
+        Ok(golden)
+    }
+
+    /// Reads a golden file, whatever its suite.
+    pub fn read(path: &Path) -> Result<Self> {
         let accept = "accept a run that you trust as golden: `dpo-eval baseline accept --reason \"…\"`";
         if !path.exists() {
             let message = format!("there is no golden file {}: the gate has nothing to compare with", path.display());
@@ -112,12 +124,6 @@ impl Golden {
             return Err(Error::input(message).in_file(path).help(accept));
         }
         let golden: Self = serde_json::from_str(&text).map_err(wrong)?;
-        if golden.suite != suite {
-            let message = format!("this golden file belongs to suite `{}`, not to `{suite}`", golden.suite);
-            return Err(Error::input(message)
-                .in_file(path)
-                .help("name this suite's own golden file (`[gate] golden`), or accept one"));
-        }
         if golden.variants.is_empty() {
             return Err(Error::input("this golden file holds no variant, so there is nothing to compare")
                 .in_file(path)
@@ -265,4 +271,28 @@ fn diff_maps(kind: &str, old: &BTreeMap<String, String>, new: &BTreeMap<String, 
         (None, None) => None,
     };
     names.into_iter().filter_map(line).collect()
+}
+
+/// A golden file for people.
+pub fn describe(golden: &Golden) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    let _ = writeln!(text, "suite    {} ({})", golden.suite, golden.suite_digest.short());
+    let _ = writeln!(text, "reason   {}", golden.reason);
+    let _ = writeln!(text, "judge    {}", golden.judge);
+    let _ = writeln!(text, "bits     {} cells, {} training curves", golden.cells.len(), golden.curves.len());
+    for v in &golden.variants {
+        let _ = writeln!(
+            text,
+            "variant  {} at step {}: win rate {:.3} [{:.3}, {:.3}] over {} prompts",
+            v.name,
+            v.checkpoint,
+            v.win_rate,
+            v.lower,
+            v.upper,
+            v.preferences.len()
+        );
+    }
+    golden.failures.iter().for_each(|failure| drop(writeln!(text, "accepted failure: {failure}")));
+    text
 }

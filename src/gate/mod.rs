@@ -16,7 +16,7 @@ mod compare;
 mod golden;
 
 pub use compare::compare;
-pub use golden::{Curve, Golden, GoldenVariant, diff};
+pub use golden::{Curve, Golden, GoldenVariant, describe, diff};
 
 use crate::report::Verdict;
 use crate::suite::settings::OnInconclusive;

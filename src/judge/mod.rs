@@ -6,6 +6,7 @@ pub mod protocol;
 pub(crate) mod reader;
 pub mod runtime;
 pub mod session;
+pub mod train;
 
 use serde::{Deserialize, Serialize};
 

@@ -15,6 +15,7 @@ use crate::judge::reader::Question;
 use crate::judge::session::OnnxJudge;
 use crate::judge::{JudgeTrial, Judgment, Outcome};
 use crate::suite::settings::JudgeKind;
+use crate::train::objective::logistic;
 use crate::watch::Watch;
 
 /// Two completions of one prompt and sample index.
@@ -80,16 +81,6 @@ impl Verdict {
     }
 }
 
-/// 1 / (1 + e⁻ˣ) without overflow; σ(x) + σ(−x) is 1 to the last bit or two.
-pub fn sigmoid(x: f64) -> f64 {
-    if x >= 0.0 {
-        1.0 / (1.0 + libm::exp(-x))
-    } else {
-        let e = libm::exp(x);
-        e / (1.0 + e)
-    }
-}
-
 impl OnnxJudge {
     /// One judgment an item, in order.
     pub fn judge(&mut self, items: &[Item], watch: &dyn Watch) -> Result<Vec<Judgment>> {
@@ -107,7 +98,7 @@ impl OnnxJudge {
             logit_reference_first: verdict.logits.map(|l| l.1),
             score_policy: verdict.scores.map(|s| s.0),
             score_reference: verdict.scores.map(|s| s.1),
-            preference: sigmoid(verdict.logit()),
+            preference: logistic(verdict.logit()),
             outcome: verdict.outcome(settings.tie_width),
             position_effect: verdict.position_effect(),
             asked: verdict.asked,
@@ -128,7 +119,7 @@ impl OnnxJudge {
             judge: self.settings.name.clone(),
             pair_id: pair.id.clone(),
             prompt_id: pair.prompt_id.clone(),
-            preference: sigmoid(verdict.logit()),
+            preference: logistic(verdict.logit()),
             position_effect: verdict.position_effect(),
             gold_better: gold.map(|g| g.0),
             gold_worse: gold.map(|g| g.1),
@@ -308,11 +299,5 @@ pub(crate) mod tests {
         assert!((trials[0].preference + trials[1].preference - 1.0).abs() < 1e-15);
         assert_eq!((trials[0].length_difference, trials[1].length_difference), (10, -10));
         assert_eq!((trials[0].gold_better, trials[1].gold_better), (None, Some(2.0)));
-    }
-
-    #[test]
-    fn the_sigmoid_holds_at_both_ends() {
-        assert_eq!((sigmoid(0.0), sigmoid(1e4), sigmoid(-1e4)), (0.5, 1.0, 0.0));
-        assert!((sigmoid(-40.0) / (-40f64).exp() - 1.0).abs() < 1e-12);
     }
 }

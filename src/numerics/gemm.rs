@@ -1,4 +1,17 @@
 //! Matrix products with one fixed chain of fused multiply-adds per output element.
+//!
+//! The order of the chain over `p` is the definition (the arithmetic contract, point 1); everything here only chooses which
+//! elements are computed together. Tiles of C stay in registers while a block of `p` runs, blocks of `p` carry C through memory,
+//! and threads own disjoint rectangles of C, so no choice can change a bit.
+
+use std::cell::Cell;
+
+use rayon::prelude::*;
+
+use super::isa::{self, Isa};
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Avx2, Avx512};
+use super::simd::{F32x16, LANES, Scalar, dispatch};
 
 /// A read-only matrix view over a slice: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy)]
@@ -16,20 +29,667 @@ impl<'a> MatRef<'a> {
     pub fn transposed(self) -> Self {
         Self { data: self.data, row_stride: self.col_stride, col_stride: self.row_stride }
     }
+
+    fn holds(&self, rows: usize, columns: usize) -> bool {
+        rows == 0 || columns == 0 || (rows - 1) * self.row_stride + (columns - 1) * self.col_stride < self.data.len()
+    }
+    fn view(&self) -> View {
+        View { data: self.data.as_ptr(), row_stride: self.row_stride, col_stride: self.col_stride }
+    }
 }
 
 /// `c[i, j] ← (accumulate ? c[i, j] : 0) then, for p in 0..k ascending, c ← fma(a[i, p], b[p, j], c)`.
 ///
-/// `c` is row-major with `c_stride` elements from a row to the next.
+/// `a`: (m, k), `b`: (k, n), `c`: (m, n), row-major with `c_stride >= n` elements from a row to the next. Uses the threads of
+/// the current rayon pool where the product is large enough to share.
+///
+/// # Panics
+/// When a matrix doesn't fit its slice.
+#[allow(clippy::too_many_arguments, reason = "the three shapes and three matrices of a product, as in BLAS")]
 pub fn gemm(m: usize, n: usize, k: usize, a: MatRef, b: MatRef, c: &mut [f32], c_stride: usize, accumulate: bool) {
-    for i in 0..m {
-        for j in 0..n {
-            let mut sum = if accumulate { c[i * c_stride + j] } else { 0.0 };
-            for p in 0..k {
-                let (x, y) = (a.data[i * a.row_stride + p * a.col_stride], b.data[p * b.row_stride + j * b.col_stride]);
-                sum = x.mul_add(y, sum);
-            }
-            c[i * c_stride + j] = sum;
+    gemm_with(isa::active(), rayon::current_num_threads(), m, n, k, a, b, c, c_stride, accumulate);
+}
+
+/// [`gemm`] on the calling thread alone: for products inside work that is parallel already.
+#[allow(clippy::too_many_arguments, reason = "as gemm")]
+pub fn gemm_serial(m: usize, n: usize, k: usize, a: MatRef, b: MatRef, c: &mut [f32], c_stride: usize, accumulate: bool) {
+    gemm_with(isa::active(), 1, m, n, k, a, b, c, c_stride, accumulate);
+}
+
+/// [`gemm`] under a given instruction set, cut into at most `threads` parts (the result's bits are the same under each).
+#[allow(clippy::too_many_arguments, reason = "as gemm")]
+pub fn gemm_with(
+    isa: Isa,
+    threads: usize,
+    m: usize,
+    n: usize,
+    k: usize,
+    a: MatRef,
+    b: MatRef,
+    c: &mut [f32],
+    c_stride: usize,
+    accumulate: bool,
+) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    assert!(a.holds(m, k), "a ({m}, {k}) does not fit its slice");
+    assert!(b.holds(k, n), "b ({k}, {n}) does not fit its slice");
+    assert!(c_stride >= n && (m - 1) * c_stride + n <= c.len(), "c ({m}, {n}) does not fit its slice");
+    let out = Out { data: c.as_mut_ptr(), row_stride: c_stride, col_stride: 1 };
+    let whole = Product { m, n, k, a: a.view(), b: b.view(), c: out, accumulate }.turned_where_faster();
+    let (down, across) = grid(&whole, threads);
+    if down * across == 1 {
+        product_with(isa, whole);
+    } else {
+        let part = |index: usize| product_with(isa, whole.part(index / across, down, index % across, across));
+        (0..down * across).into_par_iter().with_max_len(1).for_each(part);
+    }
+}
+
+#[derive(Clone, Copy)]
+struct View {
+    data: *const f32,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl View {
+    fn transposed(self) -> Self {
+        Self { row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+    /// The view that starts at (row, column); stays inside the slice as long as that element is.
+    fn from(self, row: usize, column: usize) -> Self {
+        Self { data: self.data.wrapping_add(row * self.row_stride + column * self.col_stride), ..self }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Out {
+    data: *mut f32,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl Out {
+    fn from(self, row: usize, column: usize) -> Self {
+        Self { data: self.data.wrapping_add(row * self.row_stride + column * self.col_stride), ..self }
+    }
+}
+
+/// One product, or a rectangle of it. Whoever makes one vouches that the three matrices fit their memory for as long as it
+/// lives and that nothing else touches its elements of C.
+#[derive(Clone, Copy)]
+struct Product {
+    m: usize,
+    n: usize,
+    k: usize,
+    a: View,
+    b: View,
+    c: Out,
+    accumulate: bool,
+}
+
+// SAFETY: parts that run on several threads read A and B, which are borrowed for the whole call, and write disjoint rectangles of C.
+unsafe impl Send for Product {}
+// SAFETY: as above.
+unsafe impl Sync for Product {}
+
+/// Up to this many rows of A, a B stored by columns (a weight matrix applied to few rows) is not worth packing.
+const FEW_ROWS: usize = 64;
+
+impl Product {
+    /// `C' = B' A'` where that reads the larger operand along its memory: fma(a, b, c) and fma(b, a, c) are the same number.
+    fn turned_where_faster(self) -> Self {
+        let by_columns = self.b.row_stride == 1 && self.b.col_stride != 1;
+        if !by_columns || self.m > FEW_ROWS || self.m >= self.n {
+            return self;
         }
+        let c = Out { row_stride: self.c.col_stride, col_stride: self.c.row_stride, ..self.c };
+        Self { m: self.n, n: self.m, a: self.b.transposed(), b: self.a.transposed(), c, ..self }
+    }
+
+    /// The rectangle of C in row `i` and column `j` of a `down` × `across` grid.
+    fn part(self, i: usize, down: usize, j: usize, across: usize) -> Self {
+        let (top, bottom) = share(self.m, down, i, 4);
+        let (left, right) = share(self.n, across, j, LANES);
+        Self {
+            m: bottom - top,
+            n: right - left,
+            a: self.a.from(top, 0),
+            b: self.b.from(0, left),
+            c: self.c.from(top, left),
+            ..self
+        }
+    }
+}
+
+/// The `index`-th of `parts` nearly equal ranges of `0..length`, cut at multiples of `unit`.
+fn share(length: usize, parts: usize, index: usize, unit: usize) -> (usize, usize) {
+    let cut = |i: usize| (length.div_ceil(unit) * i / parts * unit).min(length);
+    (cut(index), cut(index + 1))
+}
+
+/// Multiply-adds below which handing work to another thread costs more than it saves.
+const WORTH_A_THREAD: usize = 1 << 20;
+
+/// How many parts down and across: as many as threads and size allow, with the least to pack.
+fn grid(product: &Product, threads: usize) -> (usize, usize) {
+    let parts = threads.min(product.m * product.n * product.k / WORTH_A_THREAD);
+    if parts < 2 {
+        return (1, 1);
+    }
+    let fits = |down: usize, across: usize| down <= product.m.div_ceil(4) && across <= product.n.div_ceil(LANES);
+    let packed = |down: usize, across: usize| product.n * down + product.m * across;
+    (1..=parts)
+        .map(|down| (down, parts / down))
+        .filter(|&(down, across)| fits(down, across))
+        .min_by_key(|&(down, across)| (parts - down * across, packed(down, across)))
+        .unwrap_or((1, 1))
+}
+
+/// Elements of `p` in one block: the B panel of a tile (32 columns) stays in the first-level cache.
+const BLOCK_K: usize = 256;
+/// Rows of A in one block: with `BLOCK_K`, 240 kB of the second-level cache.
+const BLOCK_M: usize = 240;
+/// Columns of B in one block: with `BLOCK_K`, 2 MB of the last-level cache.
+const BLOCK_N: usize = 2048;
+
+dispatch! {
+    /// Computes one product on this thread.
+    fn product_with(product: Product) = product_kernel;
+}
+
+thread_local! {
+    /// Room for packed blocks of A and of B, kept from call to call.
+    static PACKED: Cell<(Vec<f32>, Vec<f32>)> = const { Cell::new((Vec::new(), Vec::new())) };
+}
+
+#[inline(always)]
+fn product_kernel<V: Tiled>(product: Product) {
+    if product.n == 1 {
+        // SAFETY: whoever made the product vouches for its memory.
+        return unsafe { column(product) };
+    }
+    let (mut packed_a, mut packed_b) = PACKED.take();
+    let Product { m, n, k, .. } = product;
+    let depth = k.div_ceil(k.div_ceil(BLOCK_K).max(1)).max(1);
+    for p in (0..k.max(1)).step_by(depth) {
+        let carry = product.accumulate || p > 0;
+        let kc = depth.min(k - p);
+        for j in (0..n).step_by(BLOCK_N) {
+            let nc = BLOCK_N.min(n - j);
+            let b = product.b.from(p, j).transposed();
+            let in_place = if b.row_stride == 1 && m <= 2 * V::ROWS { nc - nc % V::COLUMNS } else { 0 };
+            // SAFETY: B has nc columns of depth kc from (p, j).
+            let b = unsafe { Panels::new(b, nc, kc, V::COLUMNS, LANES, in_place, &mut packed_b) };
+            for i in (0..m).step_by(BLOCK_M) {
+                let mc = BLOCK_M.min(m - i);
+                let a = product.a.from(i, p);
+                let in_place = if reads_well_in_place(a, nc, V::COLUMNS) { mc } else { 0 };
+                // SAFETY: A has mc rows of depth kc from (i, p).
+                let a = unsafe { Panels::new(a, mc, kc, V::ROWS, 1, in_place, &mut packed_a) };
+                // SAFETY: the panels hold mc rows and nc columns of depth kc, and C has mc × nc elements from (i, j).
+                unsafe { block::<V>(mc, nc, kc, &a, &b, product.c.from(i, j), carry) };
+            }
+        }
+    }
+    PACKED.set((packed_a, packed_b));
+}
+
+/// Whether a tile may read rows of A where they are: they run along memory and don't all fall into one cache set, or too few
+/// columns of C use them to pay for a copy.
+fn reads_well_in_place(a: View, columns: usize, tile_columns: usize) -> bool {
+    (a.col_stride == 1 && !a.row_stride.is_multiple_of(256)) || columns <= tile_columns
+}
+
+/// One operand as panels of `width` lanes (rows of A, columns of B): lanes below `in_place` read where they are, the others copied
+/// so that the lanes of one `p` lie together.
+struct Panels {
+    view: View,
+    copied: *const f32,
+    lanes: usize,
+    depth: usize,
+    width: usize,
+    unit: usize,
+    in_place: usize,
+}
+
+impl Panels {
+    /// # Safety
+    /// `view` must be readable for `lanes` rows and `depth` columns. The panels point into `buffer` and into the view.
+    #[inline(always)]
+    unsafe fn new(
+        view: View,
+        lanes: usize,
+        depth: usize,
+        width: usize,
+        unit: usize,
+        in_place: usize,
+        buffer: &mut Vec<f32>,
+    ) -> Self {
+        let room = (lanes - in_place).next_multiple_of(unit) * depth;
+        let copied = aligned_room(buffer, room);
+        let panels = Self { view, copied, lanes, depth, width, unit, in_place };
+        for lane in (in_place..lanes).step_by(width) {
+            let panel_width = panels.panel_width(lane);
+            // SAFETY: the lanes are in the view; the panel lies within the room, as panels before it took width × depth each.
+            unsafe {
+                let to = copied.add((lane - in_place) * depth);
+                pack(view.from(lane, 0), (lanes - lane).min(width), depth, to, panel_width);
+            }
+        }
+        panels
+    }
+
+    /// The last panel is narrower: as wide as what is left, in whole units.
+    #[inline(always)]
+    fn panel_width(&self, lane: usize) -> usize {
+        (self.lanes - lane).next_multiple_of(self.unit).min(self.width)
+    }
+
+    /// The panel that starts at `lane`, as a view of its lanes (rows) along `p` (columns).
+    #[inline(always)]
+    fn panel(&self, lane: usize) -> View {
+        if lane < self.in_place {
+            return self.view.from(lane, 0);
+        }
+        View {
+            data: self.copied.wrapping_add((lane - self.in_place) * self.depth),
+            row_stride: 1,
+            col_stride: self.panel_width(lane),
+        }
+    }
+}
+
+/// At least `length` elements at an address divisible by 64, kept for the next call.
+fn aligned_room(buffer: &mut Vec<f32>, length: usize) -> *mut f32 {
+    if buffer.len() < length + LANES {
+        buffer.resize(length + LANES, 0.0);
+    }
+    let pointer = buffer.as_mut_ptr();
+    let padding = (64 - pointer.addr() % 64) / size_of::<f32>();
+    pointer.wrapping_add(padding)
+}
+
+/// Copies `lanes` rows of `depth` elements to `to[p * width + lane]`; lanes up to `width` are zero.
+///
+/// # Safety
+/// `from` must be readable for `lanes` rows and `depth` columns, `to` writable for `depth * width` elements.
+#[inline(always)]
+unsafe fn pack(from: View, lanes: usize, depth: usize, to: *mut f32, width: usize) {
+    // SAFETY: every index below is under the bounds that the caller vouches for.
+    unsafe {
+        if lanes < width {
+            for p in 0..depth {
+                std::ptr::write_bytes(to.add(p * width + lanes), 0, width - lanes);
+            }
+        }
+        if from.row_stride == 1 {
+            for p in 0..depth {
+                std::ptr::copy_nonoverlapping(from.data.add(p * from.col_stride), to.add(p * width), lanes);
+            }
+            return;
+        }
+        let (whole_lanes, whole_depth) = (lanes - lanes % 4, depth - depth % 4);
+        for lane in (0..whole_lanes).step_by(4) {
+            for p in (0..whole_depth).step_by(4) {
+                let source = from.data.add(lane * from.row_stride + p * from.col_stride);
+                let x: [[f32; 4]; 4] =
+                    std::array::from_fn(|l| std::array::from_fn(|q| *source.add(l * from.row_stride + q * from.col_stride)));
+                for q in 0..4 {
+                    let target = to.add((p + q) * width + lane).cast::<[f32; 4]>();
+                    target.write_unaligned([x[0][q], x[1][q], x[2][q], x[3][q]]);
+                }
+            }
+        }
+        for lane in 0..lanes {
+            for p in if lane < whole_lanes { whole_depth } else { 0 }..depth {
+                *to.add(p * width + lane) = *from.data.add(lane * from.row_stride + p * from.col_stride);
+            }
+        }
+    }
+}
+
+/// The tile shape that fits an instruction set's registers.
+trait Tiled: F32x16 {
+    const ROWS: usize;
+    const COLUMNS: usize;
+    /// One panel of columns against all rows.
+    ///
+    /// # Safety
+    /// See [`strip`].
+    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool);
+}
+
+/// 24 sums, two columns of B and one element of A in 32 registers.
+#[cfg(target_arch = "x86_64")]
+impl Tiled for Avx512 {
+    const ROWS: usize = 12;
+    const COLUMNS: usize = 2 * LANES;
+    #[inline(always)]
+    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool) {
+        // SAFETY: handed on.
+        unsafe {
+            if columns > LANES {
+                strip::<Self, 12, 2>(m, columns, k, a, b, c, carry);
+            } else {
+                strip::<Self, 12, 1>(m, columns, k, a, b, c, carry);
+            }
+        }
+    }
+}
+
+/// 12 sums, two halves of a column of B and one element of A in 16 registers.
+#[cfg(target_arch = "x86_64")]
+impl Tiled for Avx2 {
+    const ROWS: usize = 6;
+    const COLUMNS: usize = LANES;
+    #[inline(always)]
+    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool) {
+        // SAFETY: handed on.
+        unsafe { strip::<Self, 6, 1>(m, columns, k, a, b, c, carry) }
+    }
+}
+
+impl Tiled for Scalar {
+    const ROWS: usize = 4;
+    const COLUMNS: usize = LANES;
+    #[inline(always)]
+    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool) {
+        // SAFETY: handed on.
+        unsafe { strip::<Self, 4, 1>(m, columns, k, a, b, c, carry) }
+    }
+}
+
+/// One block of C: each panel of B stays in the first-level cache while all rows of A pass.
+///
+/// # Safety
+/// `a` must hold `m` lanes and `b` `n` lanes of depth `k`; `c` must be valid for m × n elements that nothing else touches.
+#[inline(always)]
+unsafe fn block<V: Tiled>(m: usize, n: usize, k: usize, a: &Panels, b: &Panels, c: Out, carry: bool) {
+    for j in (0..n).step_by(V::COLUMNS) {
+        // SAFETY: handed on.
+        unsafe { V::panel(m, (n - j).min(V::COLUMNS), k, a, b.panel(j), c.from(0, j), carry) };
+    }
+}
+
+/// All rows of A against one panel of B: tiles of `ROWS`, then of 8, 4, 2 and 1 for what is left.
+///
+/// # Safety
+/// `a` must hold `m` lanes in panels of `ROWS`, `b` `VECTORS * 16` lanes side by side, both of depth `k`; `c` must be valid for `m` rows
+/// and `columns` columns, more than `(VECTORS - 1) * 16`.
+#[inline(always)]
+unsafe fn strip<V: F32x16, const ROWS: usize, const VECTORS: usize>(
+    m: usize,
+    columns: usize,
+    k: usize,
+    a: &Panels,
+    b: View,
+    c: Out,
+    carry: bool,
+) {
+    let whole = m - m % ROWS;
+    // SAFETY: rows `i..i + R` of each tile are below m.
+    unsafe {
+        for i in (0..whole).step_by(ROWS) {
+            tile::<V, ROWS, VECTORS>(k, a.panel(i), b, c.from(i, 0), columns, carry);
+        }
+        let (mut i, rest) = (0, m - whole);
+        if rest == 0 {
+            return;
+        }
+        let (a, c) = (a.panel(whole), c.from(whole, 0));
+        if rest & 8 != 0 {
+            tile::<V, 8, VECTORS>(k, a, b, c, columns, carry);
+            i += 8;
+        }
+        if rest & 4 != 0 {
+            tile::<V, 4, VECTORS>(k, a.from(i, 0), b, c.from(i, 0), columns, carry);
+            i += 4;
+        }
+        if rest & 2 != 0 {
+            tile::<V, 2, VECTORS>(k, a.from(i, 0), b, c.from(i, 0), columns, carry);
+            i += 2;
+        }
+        if rest & 1 != 0 {
+            tile::<V, 1, VECTORS>(k, a.from(i, 0), b, c.from(i, 0), columns, carry);
+        }
+    }
+}
+
+/// `for $i in 0..$count` for a constant of at most 12 (or 2), written out: sums stay in registers only where no loop is left.
+macro_rules! unrolled {
+    ($i:ident in 0..ROWS $body:block) => { unrolled!(@ $i ROWS $body 0 1 2 3 4 5 6 7 8 9 10 11) };
+    ($v:ident in 0..VECTORS $body:block) => { unrolled!(@ $v VECTORS $body 0 1) };
+    (@ $i:ident $count:ident $body:block $($index:literal)*) => {$(
+        if $index < $count {
+            let $i: usize = $index;
+            $body
+        }
+    )*};
+}
+
+/// The chains of `ROWS` × `columns` elements of C side by side in registers.
+///
+/// Elements are read by `read_unaligned` at wrapping offsets: the checks that development builds put on plain reads would force
+/// every sum to memory at each step.
+///
+/// # Safety
+/// As [`strip`] with `ROWS` rows.
+#[inline(always)]
+unsafe fn tile<V: F32x16, const ROWS: usize, const VECTORS: usize>(
+    k: usize,
+    a: View,
+    b: View,
+    c: Out,
+    columns: usize,
+    carry: bool,
+) {
+    let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
+    // SAFETY: all indices are below k, ROWS and columns, which the caller vouches for.
+    unsafe {
+        if carry {
+            unrolled!(i in 0..ROWS {
+                unrolled!(v in 0..VECTORS {
+                    sums[i][v] = load_sums(c.from(i, v * LANES), (columns - v * LANES).min(LANES));
+                });
+            });
+        }
+        let (mut a_p, mut b_p) = (a.data, b.data);
+        for _ in 0..k {
+            let mut column = [V::splat(0.0); VECTORS];
+            unrolled!(v in 0..VECTORS {
+                column[v] = V::load_pointer(b_p.wrapping_add(v * LANES));
+            });
+            unrolled!(i in 0..ROWS {
+                let x = V::splat(*a_p.add(i * a.row_stride));
+                unrolled!(v in 0..VECTORS {
+                    sums[i][v] = x.fma(column[v], sums[i][v]);
+                });
+            });
+            a_p = a_p.wrapping_add(a.col_stride);
+            b_p = b_p.wrapping_add(b.col_stride);
+        }
+        unrolled!(i in 0..ROWS {
+            unrolled!(v in 0..VECTORS {
+                store_sums(sums[i][v], c.from(i, v * LANES), (columns - v * LANES).min(LANES));
+            });
+        });
+    }
+}
+
+/// # Safety
+/// `c` must be valid for one row of `count <= 16` elements.
+#[inline(always)]
+unsafe fn load_sums<V: F32x16>(c: Out, count: usize) -> V {
+    // SAFETY: as promised.
+    unsafe {
+        if c.col_stride == 1 {
+            return if count == LANES { V::load_pointer(c.data) } else { V::load_part_pointer(c.data, count, 0.0) };
+        }
+        let mut lanes = [0.0; LANES];
+        for (l, lane) in lanes.iter_mut().enumerate().take(count) {
+            *lane = *c.data.add(l * c.col_stride);
+        }
+        V::load(&lanes)
+    }
+}
+
+/// # Safety
+/// `c` must be valid for one row of `count <= 16` elements.
+#[inline(always)]
+unsafe fn store_sums<V: F32x16>(sums: V, c: Out, count: usize) {
+    // SAFETY: as promised.
+    unsafe {
+        if c.col_stride == 1 {
+            return if count == LANES { sums.store_pointer(c.data) } else { sums.store_part_pointer(c.data, count) };
+        }
+        for (l, sum) in sums.to_array().into_iter().enumerate().take(count) {
+            *c.data.add(l * c.col_stride) = sum;
+        }
+    }
+}
+
+/// A matrix times one column: the chains of several rows run beside each other, reading A once where it lies.
+///
+/// # Safety
+/// The product's matrices must fit their memory, and nothing else may touch its elements of C.
+#[inline(always)]
+unsafe fn column(product: Product) {
+    const CHAINS: usize = 8;
+    let Product { m, k, a, b, c, accumulate, .. } = product;
+    let start = |i: usize| if accumulate { unsafe { *c.data.add(i * c.row_stride) } } else { 0.0 };
+    let whole = m - m % CHAINS;
+    // SAFETY: rows are below m and p is below k.
+    unsafe {
+        for i in (0..whole).step_by(CHAINS) {
+            let mut sums: [f32; CHAINS] = std::array::from_fn(|r| start(i + r));
+            for p in 0..k {
+                let x = *b.data.add(p * b.row_stride);
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    *sum = (*a.data.add((i + r) * a.row_stride + p * a.col_stride)).mul_add(x, *sum);
+                }
+            }
+            for (r, sum) in sums.into_iter().enumerate() {
+                *c.data.add((i + r) * c.row_stride) = sum;
+            }
+        }
+        for i in whole..m {
+            let mut sum = start(i);
+            for p in 0..k {
+                sum = (*a.data.add(i * a.row_stride + p * a.col_stride)).mul_add(*b.data.add(p * b.row_stride), sum);
+            }
+            *c.data.add(i * c.row_stride) = sum;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::numerics::reference;
+
+    /// A matrix laid out with or without transposition and with gaps between its rows; values of mixed sign and size.
+    struct Laid {
+        data: Vec<f32>,
+        rows: usize,
+        columns: usize,
+        gap: usize,
+        transposed: bool,
+    }
+
+    impl Laid {
+        fn new(rows: usize, columns: usize, gap: usize, transposed: bool, seed: u32, special: bool) -> Self {
+            let (r, c) = if transposed { (columns, rows) } else { (rows, columns) };
+            let data = (0..r * (c + gap)).map(|i| value(seed.wrapping_add(i as u32), special)).collect();
+            Self { data, rows, columns, gap, transposed }
+        }
+        fn view(&self) -> MatRef<'_> {
+            if self.transposed {
+                MatRef::rows(&self.data, self.rows + self.gap).transposed()
+            } else {
+                MatRef::rows(&self.data, self.columns + self.gap)
+            }
+        }
+    }
+
+    /// A value that depends on `seed` alone: mostly in ±2; where `special`, now and then a zero, subnormal, huge value, infinity or NaN.
+    fn value(seed: u32, special: bool) -> f32 {
+        let x = seed.wrapping_mul(0x9e37_79b9) ^ 0x85eb_ca6b;
+        let x = (x ^ (x >> 15)).wrapping_mul(0x2c1b_3c6d);
+        let x = x ^ (x >> 12);
+        if special && x.is_multiple_of(7) {
+            return [0.0, -0.0, 1e-42, -3e-45, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::NAN][(x >> 8) as usize % 8];
+        }
+        (x as i32 as f32) / 2f32.powi(30)
+    }
+
+    /// Equal bits, or both NaN.
+    fn same(x: f32, y: f32) -> bool {
+        x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan()
+    }
+
+    fn check_shape(
+        m: usize,
+        n: usize,
+        k: usize,
+        gaps: [usize; 3],
+        turned: [bool; 2],
+        accumulate: bool,
+        special: bool,
+        threads: usize,
+    ) {
+        let a = Laid::new(m, k, gaps[0], turned[0], 1, special);
+        let b = Laid::new(k, n, gaps[1], turned[1], 2, special);
+        let c_stride = n + gaps[2];
+        let start: Vec<f32> = (0..m * c_stride).map(|i| value(3 + i as u32, special)).collect();
+        let mut expected = start.clone();
+        reference::gemm(m, n, k, a.view(), b.view(), &mut expected, c_stride, accumulate);
+        for isa in isa::available() {
+            let mut c = start.clone();
+            gemm_with(isa, threads, m, n, k, a.view(), b.view(), &mut c, c_stride, accumulate);
+            let differs = (0..c.len()).find(|&i| !same(c[i], expected[i]));
+            assert_eq!(differs, None, "{isa} {m}x{n}x{k} gaps {gaps:?} transposed {turned:?} threads {threads}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn every_path_gives_the_bits_of_the_definition(
+            m in 1..40usize, n in 1..80usize, k in 0..40usize, gaps in [0..3usize, 0..3usize, 0..3usize],
+            turned in any::<[bool; 2]>(), accumulate: bool, special: bool,
+        ) {
+            check_shape(m, n, k, gaps, turned, accumulate, special, 1);
+        }
+    }
+
+    #[test]
+    fn blocks_and_threads_change_no_bit() {
+        for (m, n, k) in [(261, 130, 300), (70, 2100, 270), (600, 34, 513), (3, 2200, 600), (1, 700, 300), (130, 1, 520)] {
+            for turned in [[false, false], [false, true], [true, false], [true, true]] {
+                check_shape(m, n, k, [0, 0, 0], turned, true, false, 1);
+                check_shape(m, n, k, [0, 1, 0], turned, false, false, 3);
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_of_whole_numbers_is_exact() {
+        let (a, b) = ([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [7.0, 8.0, 9.0, 10.0, 11.0, 12.0]);
+        let mut c = [100.0; 4];
+        gemm(2, 2, 3, MatRef::rows(&a, 3), MatRef::rows(&b, 2), &mut c, 2, false);
+        assert_eq!(c, [58.0, 64.0, 139.0, 154.0]);
+        gemm(2, 2, 3, MatRef::rows(&b, 2).transposed(), MatRef::rows(&a, 3).transposed(), &mut c, 2, true);
+        assert_eq!(c, [58.0 + 58.0, 64.0 + 139.0, 139.0 + 64.0, 154.0 + 154.0]);
+    }
+
+    #[test]
+    #[should_panic(expected = "b (3, 2) does not fit")]
+    fn a_matrix_that_does_not_fit_its_slice_is_refused() {
+        gemm(2, 2, 3, MatRef::rows(&[0.0; 6], 3), MatRef::rows(&[0.0; 5], 2), &mut [0.0; 4], 2, false);
     }
 }

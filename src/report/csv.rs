@@ -25,7 +25,7 @@ pub(crate) fn render(data: &ReportData) -> Result<Vec<(&'static str, Vec<u8>)>> 
 }
 
 /// The header stands also above an empty table.
-fn table<T: Serialize>(table: &Table, rows: &[T]) -> Result<Vec<u8>> {
+pub(crate) fn table<T: Serialize>(table: &Table, rows: &[T]) -> Result<Vec<u8>> {
     let broken = |e: csv::Error| Error::unexpected(format!("{} can't be written as CSV: {e}", table.file));
     let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
     writer.write_record(table.columns.iter().map(|c| c.name)).map_err(broken)?;

@@ -134,7 +134,7 @@ fn pair_scores() -> Vec<PairScore> {
                     let (chosen, rejected) = (-40.0 - 3.0 * noise.uniform(), -41.0 - 3.0 * noise.uniform());
                     rows.push(PairScore {
                         variant: owned(variant),
-                        seed,
+                        seed: Some(seed),
                         checkpoint,
                         pair_id: format!("pair-{pair:03}"),
                         prompt_id: format!("heldout-{:03}", pair / 2),

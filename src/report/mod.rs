@@ -28,6 +28,7 @@ use crate::error::Result;
 use crate::generate::Completion;
 use crate::judge::{JudgeTrial, Judgment};
 use crate::statistics::Estimate;
+use crate::suite::settings::GateSettings;
 use crate::train::{PairScore, TrainStep};
 
 pub use json::{SCHEMA, load_json};
@@ -55,6 +56,11 @@ impl GateRow {
     }
 }
 
+/// Writes `train_log.csv` alone.
+pub fn write_train_log(dir: &Path, rows: &[TrainStep]) -> Result<()> {
+    publish::all(dir, &[(columns::TRAIN_LOG.file, csv::table(&columns::TRAIN_LOG, rows)?)])
+}
+
 /// `−0.018 [−0.052, 0.016]` and the margin it is held against, for rows that have a difference.
 fn gate_difference(row: &GateRow) -> String {
     let (Some(difference), Some(lower), Some(upper)) = (row.difference, row.lower, row.upper) else {
@@ -79,6 +85,8 @@ pub struct ReportData {
     pub estimates: Vec<Estimate>,
     pub findings: Vec<Finding>,
     pub gate: Option<GateReport>,
+    /// How the gate decides: `gate RUN` needs nothing but the report and a golden file.
+    pub gate_settings: GateSettings,
     pub cells: Vec<CellRow>,
     /// Names and values: digests of inputs and models, versions, modes.
     pub provenance: Vec<Fact>,

@@ -54,7 +54,7 @@ impl<'a> Policy<'a> {
     }
 
     fn pair_scores(self, evidence: &Evidence<'a>) -> Vec<&'a PairScore> {
-        evidence.pair_scores.iter().filter(|p| self.holds(&p.variant, p.checkpoint, Some(p.seed))).collect()
+        evidence.pair_scores.iter().filter(|p| self.holds(&p.variant, p.checkpoint, p.seed)).collect()
     }
 }
 
@@ -68,7 +68,7 @@ fn policies<'a>(evidence: &Evidence<'a>) -> Vec<Policy<'a>> {
     let rows = || {
         let completions = evidence.completions.iter().map(|c| (c.variant.as_str(), c.checkpoint, c.seed));
         let judgments = evidence.judgments.iter().map(|j| (j.variant.as_str(), j.checkpoint, j.seed));
-        let scores = evidence.pair_scores.iter().map(|p| (p.variant.as_str(), p.checkpoint, Some(p.seed)));
+        let scores = evidence.pair_scores.iter().map(|p| (p.variant.as_str(), p.checkpoint, p.seed));
         completions.chain(judgments).chain(scores).filter(|(variant, ..)| *variant != REFERENCE)
     };
     let mut policies = Vec::new();
@@ -305,7 +305,7 @@ pub(crate) mod fixture {
     pub fn pair_score(variant: &str, seed: u64, checkpoint: u64, prompt: usize, chosen: f64, rejected: f64) -> PairScore {
         PairScore {
             variant: variant.to_owned(),
-            seed,
+            seed: Some(seed),
             checkpoint,
             pair_id: format!("p{prompt:03}-0"),
             prompt_id: format!("p{prompt:03}"),

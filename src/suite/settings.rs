@@ -262,7 +262,7 @@ pub struct CheckSettings {
     pub position_warn: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateSettings {
     /// The golden file, as written; `Suite::locate` resolves it.
     pub golden: PathBuf,

@@ -60,7 +60,8 @@ pub struct TrainStep {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PairScore {
     pub variant: String,
-    pub seed: u64,
+    /// None for policies trained elsewhere.
+    pub seed: Option<u64>,
     pub checkpoint: u64,
     pub pair_id: String,
     pub prompt_id: String,

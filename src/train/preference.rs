@@ -207,7 +207,7 @@ fn score_pairs(model: &Llama, pairs: &[TokenizedPair], watch: &dyn Watch, what: 
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScoredPolicy<'a> {
     pub variant: &'a str,
-    pub seed: u64,
+    pub seed: Option<u64>,
     pub checkpoint: u64,
     pub beta: f64,
 }

@@ -127,8 +127,8 @@ impl Asked {
         let words: Vec<&str> = text.iter().filter_map(|t| if let Token::Word(w) = t { Some(w.as_str()) } else { None }).collect();
         let aspect = words.iter().find_map(|word| lexicon::ASPECTS.iter().position(|a| a == word));
         let starts = |at: usize| {
-            let here = |thing: &&str| thing.split(' ').enumerate().all(|(i, part)| words.get(at + i) == Some(&part));
-            lexicon::THINGS.iter().position(|thing| here(&thing))
+            let here = |thing: &str| thing.split(' ').enumerate().all(|(i, part)| words.get(at + i) == Some(&part));
+            lexicon::THINGS.iter().position(|thing| here(thing))
         };
         Self { thing: (0..words.len()).find_map(starts), aspect }
     }

@@ -151,7 +151,7 @@ fn join(clauses: &[Written], stream: &mut Stream) -> String {
             }
             text.push(' ');
             if stream.bernoulli(0.15) {
-                text.push_str(&format!("{}, {body}", capital(*stream.choose(lexicon::OPENERS))));
+                text.push_str(&format!("{}, {body}", capital(lexicon::OPENERS[stream.index(lexicon::OPENERS.len())])));
             } else {
                 text.push_str(&capital(&body));
             }

@@ -170,6 +170,15 @@ fn demonstrations_are_many_short_and_of_varied_worth() {
 }
 
 #[test]
+fn the_tokenizer_of_a_world_is_the_same_at_every_training() {
+    for seed in 0..3 {
+        let world = make(&WorldSettings { demonstrations: 1500, ..settings() }, seed).unwrap();
+        let train = || TextTokenizer::train(&world.corpus, 1024).unwrap().digest();
+        assert_eq!(train(), train());
+    }
+}
+
+#[test]
 fn things_aspects_and_modifiers_can_be_told_apart() {
     use super::lexicon::{ASPECTS, MODIFIERS, THINGS};
     let distinct: BTreeSet<&str> = [ASPECTS, MODIFIERS, THINGS].concat().into_iter().collect();

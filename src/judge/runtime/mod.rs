@@ -70,6 +70,14 @@ pub fn ensure() -> Result<RuntimeInfo> {
     started().map(|s| s.info.clone())
 }
 
+/// The digest of the library that `ensure` is going to give, without fetching or loading anything: for plans.
+pub fn expected_library() -> Digest {
+    let places = Places::from_environment();
+    let named = places.dylib_path.as_ref().and_then(|path| Digest::of_file(Path::new(path)).ok());
+    let pinned = || places.wheel.and_then(|wheel| wheel.library_sha256.parse().ok());
+    named.or_else(pinned).unwrap_or_else(|| Digest::of_bytes(b"no build is pinned for this platform"))
+}
+
 /// The process-wide environment that sessions are made in.
 pub(crate) fn environment() -> Result<Environment> {
     started().map(|s| s.environment.clone())

@@ -84,12 +84,12 @@ pub fn paired(settings: &TrainSettings) -> Result<PairObjective> {
 }
 
 /// log(1 + eˣ), without overflow. −log σ(x) = softplus(−x).
-fn softplus(x: f64) -> f64 {
+pub(crate) fn softplus(x: f64) -> f64 {
     x.max(0.0) + libm::log1p(libm::exp(-x.abs()))
 }
 
 /// 1 / (1 + e⁻ˣ), without overflow.
-fn logistic(x: f64) -> f64 {
+pub(crate) fn logistic(x: f64) -> f64 {
     let small = libm::exp(-x.abs());
     if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) }
 }

@@ -1,0 +1,118 @@
+//! Which vector instructions the kernels use: chosen once at run time, forced by `DPO_EVAL_ISA`.
+//!
+//! The choice changes the speed and never a bit of any result; forcing it lets tests and `repro` prove that.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use crate::error::{Error, Result};
+
+/// The environment variable that forces an instruction set.
+pub const VARIABLE: &str = "DPO_EVAL_ISA";
+
+/// Proof that this machine's CPU was asked and has the instructions: only this module can make one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Detected(());
+
+/// An instruction set that this machine has. A value can't be made for one that it lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isa {
+    /// Portable Rust. `f32::mul_add` is exact everywhere; on CPUs with a vector unit in their baseline (aarch64) the compiler uses it.
+    Scalar,
+    /// AVX2 and FMA: two 8-lane registers a vector.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Detected),
+    /// AVX-512 F: one 16-lane register a vector.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Detected),
+}
+
+impl Isa {
+    /// The name that `DPO_EVAL_ISA` takes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(_) => "avx512",
+        }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Every instruction set that this machine has, slowest first. Tests run each kernel under each.
+pub fn available() -> Vec<Isa> {
+    #[allow(unused_mut, reason = "only x86-64 adds to the portable path")]
+    let mut all = vec![Isa::Scalar];
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        all.push(Isa::Avx2(Detected(())));
+        if is_x86_feature_detected!("avx512f") {
+            all.push(Isa::Avx512(Detected(())));
+        }
+    }
+    all
+}
+
+/// The instruction set of this process: the one that `DPO_EVAL_ISA` names, or the fastest available.
+pub fn check() -> Result<Isa> {
+    static CHOSEN: OnceLock<Result<Isa>> = OnceLock::new();
+    CHOSEN.get_or_init(|| choose(std::env::var_os(VARIABLE).as_deref().map(|v| v.to_string_lossy()).as_deref())).clone()
+}
+
+/// What the kernels use.
+///
+/// # Panics
+/// When `DPO_EVAL_ISA` is wrong. A program calls [`check`] first and shows the error.
+pub fn active() -> Isa {
+    static ACTIVE: OnceLock<Isa> = OnceLock::new();
+    *ACTIVE.get_or_init(|| check().unwrap_or_else(|error| panic!("{error}")))
+}
+
+fn choose(forced: Option<&str>) -> Result<Isa> {
+    let all = available();
+    let fastest = all[all.len() - 1];
+    let Some(name) = forced.filter(|name| !name.is_empty()) else { return Ok(fastest) };
+    if let Some(isa) = all.iter().find(|isa| isa.name() == name) {
+        return Ok(*isa);
+    }
+    let names: Vec<_> = all.iter().map(|isa| isa.name()).collect();
+    let what = match name {
+        "avx2" | "avx512" => format!("{VARIABLE}={name}, but this CPU does not have it"),
+        _ => format!("{VARIABLE}={name} names no instruction set"),
+    };
+    Err(Error::usage(what).help(format!("this machine has {}; unset {VARIABLE} to use the fastest", names.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unset_or_empty_variable_means_the_fastest() {
+        let fastest = *available().last().unwrap();
+        assert_eq!(choose(None).unwrap(), fastest);
+        assert_eq!(choose(Some("")).unwrap(), fastest);
+    }
+
+    #[test]
+    fn every_available_set_can_be_forced_by_its_name() {
+        for isa in available() {
+            assert_eq!(choose(Some(isa.name())).unwrap(), isa);
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_that_lists_what_there_is() {
+        let error = choose(Some("sse9")).unwrap_err();
+        assert_eq!(error.kind, crate::error::Kind::Usage);
+        assert!(error.message.contains("DPO_EVAL_ISA=sse9"));
+        assert!(error.help.unwrap().contains("scalar"));
+    }
+}
