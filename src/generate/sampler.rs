@@ -127,8 +127,8 @@ mod tests {
             (sampler(1.0, None, 1.0), softmax(1.0, &all)),
             (sampler(0.5, None, 1.0), softmax(2.0, &all)),
             (sampler(2.0, Some(3), 1.0), softmax(0.5, &[1, 3, 4])),
-            (sampler(1.0, None, 0.8), softmax(1.0, &[1, 4])),
-            (sampler(1.0, None, 0.83), softmax(1.0, &[1, 3, 4])),
+            (sampler(1.0, None, 0.78), softmax(1.0, &[1, 4])),
+            (sampler(1.0, None, 0.8), softmax(1.0, &[1, 3, 4])),
             (sampler(1.0, Some(1), 1.0), softmax(1.0, &[1, 4])),
         ] {
             for (found, expected) in shares(&sampler).iter().zip(expected) {

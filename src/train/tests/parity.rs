@@ -142,10 +142,13 @@ impl Task for Recorded {
 }
 
 fn assert_metrics(case: &Path, config: &Value, found: &[Metrics]) {
-    let expected = lines(&case.join("steps.jsonl"));
+    let mut expected = lines(&case.join("steps.jsonl"));
+    // The last row sums the run up.
+    expected.retain(|row| row.get("loss").is_some());
     assert_eq!(found.len(), expected.len());
     // TRL averages these over micro-batches, we over the optimizer batch.
     let of_micro_batches = config["args"]["gradient_accumulation_steps"] != 1;
+    let mut apart = Vec::new();
     for (found, expected) in found.iter().zip(&expected) {
         let own = serde_json::to_value(found).unwrap();
         for (name, value) in expected.as_object().unwrap() {
@@ -155,9 +158,12 @@ fn assert_metrics(case: &Path, config: &Value, found: &[Metrics]) {
             }
             let (f, e) = (own[name].as_f64().unwrap_or(f64::NAN), value.as_f64().unwrap());
             let close = (f - e).abs() <= ABSOLUTE.max(RELATIVE * e.abs());
-            assert!(close, "{}: step {}: {name} is {f}, TRL has {e}", case.display(), found.step);
+            if !close {
+                apart.push(format!("step {}: {name} is {f}, TRL has {e}", found.step));
+            }
         }
     }
+    assert!(apart.is_empty(), "{}:\n{}", case.display(), apart.join("\n"));
 }
 
 fn assert_weights(case: &Path, found: &Parameters) {
