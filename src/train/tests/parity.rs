@@ -190,7 +190,7 @@ fn preference(root: &Path, case: &Path, config: &Value) {
     let policy = Llama::load(&root.join("model")).unwrap();
     let reference = Llama::load(&root.join(config["case"]["ref"].as_str().unwrap_or("model"))).unwrap();
     let pairs = pairs(root, settings.max_length);
-    let of = ScoredPolicy { variant: "", seed: 0, checkpoint: 0, beta: 0.1 };
+    let of = ScoredPolicy { variant: "", seed: None, checkpoint: 0, beta: 0.1 };
     let under_reference = pair_scores(&of, &policy, &reference, &pairs, settings.max_length, &Silent).unwrap();
     let task = PreferenceTask::new(policy, &reference, &pairs, &settings, &Silent).unwrap();
     let mut recorded = Recorded { task, steps: RefCell::default() };
