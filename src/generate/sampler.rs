@@ -1,14 +1,13 @@
 //! The next token from a row of logits: temperature, then top-k, then top-p, in the order of `transformers`.
 
 use crate::error::{Error, Result};
-use crate::numerics::elementary;
 use crate::rng::Stream;
 use crate::suite::settings::GenerateSettings;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sampler {
     /// 0: greedy.
-    temperature: f32,
+    temperature: f64,
     top_k: Option<usize>,
     top_p: f64,
 }
@@ -25,7 +24,7 @@ impl Sampler {
         if top_k == Some(0) {
             return Err(Error::usage("top_k is 0, which leaves no token").help("leave top_k out to keep all tokens"));
         }
-        Ok(Self { temperature: temperature as f32, top_k, top_p })
+        Ok(Self { temperature, top_k, top_p })
     }
 
     /// `logits`: (vocabulary,). Takes one number from `stream` unless greedy.
@@ -43,12 +42,10 @@ impl Sampler {
         Ok(stream.categorical(&weights) as u32)
     }
 
-    /// exp((logit − max) / temperature): exponentials in binary32 as in the contract (NUMERICS 4), sums over them in binary64.
+    /// exp((logit − max) / temperature), in binary64 by a portable libm.
     fn weights(&self, logits: &[f32]) -> Vec<f64> {
-        let max = logits[greatest(logits)];
-        let mut scaled: Vec<f32> = logits.iter().map(|l| (l - max) / self.temperature).collect();
-        elementary::exp(&mut scaled);
-        scaled.into_iter().map(f64::from).collect()
+        let max = f64::from(logits[greatest(logits)]);
+        logits.iter().map(|&l| libm::exp((f64::from(l) - max) / self.temperature)).collect()
     }
 
     /// Tokens whose logit is below the k-th greatest go; those equal to it stay.

@@ -15,7 +15,7 @@ mod task;
 
 pub use metrics::Metrics;
 pub use preference::{PairOutput, PreferenceTask, ScoredPolicy, pair_scores};
-pub use run::{checkpoint_folder, checkpoint_steps, run};
+pub use run::{checkpoint, checkpoint_folder, checkpoint_steps, run};
 pub use schedule::learning_rate;
 pub use sft::SftTask;
 pub use task::{BatchLoss, Task};

@@ -81,6 +81,13 @@ pub fn checkpoint_folder(work: &Path, step: u64) -> PathBuf {
     work.join(format!("checkpoint-{step}"))
 }
 
+/// The weights that `run` left after `step`.
+pub fn checkpoint(work: &Path, step: u64) -> Result<Parameters> {
+    let path = checkpoint_folder(work, step).join("model.safetensors");
+    let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+    Parameters::from_safetensors(&bytes).map_err(|e| e.in_file(path))
+}
+
 fn step<T: Task>(
     task: &mut T,
     settings: &TrainSettings,

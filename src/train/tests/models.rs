@@ -155,7 +155,7 @@ fn the_sft_loss_is_the_mean_over_completion_tokens_of_scoring() {
 #[test]
 fn pair_scores_are_the_reference_log_probabilities_of_training() {
     let (policy, reference, pairs) = (model(4, false), model(3, false), pairs(18));
-    let of = ScoredPolicy { variant: "dpo", seed: 1, checkpoint: 6, beta: 0.1 };
+    let of = ScoredPolicy { variant: "dpo", seed: Some(1), checkpoint: 6, beta: 0.1 };
     let rows = pair_scores(&of, &policy, &reference, &pairs, None, &Silent).unwrap();
     let task = preference_task(&pairs, &settings()).unwrap();
     let all: Vec<usize> = (0..pairs.len()).collect();

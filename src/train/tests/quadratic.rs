@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Parameters, Tensor};
 use crate::suite::settings::TrainSettings;
-use crate::train::{BatchLoss, Metrics, Task, checkpoint_folder, checkpoint_steps, run};
+use crate::train::{BatchLoss, Metrics, Task, checkpoint, checkpoint_folder, checkpoint_steps, run};
 use crate::watch::{Silent, Watch};
 
 struct Quadratic {
@@ -136,7 +136,9 @@ fn files(work: &Path) -> BTreeMap<String, Digest> {
 #[test]
 fn training_lowers_the_loss_and_logs_every_step() {
     let work = folder();
-    let (metrics, _) = train(&eight_steps(), 1, work.path(), &Silent).unwrap();
+    let (metrics, weights) = train(&eight_steps(), 1, work.path(), &Silent).unwrap();
+    assert_eq!(checkpoint(work.path(), 8).unwrap(), weights);
+    assert_ne!(checkpoint(work.path(), 6).unwrap(), weights);
     assert!(metrics[7].loss < metrics[0].loss);
     let log = fs::read_to_string(work.path().join("train_log.jsonl")).unwrap();
     let rows: Vec<Metrics> = log.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
