@@ -12,7 +12,7 @@ use crate::numerics::parallel::for_each_rows;
 use crate::suite::settings::FreshModel;
 
 /// Target rows whose logits exist at one time.
-const CHUNK: usize = 128;
+const CHUNK: usize = 256;
 
 /// Elementary steps of one logit in a row kernel, roughly (its exponential, mostly).
 const ROW_WORK: usize = 16;

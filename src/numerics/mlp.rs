@@ -6,8 +6,8 @@ use super::row::{load, starts, store};
 use super::simd::{F32x16, dispatch};
 
 dispatch! {
-    fn forward_part, forward_part_with(gate: &[f32], up: &[f32], out: &mut [f32]) = forward_kernel;
-    fn backward_part, backward_part_with(gate: &mut [f32], up: &mut [f32], dout: &mut [f32]) = backward_kernel;
+    pub(super) fn forward_part, forward_part_with(gate: &[f32], up: &[f32], out: &mut [f32]) = forward_kernel;
+    pub(super) fn backward_part, backward_part_with(gate: &mut [f32], up: &mut [f32], dout: &mut [f32]) = backward_kernel;
 }
 
 /// Roughly the elementary steps of an element (its exponential, mostly).

@@ -22,3 +22,6 @@ pub(crate) mod norm;
 pub(crate) mod parallel;
 pub(crate) mod rope;
 pub(crate) mod row;
+
+#[cfg(test)]
+mod row_tests;

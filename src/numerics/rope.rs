@@ -12,7 +12,7 @@ pub(crate) struct Rotary {
 }
 
 dispatch! {
-    fn turn, turn_with(table: &Rotary, x: &mut [f32], width: usize, positions: &[u32], direction: f32) = turn_kernel;
+    pub(super) fn turn, turn_with(table: &Rotary, x: &mut [f32], width: usize, positions: &[u32], direction: f32) = turn_kernel;
 }
 
 impl Rotary {

@@ -162,8 +162,8 @@ fn dots_block<V: F32x16, const R: usize, const B: usize>(shape: Shape, q: &[f32]
         // SAFETY: row d < dim and columns up to at + 16 B ≤ stride lie inside `kt`; row r < R lies inside `q`.
         unsafe {
             let keys: [V; B] = vectors(kt.data, d * kt.stride + at);
-            for r in 0..R {
-                add(&mut sums[r], *q.get_unchecked(r * shape.width + d), keys);
+            for (r, sums) in sums.iter_mut().enumerate() {
+                add(sums, *q.get_unchecked(r * shape.width + d), keys);
             }
         }
     }
@@ -249,13 +249,13 @@ fn mix_block<V: F32x16, const R: usize, const D: usize>(
     // `w` exist, and j < stride.
     for j in 0..first {
         let row = unsafe { vectors(m, j * width + column) };
-        for r in 0..R {
-            add(&mut sums[r], unsafe { *w.get_unchecked(r * stride + j) }, row);
+        for (r, sums) in sums.iter_mut().enumerate() {
+            add(sums, unsafe { *w.get_unchecked(r * stride + j) }, row);
         }
     }
-    for r in 0..R {
+    for (r, sums) in sums.iter_mut().enumerate() {
         for j in first..first + r {
-            add(&mut sums[r], w[r * stride + j], unsafe { vectors(m, j * width + column) });
+            add(sums, w[r * stride + j], unsafe { vectors(m, j * width + column) });
         }
     }
     for (r, sums) in sums.iter().enumerate() {
@@ -325,26 +325,26 @@ fn columns_block<V: F32x16, const J: usize, const D: usize>(
 ) {
     let rows = m.len() / width;
     let mut sums = [[V::splat(0.0); D]; J];
-    for t in 0..J {
+    for (t, sums) in sums.iter_mut().enumerate() {
         // SAFETY: key j + t < keys exists in `out`, and the 16 D columns from `column`.
-        sums[t] = unsafe { vectors(out, (j + t) * width + column) };
+        *sums = unsafe { vectors(out, (j + t) * width + column) };
     }
     // SAFETY, here and below: i < rows, and the 16 D columns from `column` exist; j + t < keys ≤ stride.
     let all = first_seeing(j + J - 1, first);
-    for t in 0..J {
+    for (t, sums) in sums.iter_mut().enumerate() {
         for i in first_seeing(j + t, first)..all {
-            add(&mut sums[t], w[i * stride + j + t], unsafe { vectors(m, i * width + column) });
+            add(sums, w[i * stride + j + t], unsafe { vectors(m, i * width + column) });
         }
     }
     for i in all..rows {
         let row = unsafe { vectors(m, i * width + column) };
-        for t in 0..J {
-            add(&mut sums[t], unsafe { *w.get_unchecked(i * stride + j + t) }, row);
+        for (t, sums) in sums.iter_mut().enumerate() {
+            add(sums, unsafe { *w.get_unchecked(i * stride + j + t) }, row);
         }
     }
-    for t in 0..J {
-        for d in 0..D {
-            sums[t][d].store(&mut out[(j + t) * width + column + d * LANES..]);
+    for (t, sums) in sums.iter().enumerate() {
+        for (d, sum) in sums.iter().enumerate() {
+            sum.store(&mut out[(j + t) * width + column + d * LANES..]);
         }
     }
 }

@@ -256,3 +256,6 @@ pub(crate) fn gather_rows(x: &[f32], rows: &[usize], width: usize) -> Buffer {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;
