@@ -5,6 +5,7 @@
 //! instructions that [`isa`] chooses, and is tested for bit equality with it.
 
 pub(crate) mod attention;
+pub mod elementary;
 pub(crate) mod embedding;
 pub mod gemm;
 pub(crate) mod interim;
@@ -13,7 +14,9 @@ pub(crate) mod linear;
 pub(crate) mod logprob;
 pub(crate) mod mlp;
 pub(crate) mod norm;
+pub mod optim;
 pub(crate) mod parallel;
+pub mod reduce;
 pub mod reference;
 pub(crate) mod rope;
 pub mod simd;

@@ -1,0 +1,308 @@
+//! Fused optimizer updates, one fixed expression per element, and the global gradient norm (the arithmetic contract, point 7).
+//!
+//! Settings are binary64, as users write them; what is constant over a step is worked out there and rounded once.
+
+use rayon::prelude::*;
+
+use super::isa::{self, Isa};
+use super::reduce;
+use super::simd::{F32x16, LANES, dispatch};
+
+/// One AdamW step (PyTorch's `torch.optim.AdamW`): decoupled weight decay, `eps` outside the root.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamwStep {
+    pub lr: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub eps: f64,
+    pub weight_decay: f64,
+    /// Counts from 1.
+    pub step: u64,
+    /// Gradients are multiplied by this first: the clipping factor, 1 for none.
+    pub grad_scale: f32,
+}
+
+/// What each element of an AdamW step is computed with.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamwCoefficients {
+    pub grad_scale: f32,
+    pub one_minus_beta1: f32,
+    pub beta2: f32,
+    pub one_minus_beta2: f32,
+    /// √(1 − β₂ᵗ)
+    pub sqrt_bias_correction2: f32,
+    pub eps: f32,
+    /// lr / (1 − β₁ᵗ)
+    pub step_size: f32,
+    /// 1 − lr · weight decay
+    pub decay: f32,
+}
+
+impl AdamwStep {
+    pub fn coefficients(&self) -> AdamwCoefficients {
+        let (bias_correction1, bias_correction2) = (1.0 - power(self.beta1, self.step), 1.0 - power(self.beta2, self.step));
+        AdamwCoefficients {
+            grad_scale: self.grad_scale,
+            one_minus_beta1: (1.0 - self.beta1) as f32,
+            beta2: self.beta2 as f32,
+            one_minus_beta2: (1.0 - self.beta2) as f32,
+            sqrt_bias_correction2: bias_correction2.sqrt() as f32,
+            eps: self.eps as f32,
+            step_size: (self.lr / bias_correction1) as f32,
+            decay: (1.0 - self.lr * self.weight_decay) as f32,
+        }
+    }
+}
+
+/// `base^exponent` by squaring: `f64::powi` leaves its order of multiplications to the platform.
+fn power(mut base: f64, mut exponent: u64) -> f64 {
+    let mut result = 1.0;
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            result *= base;
+        }
+        base *= base;
+        exponent >>= 1;
+    }
+    result
+}
+
+/// One RMSprop step (PyTorch's `torch.optim.RMSprop` without momentum, not centred).
+#[derive(Debug, Clone, Copy)]
+pub struct RmspropStep {
+    pub lr: f64,
+    /// The decay of the mean square, 0.99 by default in PyTorch.
+    pub alpha: f64,
+    pub eps: f64,
+    pub weight_decay: f64,
+    pub grad_scale: f32,
+}
+
+/// What each element of an RMSprop step is computed with.
+#[derive(Debug, Clone, Copy)]
+pub struct RmspropCoefficients {
+    pub grad_scale: f32,
+    pub lr: f32,
+    pub alpha: f32,
+    pub one_minus_alpha: f32,
+    pub eps: f32,
+    pub weight_decay: f32,
+}
+
+impl RmspropStep {
+    pub fn coefficients(&self) -> RmspropCoefficients {
+        RmspropCoefficients {
+            grad_scale: self.grad_scale,
+            lr: self.lr as f32,
+            alpha: self.alpha as f32,
+            one_minus_alpha: (1.0 - self.alpha) as f32,
+            eps: self.eps as f32,
+            weight_decay: self.weight_decay as f32,
+        }
+    }
+}
+
+/// One step of gradient descent (PyTorch's `torch.optim.SGD` without momentum).
+#[derive(Debug, Clone, Copy)]
+pub struct SgdStep {
+    pub lr: f64,
+    pub weight_decay: f64,
+    pub grad_scale: f32,
+}
+
+/// What each element of a step of gradient descent is computed with.
+#[derive(Debug, Clone, Copy)]
+pub struct SgdCoefficients {
+    pub grad_scale: f32,
+    pub lr: f32,
+    pub weight_decay: f32,
+}
+
+impl SgdStep {
+    pub fn coefficients(&self) -> SgdCoefficients {
+        SgdCoefficients { grad_scale: self.grad_scale, lr: self.lr as f32, weight_decay: self.weight_decay as f32 }
+    }
+}
+
+/// Elements that one thread updates at a time: large enough to be worth handing over, small enough to share one tensor.
+const SHARE: usize = 1 << 15;
+
+/// Updates `param` and the moments `m` and `v`; all four slices are the elements of one tensor.
+pub fn adamw(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], step: &AdamwStep) {
+    adamw_with(isa::active(), param, grad, m, v, step);
+}
+
+/// [`adamw`] under a given instruction set (the result's bits are the same under each).
+pub fn adamw_with(isa: Isa, param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], step: &AdamwStep) {
+    let lengths = [grad.len(), m.len(), v.len()];
+    assert_eq!(lengths, [param.len(); 3], "a parameter, its gradient and its moments have one length");
+    let c = step.coefficients();
+    let shares =
+        param.par_chunks_mut(SHARE).zip(grad.par_chunks(SHARE)).zip(m.par_chunks_mut(SHARE)).zip(v.par_chunks_mut(SHARE));
+    shares.for_each(|(((param, grad), m), v)| adamw_share(isa, param, grad, m, v, &c));
+}
+
+/// Updates `param` and its mean square `v`.
+pub fn rmsprop(param: &mut [f32], grad: &[f32], v: &mut [f32], step: &RmspropStep) {
+    rmsprop_with(isa::active(), param, grad, v, step);
+}
+
+/// [`rmsprop`] under a given instruction set (the result's bits are the same under each).
+pub fn rmsprop_with(isa: Isa, param: &mut [f32], grad: &[f32], v: &mut [f32], step: &RmspropStep) {
+    assert_eq!([grad.len(), v.len()], [param.len(); 2], "a parameter, its gradient and its mean square have one length");
+    let c = step.coefficients();
+    let shares = param.par_chunks_mut(SHARE).zip(grad.par_chunks(SHARE)).zip(v.par_chunks_mut(SHARE));
+    shares.for_each(|((param, grad), v)| rmsprop_share(isa, param, grad, v, &c));
+}
+
+/// Updates `param`.
+pub fn sgd(param: &mut [f32], grad: &[f32], step: &SgdStep) {
+    sgd_with(isa::active(), param, grad, step);
+}
+
+/// [`sgd`] under a given instruction set (the result's bits are the same under each).
+pub fn sgd_with(isa: Isa, param: &mut [f32], grad: &[f32], step: &SgdStep) {
+    assert_eq!(grad.len(), param.len(), "a parameter and its gradient have one length");
+    let c = step.coefficients();
+    param.par_chunks_mut(SHARE).zip(grad.par_chunks(SHARE)).for_each(|(param, grad)| sgd_share(isa, param, grad, &c));
+}
+
+/// The Euclidean norm of all gradients together: a binary64 sum per tensor in sixteen lanes, tensors in the given order (name
+/// order, by the contract).
+pub fn global_norm<'a>(gradients: impl IntoIterator<Item = &'a [f32]>) -> f64 {
+    gradients.into_iter().map(reduce::sum_squares_f64).fold(0.0, |sum, square| sum + square).sqrt()
+}
+
+dispatch! {
+    fn adamw_share(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], c: &AdamwCoefficients) = adamw_kernel;
+    fn rmsprop_share(param: &mut [f32], grad: &[f32], v: &mut [f32], c: &RmspropCoefficients) = rmsprop_kernel;
+    fn sgd_share(param: &mut [f32], grad: &[f32], c: &SgdCoefficients) = sgd_kernel;
+}
+
+/// The range of the vector that starts at `i`.
+#[inline(always)]
+fn lanes_from(i: usize, length: usize) -> std::ops::Range<usize> {
+    i..(i + LANES).min(length)
+}
+
+#[inline(always)]
+fn adamw_kernel<V: F32x16>(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], c: &AdamwCoefficients) {
+    for i in (0..param.len()).step_by(LANES) {
+        let at = lanes_from(i, param.len());
+        let g = V::load_part(&grad[at.clone()], 0.0) * V::splat(c.grad_scale);
+        let mean = V::load_part(&m[at.clone()], 0.0);
+        let mean = V::splat(c.one_minus_beta1).fma(g - mean, mean);
+        let square = (V::splat(c.one_minus_beta2) * g).fma(g, V::load_part(&v[at.clone()], 0.0) * V::splat(c.beta2));
+        let denominator = square.sqrt() / V::splat(c.sqrt_bias_correction2) + V::splat(c.eps);
+        let decayed = V::load_part(&param[at.clone()], 0.0) * V::splat(c.decay);
+        V::splat(-c.step_size).fma(mean / denominator, decayed).store_part(&mut param[at.clone()]);
+        mean.store_part(&mut m[at.clone()]);
+        square.store_part(&mut v[at]);
+    }
+}
+
+#[inline(always)]
+fn rmsprop_kernel<V: F32x16>(param: &mut [f32], grad: &[f32], v: &mut [f32], c: &RmspropCoefficients) {
+    for i in (0..param.len()).step_by(LANES) {
+        let at = lanes_from(i, param.len());
+        let p = V::load_part(&param[at.clone()], 0.0);
+        let g = V::splat(c.weight_decay).fma(p, V::load_part(&grad[at.clone()], 0.0) * V::splat(c.grad_scale));
+        let square = (V::splat(c.one_minus_alpha) * g).fma(g, V::load_part(&v[at.clone()], 0.0) * V::splat(c.alpha));
+        V::splat(-c.lr).fma(g / (square.sqrt() + V::splat(c.eps)), p).store_part(&mut param[at.clone()]);
+        square.store_part(&mut v[at]);
+    }
+}
+
+#[inline(always)]
+fn sgd_kernel<V: F32x16>(param: &mut [f32], grad: &[f32], c: &SgdCoefficients) {
+    for i in (0..param.len()).step_by(LANES) {
+        let at = lanes_from(i, param.len());
+        let p = V::load_part(&param[at.clone()], 0.0);
+        let g = V::splat(c.weight_decay).fma(p, V::load_part(&grad[at.clone()], 0.0) * V::splat(c.grad_scale));
+        V::splat(-c.lr).fma(g, p).store_part(&mut param[at]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::numerics::reference;
+
+    fn values(seed: u32, count: usize) -> Vec<f32> {
+        let at = |i: usize| (seed.wrapping_add(i as u32).wrapping_mul(0x9e37_79b9) >> 8) as f32 / 8_388_608.0 - 1.0;
+        (0..count).map(at).collect()
+    }
+
+    const ADAMW: AdamwStep =
+        AdamwStep { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, step: 1, grad_scale: 0.5 };
+    const RMSPROP: RmspropStep = RmspropStep { lr: 1e-2, alpha: 0.99, eps: 1e-8, weight_decay: 0.1, grad_scale: 0.5 };
+    const SGD: SgdStep = SgdStep { lr: 0.1, weight_decay: 0.01, grad_scale: 0.5 };
+
+    #[test]
+    fn every_instruction_set_and_share_gives_the_bits_of_the_definition() {
+        for length in [1, 15, 16, 17, 100, 2 * SHARE + 5] {
+            let (start, grad) = (values(1, length), values(2, length));
+            let (m0, v0): (Vec<f32>, Vec<f32>) = (values(3, length), values(4, length).iter().map(|x| x.abs()).collect());
+            for isa in isa::available() {
+                let (mut param, mut m, mut v) = (start.clone(), m0.clone(), v0.clone());
+                adamw_with(isa, &mut param, &grad, &mut m, &mut v, &ADAMW);
+                let (mut square_param, mut square) = (start.clone(), v0.clone());
+                rmsprop_with(isa, &mut square_param, &grad, &mut square, &RMSPROP);
+                let mut plain = start.clone();
+                sgd_with(isa, &mut plain, &grad, &SGD);
+                for i in 0..length {
+                    let (mut p, mut mean, mut s) = (start[i], m0[i], v0[i]);
+                    reference::adamw(&mut p, grad[i], &mut mean, &mut s, &ADAMW.coefficients());
+                    assert_eq!([p, mean, s].map(f32::to_bits), [param[i], m[i], v[i]].map(f32::to_bits), "{isa} adamw {i}");
+                    let (mut p, mut s) = (start[i], v0[i]);
+                    reference::rmsprop(&mut p, grad[i], &mut s, &RMSPROP.coefficients());
+                    assert_eq!([p, s].map(f32::to_bits), [square_param[i], square[i]].map(f32::to_bits), "{isa} rmsprop {i}");
+                    let mut p = start[i];
+                    reference::sgd(&mut p, grad[i], &SGD.coefficients());
+                    assert_eq!(p.to_bits(), plain[i].to_bits(), "{isa} sgd {i}");
+                }
+            }
+        }
+    }
+
+    /// Ten steps in binary64 by the published formulas, written with the moments divided rather than the step size scaled.
+    #[test]
+    fn adamw_follows_its_formula_in_binary64() {
+        let (mut param, mut m, mut v) = ([0.5f32], [0.0f32], [0.0f32]);
+        let (mut p, mut mean, mut square) = (0.5f64, 0.0f64, 0.0f64);
+        for step in 1..=10 {
+            let grad = 0.3 * step as f32 - 1.0;
+            adamw(&mut param, &[grad], &mut m, &mut v, &AdamwStep { step, ..ADAMW });
+            let g = f64::from(grad) * 0.5;
+            p -= 1e-3 * 0.01 * p;
+            mean = 0.9 * mean + 0.1 * g;
+            square = 0.999 * square + 0.001 * g * g;
+            let corrected = (mean / (1.0 - 0.9f64.powf(step as f64)), square / (1.0 - 0.999f64.powf(step as f64)));
+            p -= 1e-3 * corrected.0 / (corrected.1.sqrt() + 1e-8);
+            assert!((f64::from(param[0]) - p).abs() < 1e-6 * p.abs(), "step {step}: {} and {p}", param[0]);
+        }
+    }
+
+    #[test]
+    fn rmsprop_and_sgd_follow_their_formulas_in_binary64() {
+        let (mut param, mut v, mut plain) = ([0.5f32], [0.0f32], [0.5f32]);
+        let (mut p, mut square, mut q) = (0.5f64, 0.0f64, 0.5f64);
+        for step in 1..=10 {
+            let grad = 0.3 * step as f32 - 1.0;
+            rmsprop(&mut param, &[grad], &mut v, &RMSPROP);
+            sgd(&mut plain, &[grad], &SGD);
+            let g = f64::from(grad) * 0.5 + 0.1 * p;
+            square = 0.99 * square + 0.01 * g * g;
+            p -= 1e-2 * g / (square.sqrt() + 1e-8);
+            q -= 0.1 * (f64::from(grad) * 0.5 + 0.01 * q);
+            assert!((f64::from(param[0]) - p).abs() < 1e-6, "step {step}: {} and {p}", param[0]);
+            assert!((f64::from(plain[0]) - q).abs() < 1e-6, "step {step}: {} and {q}", plain[0]);
+        }
+    }
+
+    #[test]
+    fn the_norm_of_three_four_and_twelve_is_thirteen() {
+        assert_eq!(global_norm([&[3.0f32, 4.0][..], &[12.0]]), 13.0);
+        assert_eq!(global_norm(std::iter::empty()), 0.0);
+    }
+}
