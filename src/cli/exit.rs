@@ -56,3 +56,17 @@ impl From<Code> for ExitCode {
         Self::from(code as u8)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_follows_from_the_verdict_and_what_the_suite_says_of_inconclusive_ones() {
+        let code = |verdict, on| Code::of_verdict(verdict, on) as u8;
+        assert_eq!(code(Verdict::Pass, OnInconclusive::Fail), 0);
+        assert_eq!(code(Verdict::Fail, OnInconclusive::Pass), 100);
+        assert_eq!(code(Verdict::Inconclusive, OnInconclusive::Fail), 102);
+        assert_eq!(code(Verdict::Inconclusive, OnInconclusive::Pass), 0);
+    }
+}

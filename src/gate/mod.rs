@@ -18,17 +18,5 @@ mod golden;
 pub use compare::compare;
 pub use golden::{Curve, Golden, GoldenVariant, describe, diff};
 
-use crate::report::Verdict;
-use crate::suite::settings::OnInconclusive;
-
-/// The exit code of a verdict: 0 pass, 100 fail, 102 inconclusive where the suite says that this fails.
-pub fn exit_code(verdict: Verdict, on_inconclusive: OnInconclusive) -> u8 {
-    match (verdict, on_inconclusive) {
-        (Verdict::Pass, _) | (Verdict::Inconclusive, OnInconclusive::Pass) => 0,
-        (Verdict::Fail, _) => 100,
-        (Verdict::Inconclusive, OnInconclusive::Fail) => 102,
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -4,12 +4,14 @@ use super::*;
 use crate::checks::{Answer, Conclusion, Finding, Severity};
 use crate::digest::Digest;
 use crate::error::Kind;
+use crate::report::Verdict;
 use crate::report::{CellRow, GateReport, ReportData, SuiteInfo};
 use crate::rng::Stream;
 use crate::statistics::summary::fixture::{completion, judgment};
 use crate::statistics::summary::{Evidence, summarise};
 use crate::statistics::{Estimate, find};
 use crate::suite::settings::GateSettings;
+use crate::suite::settings::OnInconclusive;
 use crate::train::TrainStep;
 
 const MARGIN: f64 = 0.05;
@@ -93,6 +95,7 @@ fn report(prompts: usize, run: u64, shift: f64) -> ReportData {
         conclusions: vec![conclusion(win_rate)],
         findings: vec![],
         gate: None,
+        gate_settings: settings(),
         cells: vec![cell("train/dpo/seed-1", "train", run), cell("judgments/pairwise/dpo", "judgments", 99)],
         provenance: vec![],
         train_log: (1..=40).map(|s| step(s, 0.7 - 0.01 * s as f64)).collect(),
@@ -131,7 +134,6 @@ fn a_policy_worse_by_more_than_the_margin_fails() {
     assert_eq!(found.verdict, Verdict::Fail);
     let row = row(&found, "win-rate");
     assert!(row.upper.unwrap() < -MARGIN && row.message.contains("a loss of more than 5.0 points"), "{}", row.message);
-    assert_eq!(exit_code(found.verdict, OnInconclusive::Pass), 100);
 }
 
 #[test]
@@ -145,8 +147,6 @@ fn too_little_evidence_is_inconclusive_with_a_number() {
     assert_eq!(found.verdict, Verdict::Inconclusive, "{:#?}", found.rows);
     let row = row(&found, "win-rate");
     assert!(row.prompts_needed.unwrap() > 6 && row.message.contains("prompts would decide"), "{}", row.message);
-    assert_eq!(exit_code(found.verdict, OnInconclusive::Fail), 102);
-    assert_eq!(exit_code(found.verdict, OnInconclusive::Pass), 0);
 }
 
 /// How many of 200 pairs of runs whose true difference is `shift` pass and fail.

@@ -3,59 +3,58 @@
 use std::collections::BTreeMap;
 
 use crate::model::{Llama, Packed};
-use crate::numerics::attention::{attend_row, stride};
-use crate::numerics::parallel::for_each_piece;
+use crate::numerics::attention::{Heads, Transposed, attend, stride};
+use crate::numerics::buffer::Buffer;
+use crate::numerics::parallel::for_each_rows;
 use crate::numerics::rope::Rotary;
 
 /// Keys (transposed) and values of one sequence: (layers, kv_heads, head_dim, capacity) and (layers, kv_heads, capacity,
-/// head_dim), of which the first `len` positions are filled.
+/// width), of which the first `len` positions are filled. `width` is head_dim filled up to whole vectors.
 #[derive(Clone)]
 struct Cache {
     len: usize,
     capacity: usize,
     head_dim: usize,
+    width: usize,
     keys: Vec<f32>,
     values: Vec<f32>,
 }
 
 impl Cache {
-    fn new(heads: usize, head_dim: usize, capacity: usize) -> Self {
-        let (capacity, size) = (stride(capacity), heads * head_dim * stride(capacity));
-        Self { len: 0, capacity, head_dim, keys: vec![0.0; size], values: vec![0.0; size] }
+    fn new(layers_heads: usize, heads: Heads, capacity: usize) -> Self {
+        let (capacity, head_dim, width) = (stride(capacity), heads.head_dim, heads.width());
+        let [keys, values] = [head_dim, width].map(|w| vec![0.0; layers_heads * w * capacity]);
+        Self { len: 0, capacity, head_dim, width, keys, values }
     }
 
-    /// Keys (head_dim, capacity) and values (capacity, head_dim) of one of the layers' heads.
-    fn head(&self, head: usize) -> (&[f32], &[f32]) {
-        let size = self.head_dim * self.capacity;
-        (&self.keys[head * size..][..size], &self.values[head * size..][..size])
+    /// Keys and values of one of the layers' heads.
+    fn head(&self, head: usize) -> (Transposed<'_>, &[f32]) {
+        let (keys, values) = (self.head_dim * self.capacity, self.width * self.capacity);
+        (Transposed { data: &self.keys[head * keys..][..keys], stride: self.capacity }, &self.values[head * values..][..values])
     }
 
     /// Writes one head's key and value of the position `at`.
     fn put(&mut self, head: usize, at: usize, key: &[f32], value: &[f32]) {
         let start = head * self.head_dim * self.capacity;
         key.iter().enumerate().for_each(|(d, k)| self.keys[start + d * self.capacity + at] = *k);
-        self.values[start + at * self.head_dim..][..self.head_dim].copy_from_slice(value);
+        self.values[(head * self.capacity + at) * self.width..][..self.head_dim].copy_from_slice(value);
     }
 
     /// Makes room for one more position.
     fn reserve(&mut self) {
-        if self.len < self.capacity {
-            return;
+        if self.len == self.capacity {
+            self.keys = widened(&self.keys, self.capacity);
+            self.values = widened(&self.values, self.capacity * self.width);
+            self.capacity *= 2;
         }
-        let heads = self.keys.len() / (self.head_dim * self.capacity);
-        let mut wider = Self::new(heads, self.head_dim, 2 * self.capacity);
-        for head in 0..heads {
-            let (keys, values) = self.head(head);
-            let start = head * self.head_dim * wider.capacity;
-            for d in 0..self.head_dim {
-                wider.keys[start + d * wider.capacity..][..self.capacity]
-                    .copy_from_slice(&keys[d * self.capacity..][..self.capacity]);
-            }
-            wider.values[start..][..values.len()].copy_from_slice(values);
-        }
-        wider.len = self.len;
-        *self = wider;
     }
+}
+
+/// The same rows of `row` floats, each followed by as many zeros.
+fn widened(x: &[f32], row: usize) -> Vec<f32> {
+    let mut out = vec![0.0; 2 * x.len()];
+    out.chunks_exact_mut(2 * row).zip(x.chunks_exact(row)).for_each(|(out, x)| out[..row].copy_from_slice(x));
+    out
 }
 
 /// Sequences being continued, one token a step.
@@ -65,7 +64,6 @@ pub struct Decoder<'a> {
     /// (sequences, vocabulary): for each sequence the logits of its next token.
     logits: Vec<f32>,
     rotary: Rotary,
-    rotary_positions: usize,
 }
 
 impl<'a> Decoder<'a> {
@@ -83,7 +81,7 @@ impl<'a> Decoder<'a> {
         let trunk = model.trunk();
         let tape = trunk.forward(&packed, true);
         let caches: Vec<Cache> = segments.iter().map(|s| prefill(model, &tape.layers, packed.rows_of(*s))).collect();
-        let last = trunk.gather(&tape.hidden, segments.iter().map(|s| packed.last_row(*s)));
+        let last = trunk.gather(&tape.hidden, &segments.iter().map(|s| packed.last_row(*s)).collect::<Vec<_>>());
         let first_logits = model.logits(&trunk.normed("model.norm.weight", &last).0);
         let vocabulary = model.config.vocab_size;
         let of = |prompt: &Vec<u32>| unique[prompt.as_slice()];
@@ -92,7 +90,6 @@ impl<'a> Decoder<'a> {
             caches: prompts.iter().map(|p| caches[of(p)].clone()).collect(),
             logits: prompts.iter().flat_map(|p| first_logits[of(p) * vocabulary..][..vocabulary].to_vec()).collect(),
             rotary: trunk.rotary(model.config.max_position_embeddings),
-            rotary_positions: model.config.max_position_embeddings,
         }
     }
 
@@ -127,7 +124,7 @@ impl<'a> Decoder<'a> {
             self.remember(layer, &rows, &k, &v);
             let attended = self.attend(layer, &rows, &q);
             trunk.add_attended(layer, &attended, &mut x);
-            let middle = x.clone();
+            let middle = Buffer::copy_of(&x);
             trunk.add_mlp(layer, &middle, &mut x);
         }
         rows.iter().for_each(|i| self.caches[*i].len += 1);
@@ -140,9 +137,8 @@ impl<'a> Decoder<'a> {
 
     /// Rotary tables for `positions` positions.
     fn reach(&mut self, positions: usize) {
-        if positions > self.rotary_positions {
-            self.rotary_positions = 2 * positions;
-            self.rotary = self.model.trunk().rotary(self.rotary_positions);
+        if positions > self.rotary.positions() {
+            self.rotary = self.model.trunk().rotary(2 * positions);
         }
     }
 
@@ -159,20 +155,30 @@ impl<'a> Decoder<'a> {
     }
 
     /// (rows, heads · head_dim): each row's query over its cache, the newest position included.
-    fn attend(&self, layer: usize, rows: &[usize], q: &[f32]) -> Vec<f32> {
+    fn attend(&self, layer: usize, rows: &[usize], q: &[f32]) -> Buffer {
         let heads = self.model.config.heads();
-        let dim = heads.head_dim;
-        let mut attended = vec![0.0; q.len()];
-        for_each_piece(&mut attended, heads.query_width(), |r, out| {
-            let cache = &self.caches[rows[r]];
-            let mut scores = vec![0.0; cache.capacity];
-            for (h, out) in out.chunks_exact_mut(dim).enumerate() {
-                let (kt, v) = cache.head(layer * heads.kv_heads + h / (heads.heads / heads.kv_heads));
-                let q = &q[r * heads.query_width() + h * dim..][..dim];
-                attend_row(q, kt, cache.capacity, v, cache.len + 1, heads.scale(), &mut scores, out);
+        let mut attended = Buffer::unspecified(q.len());
+        let longest = rows.iter().map(|i| self.caches[*i].len + 1).max().unwrap_or(0);
+        for_each_rows(&mut attended, heads.query_width(), 2 * longest * heads.query_width() / 8, |first, attended| {
+            for (r, out) in attended.chunks_exact_mut(heads.query_width()).enumerate() {
+                let q = &q[(first + r) * heads.query_width()..][..heads.query_width()];
+                attend_cached(&self.caches[rows[first + r]], layer, heads, q, out);
             }
         });
         attended
+    }
+}
+
+/// `out`: (heads · head_dim) of one sequence's newest position.
+fn attend_cached(cache: &Cache, layer: usize, heads: Heads, q: &[f32], out: &mut [f32]) {
+    let (dim, group) = (heads.head_dim, heads.heads / heads.kv_heads);
+    let mut scores = Buffer::unspecified(cache.capacity);
+    let [mut padded_q, mut padded_out] = [0.0, 0.0].map(|_| Buffer::zeros(heads.width()));
+    for h in 0..heads.heads {
+        let (kt, v) = cache.head(layer * heads.kv_heads + h / group);
+        padded_q[..dim].copy_from_slice(&q[h * dim..][..dim]);
+        attend(heads.shape(cache.len + 1), &padded_q, kt, v, &mut scores, &mut padded_out);
+        out[h * dim..][..dim].copy_from_slice(&padded_out[..dim]);
     }
 }
 
@@ -180,7 +186,7 @@ impl<'a> Decoder<'a> {
 fn prefill(model: &Llama, layers: &[super::trunk::LayerTape], rows: std::ops::Range<usize>) -> Cache {
     let heads = model.config.heads();
     let (dim, width) = (heads.head_dim, heads.key_width());
-    let mut cache = Cache::new(model.config.num_hidden_layers * heads.kv_heads, dim, 2 * rows.len());
+    let mut cache = Cache::new(model.config.num_hidden_layers * heads.kv_heads, heads, 2 * rows.len());
     for (layer, saved) in layers.iter().enumerate() {
         for (at, row) in rows.clone().enumerate() {
             for h in 0..heads.kv_heads {

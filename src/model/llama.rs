@@ -5,13 +5,21 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::model::trunk::{Tape, Trunk};
 use crate::model::{LlamaConfig, Packed, Parameters, Target, Tensor, files};
+use crate::numerics::buffer::Buffer;
 use crate::numerics::linear;
 use crate::numerics::logprob::{self, TokenScore};
-use crate::numerics::parallel::for_each_piece;
+use crate::numerics::parallel::for_each_rows;
 use crate::suite::settings::FreshModel;
 
 /// Target rows whose logits exist at one time.
 const CHUNK: usize = 128;
+
+/// Elementary steps of one logit in a row kernel, roughly (its exponential, mostly).
+const ROW_WORK: usize = 16;
+
+fn rows_of(targets: &[Target]) -> Vec<usize> {
+    targets.iter().map(|t| t.row).collect()
+}
 
 #[derive(Debug, Clone)]
 pub struct Llama {
@@ -73,9 +81,9 @@ impl Llama {
     }
 
     /// (rows, vocabulary) ← `normed`: (rows, hidden) through the head.
-    pub(super) fn logits(&self, normed: &[f32]) -> Vec<f32> {
+    pub(super) fn logits(&self, normed: &[f32]) -> Buffer {
         let hidden = self.config.hidden_size;
-        let mut logits = vec![0.0; normed.len() / hidden * self.config.vocab_size];
+        let mut logits = Buffer::unspecified(normed.len() / hidden * self.config.vocab_size);
         linear::forward(normed, &self.parameters.get(self.head_name()).values, hidden, &mut logits, false);
         logits
     }
@@ -98,27 +106,30 @@ impl Llama {
         targets.chunks(CHUNK).flat_map(|chunk| self.chunk_scores(tape, chunk)).collect()
     }
 
-    fn chunk_logits(&self, tape: &Tape, chunk: &[Target]) -> Vec<f32> {
-        let x = self.trunk().gather(&tape.hidden, chunk.iter().map(|t| t.row));
+    fn chunk_logits(&self, tape: &Tape, chunk: &[Target]) -> Buffer {
+        let x = self.trunk().gather(&tape.hidden, &rows_of(chunk));
         self.logits(&self.trunk().normed("model.norm.weight", &x).0)
     }
 
     fn chunk_scores(&self, tape: &Tape, chunk: &[Target]) -> Vec<TokenScore> {
         let vocabulary = self.config.vocab_size;
-        let mut logits = self.chunk_logits(tape, chunk);
-        for_each_piece(&mut logits, vocabulary, |i, row| {
-            let score = logprob::score(row, chunk[i].token, &mut vec![0.0; vocabulary]);
-            row[..3].copy_from_slice(&[score.logp, score.entropy, score.mean_logit]);
+        let logits = self.chunk_logits(tape, chunk);
+        let mut scores = vec![0.0; 3 * chunk.len()];
+        for_each_rows(&mut scores, 3, ROW_WORK * vocabulary, |first, scores| {
+            for (i, out) in scores.chunks_exact_mut(3).enumerate() {
+                let score = logprob::score(&logits[(first + i) * vocabulary..][..vocabulary], chunk[first + i].token);
+                out.copy_from_slice(&[score.logp, score.entropy, score.mean_logit]);
+            }
         });
         let score = |row: &[f32]| TokenScore { logp: row[0], entropy: row[1], mean_logit: row[2] };
-        logits.chunks_exact(vocabulary).map(score).collect()
+        scores.chunks_exact(3).map(score).collect()
     }
 
     /// Accumulates into `grads` the gradients of Σ dlogps[i] · logp(targets[i]) for every weight. Weight gradients continue
     /// their chains over packed rows (over targets, for the head), so several calls equal one undivided batch.
     pub fn backward(&self, tape: Tape, packed: &Packed, targets: &[Target], dlogps: &[f32], grads: &mut Parameters) {
         assert_eq!(targets.len(), dlogps.len(), "one gradient a target");
-        let mut dhidden = vec![0.0; tape.hidden.len()];
+        let mut dhidden = Buffer::zeros(tape.hidden.len());
         for (chunk, dlogps) in targets.chunks(CHUNK).zip(dlogps.chunks(CHUNK)) {
             self.chunk_backward(&tape, chunk, dlogps, &mut dhidden, grads);
         }
@@ -126,17 +137,22 @@ impl Llama {
     }
 
     fn chunk_backward(&self, tape: &Tape, chunk: &[Target], dlogps: &[f32], dhidden: &mut [f32], grads: &mut Parameters) {
-        let (trunk, hidden) = (self.trunk(), self.config.hidden_size);
-        let x = trunk.gather(&tape.hidden, chunk.iter().map(|t| t.row));
+        let (trunk, hidden, vocabulary) = (self.trunk(), self.config.hidden_size, self.config.vocab_size);
+        let rows = rows_of(chunk);
+        let x = trunk.gather(&tape.hidden, &rows);
         let (normed, inverse) = trunk.normed("model.norm.weight", &x);
         let mut dlogits = self.logits(&normed);
-        for_each_piece(&mut dlogits, self.config.vocab_size, |i, row| logprob::backward(row, chunk[i].token, dlogps[i]));
+        for_each_rows(&mut dlogits, vocabulary, ROW_WORK * vocabulary, |first, rows| {
+            for (i, row) in rows.chunks_exact_mut(vocabulary).enumerate() {
+                logprob::backward(row, chunk[first + i].token, dlogps[first + i]);
+            }
+        });
         linear::backward_weight(&dlogits, &normed, hidden, &mut grads.get_mut(self.head_name()).values);
-        let mut dnormed = vec![0.0; normed.len()];
+        let mut dnormed = Buffer::unspecified(normed.len());
         linear::backward_input(&dlogits, &self.parameters.get(self.head_name()).values, hidden, &mut dnormed, false);
-        let mut dx = vec![0.0; x.len()];
+        let mut dx = Buffer::zeros(x.len());
         trunk.norm_backward("model.norm.weight", &x, &inverse, &dnormed, &mut dx, grads);
-        trunk.scatter_add(&dx, chunk.iter().map(|t| t.row), dhidden);
+        trunk.scatter_add(&dx, &rows, dhidden);
     }
 }
 
@@ -148,13 +164,15 @@ pub fn token_kl(policy: &Llama, reference: &Llama, packed: &Packed, targets: &[T
     let vocabulary = policy.config.vocab_size;
     assert_eq!(vocabulary, reference.config.vocab_size, "policy and reference have one vocabulary");
     let (tape, tape_ref) = (policy.trunk().forward(packed, false), reference.trunk().forward(packed, false));
-    let mut kls = Vec::with_capacity(targets.len());
-    for chunk in targets.chunks(CHUNK) {
-        let (mut p, r) = (policy.chunk_logits(&tape, chunk), reference.chunk_logits(&tape_ref, chunk));
-        for_each_piece(&mut p, vocabulary, |i, row| {
-            row[0] = logprob::kl(row, &mut r[i * vocabulary..][..vocabulary].to_vec());
+    let mut kls = vec![0.0; targets.len()];
+    for (chunk, kls) in targets.chunks(CHUNK).zip(kls.chunks_mut(CHUNK)) {
+        let (p, r) = (policy.chunk_logits(&tape, chunk), reference.chunk_logits(&tape_ref, chunk));
+        for_each_rows(kls, 1, 2 * ROW_WORK * vocabulary, |first, kls| {
+            for (i, kl) in kls.iter_mut().enumerate() {
+                let row = (first + i) * vocabulary..(first + i + 1) * vocabulary;
+                *kl = logprob::kl(&p[row.clone()], &r[row]);
+            }
         });
-        kls.extend(p.chunks_exact(vocabulary).map(|row| row[0]));
     }
     kls
 }

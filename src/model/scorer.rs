@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::error::Result;
 use crate::model::trunk::{Tape, Trunk};
 use crate::model::{Llama, LlamaConfig, Packed, Parameters, Tensor, files};
+use crate::numerics::buffer::Buffer;
 use crate::numerics::linear;
 
 #[derive(Debug, Clone)]
@@ -56,7 +57,7 @@ impl Scorer {
     }
 
     fn scores(&self, tape: &Tape, rows: &[usize]) -> Vec<f32> {
-        let x = self.trunk().gather(&tape.hidden, rows.iter().copied());
+        let x = self.trunk().gather(&tape.hidden, rows);
         let (normed, _) = self.trunk().normed("model.norm.weight", &x);
         let mut scores = vec![0.0; rows.len()];
         linear::forward(&normed, &self.parameters.get(HEAD).values, self.config.hidden_size, &mut scores, false);
@@ -67,15 +68,15 @@ impl Scorer {
     pub fn backward(&self, tape: Tape, packed: &Packed, rows: &[usize], dscores: &[f32], grads: &mut Parameters) {
         assert_eq!(rows.len(), dscores.len(), "one gradient a row");
         let (trunk, hidden) = (self.trunk(), self.config.hidden_size);
-        let x = trunk.gather(&tape.hidden, rows.iter().copied());
+        let x = trunk.gather(&tape.hidden, rows);
         let (normed, inverse) = trunk.normed("model.norm.weight", &x);
         linear::backward_weight(dscores, &normed, hidden, &mut grads.get_mut(HEAD).values);
-        let mut dnormed = vec![0.0; normed.len()];
+        let mut dnormed = Buffer::unspecified(normed.len());
         linear::backward_input(dscores, &self.parameters.get(HEAD).values, hidden, &mut dnormed, false);
-        let mut dx = vec![0.0; x.len()];
+        let mut dx = Buffer::zeros(x.len());
         trunk.norm_backward("model.norm.weight", &x, &inverse, &dnormed, &mut dx, grads);
-        let mut dhidden = vec![0.0; tape.hidden.len()];
-        trunk.scatter_add(&dx, rows.iter().copied(), &mut dhidden);
+        let mut dhidden = Buffer::zeros(tape.hidden.len());
+        trunk.scatter_add(&dx, rows, &mut dhidden);
         trunk.backward(tape, packed, dhidden, grads);
     }
 }

@@ -197,8 +197,8 @@ fn decoding_gives_the_bits_of_scoring() {
         let next = random_tokens(prompts.len(), vocabulary, 1000 + step);
         let alive: Vec<bool> = (0..prompts.len()).map(|i| step < 10 * (i as u64 + 1)).collect();
         for i in (0..prompts.len()).filter(|i| alive[*i]) {
-            let mut logits = decoder.logits()[i * vocabulary..][..vocabulary].to_vec();
-            decoded[i].push(crate::numerics::logprob::score(&mut logits, next[i], &mut vec![0.0; vocabulary]));
+            let logits = &decoder.logits()[i * vocabulary..][..vocabulary];
+            decoded[i].push(crate::numerics::logprob::score(logits, next[i]));
             sequences[i].push(next[i]);
         }
         decoder.step(&next, &alive);
@@ -333,4 +333,56 @@ fn tokens_outside_the_model_are_named() {
     let mut packed = Packed::new();
     packed.push(&[1; 65]);
     assert!(packed.check(&model.config).unwrap_err().message.contains("65 tokens"));
+}
+
+/// Run with `cargo test --release --lib -- --ignored --nocapture a_step_of_the_quickstart` to see where a step's time goes.
+#[test]
+#[ignore = "measures time"]
+fn a_step_of_the_quickstart_shape_is_timed() {
+    let model = FreshModel {
+        hidden_size: 128,
+        intermediate_size: 344,
+        num_hidden_layers: 4,
+        num_attention_heads: 4,
+        num_key_value_heads: 4,
+        max_position_embeddings: 128,
+        rope_theta: 10_000.0,
+        rms_norm_eps: 1e-5,
+        initializer_range: 0.02,
+        tie_word_embeddings: false,
+    };
+    let model = Llama::fresh(&model, 1000, 1, 2, 11);
+    let (mut packed, mut targets) = (Packed::new(), Vec::new());
+    for tree in 0..16 {
+        let parent = packed.push(&random_tokens(24, 1000, tree));
+        for side in [18, 20] {
+            let child = packed.push_after(parent, &random_tokens(side, 1000, tree * 40 + side as u64));
+            targets.extend(packed.completion_targets(parent, child));
+        }
+    }
+    let dlogps = weights_of(targets.len());
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let mut grads = model.parameters.zeros_like();
+    let mut best = [f64::MAX; 3];
+    for _ in 0..30 {
+        let seconds = pool.install(|| {
+            let start = std::time::Instant::now();
+            let tape = model.forward(&packed);
+            let forward = start.elapsed().as_secs_f64();
+            model.token_scores(&tape, &targets);
+            let scored = start.elapsed().as_secs_f64();
+            model.backward(tape, &packed, &targets, &dlogps, &mut grads);
+            [forward, scored - forward, start.elapsed().as_secs_f64() - scored]
+        });
+        best.iter_mut().zip(seconds).for_each(|(b, s)| *b = b.min(s));
+    }
+    let ms = best.map(|s| format!("{:.1}", s * 1e3));
+    println!(
+        "{} tokens, {} targets: forward {} ms, scores {} ms, backward {} ms",
+        packed.rows(),
+        targets.len(),
+        ms[0],
+        ms[1],
+        ms[2]
+    );
 }

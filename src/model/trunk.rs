@@ -5,27 +5,28 @@
 //! a projection back to the residual stream continues from the residual's value (NUMERICS 1).
 
 use crate::model::{LlamaConfig, Packed, Parameters};
-use crate::numerics::attention::{self, Projections};
+use crate::numerics::attention::{self, Projections, gather_rows};
+use crate::numerics::buffer::Buffer;
 use crate::numerics::rope::Rotary;
 use crate::numerics::{embedding, linear, mlp, norm};
 
 /// What the backward pass needs of one layer.
 pub(crate) struct LayerTape {
     /// (rows, hidden): the residual stream at the layer's entry, and (rows,) its inverse root mean square.
-    x: Vec<f32>,
-    x_inverse: Vec<f32>,
+    x: Buffer,
+    x_inverse: Buffer,
     /// (rows, q) and twice (rows, kv), after the rotary turn.
-    q: Vec<f32>,
-    pub(super) k: Vec<f32>,
-    pub(super) v: Vec<f32>,
+    q: Buffer,
+    pub(super) k: Buffer,
+    pub(super) v: Buffer,
     /// (rows, q)
-    attended: Vec<f32>,
+    attended: Buffer,
     /// (rows, hidden): the residual stream between attention and MLP.
-    middle: Vec<f32>,
-    middle_inverse: Vec<f32>,
+    middle: Buffer,
+    middle_inverse: Buffer,
     /// (rows, inner)
-    gate: Vec<f32>,
-    up: Vec<f32>,
+    gate: Buffer,
+    up: Buffer,
 }
 
 /// The state of a forward pass: what each layer saved, and the residual stream after the last one.
@@ -33,7 +34,7 @@ pub struct Tape {
     pub(super) layers: Vec<LayerTape>,
     rotary: Rotary,
     /// (rows, hidden), before the final norm.
-    pub(super) hidden: Vec<f32>,
+    pub(super) hidden: Buffer,
 }
 
 /// The transformer's weights under their configuration.
@@ -57,8 +58,8 @@ impl<'a> Trunk<'a> {
     }
 
     /// (tokens, hidden)
-    pub(super) fn embed(&self, tokens: &[u32]) -> Vec<f32> {
-        let mut x = vec![0.0; tokens.len() * self.config.hidden_size];
+    pub(super) fn embed(&self, tokens: &[u32]) -> Buffer {
+        let mut x = Buffer::unspecified(tokens.len() * self.config.hidden_size);
         embedding::forward(&self.parameters.get("model.embed_tokens.weight").values, self.config.hidden_size, tokens, &mut x);
         x
     }
@@ -66,52 +67,52 @@ impl<'a> Trunk<'a> {
     /// The whole forward pass; `keep` saves what the backward pass needs.
     pub(super) fn forward(&self, packed: &Packed, keep: bool) -> Tape {
         let positions = packed.positions().iter().max().map_or(0, |p| *p as usize + 1);
-        let mut tape = Tape { layers: Vec::new(), rotary: self.rotary(positions), hidden: self.embed(packed.tokens()) };
+        let rotary = self.rotary(positions);
+        let (mut layers, mut hidden) = (Vec::new(), self.embed(packed.tokens()));
         for layer in 0..self.config.num_hidden_layers {
-            let x = std::mem::take(&mut tape.hidden);
-            let (saved, x) = self.layer_forward(layer, x, packed, &tape.rotary);
-            tape.hidden = x;
+            let (saved, out) = self.layer_forward(layer, hidden, packed, &rotary);
+            hidden = out;
             if keep {
-                tape.layers.push(saved);
+                layers.push(saved);
             }
         }
-        tape
+        Tape { layers, rotary, hidden }
     }
 
-    fn layer_forward(&self, layer: usize, x: Vec<f32>, packed: &Packed, rotary: &Rotary) -> (LayerTape, Vec<f32>) {
+    fn layer_forward(&self, layer: usize, x: Buffer, packed: &Packed, rotary: &Rotary) -> (LayerTape, Buffer) {
         let (x_inverse, [q, k, v]) = self.project(layer, &x, packed.positions(), rotary);
-        let mut attended = vec![0.0; q.len()];
+        let mut attended = Buffer::unspecified(q.len());
         attention::forward(packed.segments(), self.config.heads(), Projections { q: &q, k: &k, v: &v }, &mut attended);
-        let mut middle = x.clone();
+        let mut middle = Buffer::copy_of(&x);
         self.add_attended(layer, &attended, &mut middle);
-        let mut out = middle.clone();
+        let mut out = Buffer::copy_of(&middle);
         let (middle_inverse, gate, up) = self.add_mlp(layer, &middle, &mut out);
         (LayerTape { x, x_inverse, q, k, v, attended, middle, middle_inverse, gate, up }, out)
     }
 
     /// (rows, hidden) and (rows,): RMSNorm of the rows of `x`, with their inverse root mean squares.
-    pub(super) fn normed(&self, name: &str, x: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    pub(super) fn normed(&self, name: &str, x: &[f32]) -> (Buffer, Buffer) {
         let hidden = self.config.hidden_size;
-        let mut inverse = vec![0.0; x.len() / hidden];
+        let mut inverse = Buffer::unspecified(x.len() / hidden);
         norm::inverse_rms(x, hidden, self.config.rms_norm_eps as f32, &mut inverse);
         (self.scaled(name, x, &inverse), inverse)
     }
 
-    fn scaled(&self, name: &str, x: &[f32], inverse: &[f32]) -> Vec<f32> {
-        let mut y = vec![0.0; x.len()];
+    fn scaled(&self, name: &str, x: &[f32], inverse: &[f32]) -> Buffer {
+        let mut y = Buffer::unspecified(x.len());
         norm::scale(x, &self.parameters.get(name).values, inverse, &mut y);
         y
     }
 
-    fn linear(&self, layer: usize, part: &str, x: &[f32], inputs: usize) -> Vec<f32> {
+    fn linear(&self, layer: usize, part: &str, x: &[f32], inputs: usize) -> Buffer {
         let weight = self.weight(layer, part);
-        let mut y = vec![0.0; x.len() / inputs * (weight.len() / inputs)];
+        let mut y = Buffer::unspecified(x.len() / inputs * (weight.len() / inputs));
         linear::forward(x, weight, inputs, &mut y, false);
         y
     }
 
     /// Queries, keys and values of a layer, turned by position; and the inverse root mean squares of the rows of `x`.
-    pub(super) fn project(&self, layer: usize, x: &[f32], positions: &[u32], rotary: &Rotary) -> (Vec<f32>, [Vec<f32>; 3]) {
+    pub(super) fn project(&self, layer: usize, x: &[f32], positions: &[u32], rotary: &Rotary) -> (Buffer, [Buffer; 3]) {
         let (hidden, heads) = (self.config.hidden_size, self.config.heads());
         let (normed, inverse) = self.normed(&layer_name(layer, "input_layernorm"), x);
         let [mut q, mut k, v] =
@@ -127,19 +128,19 @@ impl<'a> Trunk<'a> {
     }
 
     /// `out` += the gated MLP of `x`; returns the inverse root mean squares of `x`, and gate and up: (rows, inner).
-    pub(super) fn add_mlp(&self, layer: usize, x: &[f32], out: &mut [f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    pub(super) fn add_mlp(&self, layer: usize, x: &[f32], out: &mut [f32]) -> (Buffer, Buffer, Buffer) {
         let (normed, inverse) = self.normed(&layer_name(layer, "post_attention_layernorm"), x);
         let [gate, up] = ["mlp.gate_proj", "mlp.up_proj"].map(|p| self.linear(layer, p, &normed, self.config.hidden_size));
-        let mut activated = vec![0.0; gate.len()];
+        let mut activated = Buffer::unspecified(gate.len());
         mlp::forward(&gate, &up, &mut activated);
         linear::forward(&activated, self.weight(layer, "mlp.down_proj"), self.config.intermediate_size, out, true);
         (inverse, gate, up)
     }
 
     /// Accumulates the gradients of all trunk weights for `dx`: (rows, hidden), the gradient of [`Tape::hidden`].
-    pub(super) fn backward(&self, tape: Tape, packed: &Packed, mut dx: Vec<f32>, grads: &mut Parameters) {
-        for (layer, saved) in tape.layers.into_iter().enumerate().rev() {
-            self.mlp_backward(layer, &saved, &mut dx, grads);
+    pub(super) fn backward(&self, tape: Tape, packed: &Packed, mut dx: Buffer, grads: &mut Parameters) {
+        for (layer, mut saved) in tape.layers.into_iter().enumerate().rev() {
+            self.mlp_backward(layer, &mut saved, &mut dx, grads);
             self.attention_backward(layer, &saved, packed, &tape.rotary, &mut dx, grads);
         }
         let table = &mut grads.get_mut("model.embed_tokens.weight").values;
@@ -147,17 +148,18 @@ impl<'a> Trunk<'a> {
     }
 
     /// `dx`: the gradient of the layer's output becomes that of its middle.
-    fn mlp_backward(&self, layer: usize, saved: &LayerTape, dx: &mut [f32], grads: &mut Parameters) {
+    fn mlp_backward(&self, layer: usize, saved: &mut LayerTape, dx: &mut [f32], grads: &mut Parameters) {
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
-        let mut dup = vec![0.0; saved.gate.len()];
-        linear::backward_input(dx, self.weight(layer, "mlp.down_proj"), inner, &mut dup, false);
-        let (mut activated, mut dgate) = (vec![0.0; dup.len()], vec![0.0; dup.len()]);
-        mlp::backward(&saved.gate, &saved.up, &mut dup, &mut activated, &mut dgate);
+        // The gradient of the activated values, then these values again; gate and up become their gradients.
+        let mut activated = Buffer::unspecified(saved.gate.len());
+        linear::backward_input(dx, self.weight(layer, "mlp.down_proj"), inner, &mut activated, false);
+        mlp::backward(&mut saved.gate, &mut saved.up, &mut activated);
         linear::backward_weight(dx, &activated, inner, &mut grads.get_mut(&layer_name(layer, "mlp.down_proj")).values);
+        drop(activated);
         let norm = layer_name(layer, "post_attention_layernorm");
         let normed = self.scaled(&norm, &saved.middle, &saved.middle_inverse);
-        let mut dnormed = vec![0.0; dx.len()];
-        for (i, (part, d)) in [("mlp.gate_proj", &dgate), ("mlp.up_proj", &dup)].into_iter().enumerate() {
+        let mut dnormed = Buffer::unspecified(dx.len());
+        for (i, (part, d)) in [("mlp.gate_proj", &saved.gate), ("mlp.up_proj", &saved.up)].into_iter().enumerate() {
             linear::backward_weight(d, &normed, hidden, &mut grads.get_mut(&layer_name(layer, part)).values);
             linear::backward_input(d, self.weight(layer, part), hidden, &mut dnormed, i > 0);
         }
@@ -175,7 +177,7 @@ impl<'a> Trunk<'a> {
         grads: &mut Parameters,
     ) {
         let (hidden, heads) = (self.config.hidden_size, self.config.heads());
-        let mut dattended = vec![0.0; saved.attended.len()];
+        let mut dattended = Buffer::unspecified(saved.attended.len());
         linear::backward_input(dx, self.weight(layer, "self_attn.o_proj"), heads.query_width(), &mut dattended, false);
         let o_grad = &mut grads.get_mut(&layer_name(layer, "self_attn.o_proj")).values;
         linear::backward_weight(dx, &saved.attended, heads.query_width(), o_grad);
@@ -185,7 +187,7 @@ impl<'a> Trunk<'a> {
         rotary.backward(&mut d.dk, heads.key_width(), packed.positions());
         let norm = layer_name(layer, "input_layernorm");
         let normed = self.scaled(&norm, &saved.x, &saved.x_inverse);
-        let mut dnormed = vec![0.0; dx.len()];
+        let mut dnormed = Buffer::unspecified(dx.len());
         let parts = [("self_attn.q_proj", &d.dq), ("self_attn.k_proj", &d.dk), ("self_attn.v_proj", &d.dv)];
         for (i, (part, d)) in parts.into_iter().enumerate() {
             linear::backward_weight(d, &normed, hidden, &mut grads.get_mut(&layer_name(layer, part)).values);
@@ -209,13 +211,12 @@ impl<'a> Trunk<'a> {
     }
 
     /// (rows.len(), hidden): the chosen rows of a (rows, hidden) matrix.
-    pub(super) fn gather(&self, x: &[f32], rows: impl Iterator<Item = usize>) -> Vec<f32> {
-        let hidden = self.config.hidden_size;
-        rows.flat_map(|r| x[r * hidden..][..hidden].iter().copied()).collect()
+    pub(super) fn gather(&self, x: &[f32], rows: &[usize]) -> Buffer {
+        gather_rows(x, rows, self.config.hidden_size)
     }
 
     /// `x`: (rows, hidden) += the rows of `parts`, each at its place, in order.
-    pub(super) fn scatter_add(&self, parts: &[f32], rows: impl Iterator<Item = usize>, x: &mut [f32]) {
+    pub(super) fn scatter_add(&self, parts: &[f32], rows: &[usize], x: &mut [f32]) {
         let hidden = self.config.hidden_size;
         for (part, r) in parts.chunks_exact(hidden).zip(rows) {
             x[r * hidden..][..hidden].iter_mut().zip(part).for_each(|(x, p)| *x += p);

@@ -4,19 +4,21 @@
 //! [`reference`] is the definition, in plain scalar loops. Every other module computes the same bits faster, with the
 //! instructions that [`isa`] chooses, and is tested for bit equality with it.
 
-pub(crate) mod attention;
 pub mod elementary;
-pub(crate) mod embedding;
 pub mod gemm;
-pub(crate) mod interim;
 pub mod isa;
+pub mod optim;
+pub mod reduce;
+pub mod reference;
+pub mod simd;
+
+pub(crate) mod attention;
+pub(crate) mod buffer;
+pub(crate) mod embedding;
 pub(crate) mod linear;
 pub(crate) mod logprob;
 pub(crate) mod mlp;
 pub(crate) mod norm;
-pub mod optim;
 pub(crate) mod parallel;
-pub mod reduce;
-pub mod reference;
 pub(crate) mod rope;
-pub mod simd;
+pub(crate) mod row;

@@ -2,17 +2,20 @@
 
 use rayon::prelude::*;
 
-/// Below this many elements a thread costs more than it saves.
-const WORTH_A_THREAD: usize = 1 << 14;
+/// Elementary steps (a multiply-add on one float, say) below which a thread costs more than it saves.
+const WORTH_A_THREAD: usize = 1 << 17;
 
-/// Calls `f(i, piece)` for each piece of `size` elements of `out`, on the current rayon pool when it has several threads.
-pub(crate) fn for_each_piece(out: &mut [f32], size: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-    if rayon::current_num_threads() == 1 || out.len() < WORTH_A_THREAD {
-        out.chunks_mut(size).enumerate().for_each(|(i, piece)| f(i, piece));
-    } else {
-        let pieces_a_task = (WORTH_A_THREAD / 4).div_ceil(size);
-        out.par_chunks_mut(size).with_min_len(pieces_a_task).enumerate().for_each(|(i, piece)| f(i, piece));
+/// Calls `f(first_row, rows)` for pieces that make up `out`: (_, width), on the current rayon pool when it has several threads
+/// and the work is worth them. `work`: roughly the elementary steps of one row.
+pub(crate) fn for_each_rows(out: &mut [f32], width: usize, work: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    let rows = out.len() / width;
+    let threads = rayon::current_num_threads();
+    let pieces = (rows * work / WORTH_A_THREAD).min(4 * threads);
+    if threads == 1 || pieces < 2 {
+        return f(0, out);
     }
+    let rows_a_piece = rows.div_ceil(pieces);
+    out.par_chunks_mut(rows_a_piece * width).enumerate().for_each(|(i, piece)| f(i * rows_a_piece, piece));
 }
 
 /// `consume(i, make(i))` for i in 0..n in ascending order; `make` runs on the current rayon pool when it has several threads.

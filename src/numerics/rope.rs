@@ -1,12 +1,18 @@
 //! Rotary position embedding (Su et al. 2021) in Hugging Face's layout: element i pairs with element i + head_dim / 2.
 
-use super::parallel::for_each_piece;
+use super::parallel::for_each_rows;
+use super::row::{load, starts, store};
+use super::simd::{F32x16, dispatch};
 
 /// Cosines and sines for positions from 0: (positions, head_dim / 2) each.
 pub(crate) struct Rotary {
     half: usize,
     cos: Vec<f32>,
     sin: Vec<f32>,
+}
+
+dispatch! {
+    fn turn, turn_with(table: &Rotary, x: &mut [f32], width: usize, positions: &[u32], direction: f32) = turn_kernel;
 }
 
 impl Rotary {
@@ -20,29 +26,35 @@ impl Rotary {
         Self { half, cos: table(libm::cos), sin: table(libm::sin) }
     }
 
+    pub(crate) fn positions(&self) -> usize {
+        self.cos.len() / self.half
+    }
+
     /// Turns the heads of `x`: (rows, heads · head_dim) in place by their row's position.
     pub(crate) fn forward(&self, x: &mut [f32], width: usize, positions: &[u32]) {
-        self.turn(x, width, positions, 1.0);
+        for_each_rows(x, width, 2 * width, |r, x| turn(self, x, width, &positions[r..], 1.0));
     }
 
     /// The gradient of [`Self::forward`] in place: the same turn backwards.
     pub(crate) fn backward(&self, dx: &mut [f32], width: usize, positions: &[u32]) {
-        self.turn(dx, width, positions, -1.0);
+        for_each_rows(dx, width, 2 * width, |r, dx| turn(self, dx, width, &positions[r..], -1.0));
     }
+}
 
-    fn turn(&self, x: &mut [f32], width: usize, positions: &[u32], direction: f32) {
-        let half = self.half;
-        for_each_piece(x, width, |r, row| {
-            let at = positions[r] as usize * half;
-            let (cos, sin) = (&self.cos[at..at + half], &self.sin[at..at + half]);
-            for head in row.chunks_exact_mut(2 * half) {
-                let (first, second) = head.split_at_mut(half);
-                for i in 0..half {
-                    let (a, b, c, s) = (first[i], second[i], cos[i], direction * sin[i]);
-                    first[i] = a.mul_add(c, -(b * s));
-                    second[i] = b.mul_add(c, a * s);
-                }
+#[inline(always)]
+fn turn_kernel<V: F32x16>(table: &Rotary, x: &mut [f32], width: usize, positions: &[u32], direction: f32) {
+    let half = table.half;
+    for (row, position) in x.chunks_exact_mut(width).zip(positions) {
+        let at = *position as usize * half;
+        let (cos, sin) = (&table.cos[at..at + half], &table.sin[at..at + half]);
+        for head in row.chunks_exact_mut(2 * half) {
+            let (first, second) = head.split_at_mut(half);
+            for i in starts(half) {
+                let (a, b) = (load::<V>(first, i, 0.0), load::<V>(second, i, 0.0));
+                let (c, s) = (load::<V>(cos, i, 0.0), load::<V>(sin, i, 0.0) * V::splat(direction));
+                store(a.fma(c, (b * s).negate()), first, i);
+                store(b.fma(c, a * s), second, i);
             }
-        });
+        }
     }
 }

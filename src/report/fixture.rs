@@ -382,7 +382,7 @@ fn policy_estimates(data: &ReportData, reference_tokens: f64, address: Address, 
     }
     let ratios: Vec<_> = completions.iter().map(|c| f64::from(c.tokens) / reference_tokens).collect();
     rows.push(mean(at("length_ratio", None), &ratios));
-    let pairs: Vec<_> = data.pair_scores.iter().filter(|p| here(&p.variant, p.checkpoint, Some(p.seed))).collect();
+    let pairs: Vec<_> = data.pair_scores.iter().filter(|p| here(&p.variant, p.checkpoint, p.seed)).collect();
     for (metric, of) in PAIR_METRICS {
         rows.push(mean(at(metric, None), &pairs.iter().map(|p| of(p)).collect::<Vec<_>>()));
     }

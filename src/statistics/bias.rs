@@ -1,11 +1,11 @@
 //! What being shown first is worth to a judge (METHODS: judge bias; Zheng et al. 2023, Wang et al. 2023).
 
-use crate::judge::protocol::sigmoid;
+use crate::train::objective::logistic;
 
 /// Position effect in probability, b = (P(first wins | a first) + P(first wins | b first) − 1) / 2, from the two logits.
 /// 0: none; ½: always the first.
 pub fn position_effect(logit_a_first: f64, logit_b_first: f64) -> f64 {
-    (sigmoid(logit_a_first) + sigmoid(logit_b_first) - 1.0) / 2.0
+    (logistic(logit_a_first) + logistic(logit_b_first) - 1.0) / 2.0
 }
 
 /// The same from the debiased probability and the effect in logits, (l_a + l_b) / 2.

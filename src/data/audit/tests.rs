@@ -38,7 +38,7 @@ fn every_oddity_is_counted_and_its_first_case_named() {
         heldout: &[],
         judge: &[],
         eval: &eval,
-        tokenizer: &tokenizer,
+        tokenizer: Some(&tokenizer),
         max_length: Some(100),
     };
     let items = audit(&input);
@@ -103,7 +103,7 @@ fn the_synthetic_world_passes_its_audit() {
         heldout: &heldout,
         judge: &judge,
         eval: &data.eval,
-        tokenizer: &tokenizer,
+        tokenizer: Some(&tokenizer),
         max_length: Some(128),
     });
     for item in items.iter().filter(|item| item.must_be_zero || item.id == "boundary-mismatch" || item.id == "truncated") {
@@ -131,7 +131,7 @@ fn all_of_hh_reads_splits_and_audits() {
         eval_prompts: 100,
         sampling: Sampling::Shuffle,
     };
-    let file = read_pairs(&settings).unwrap();
+    let file = read_pairs(&settings.path, settings.format, settings.limit).unwrap();
     assert_eq!(file.pairs.len(), 2312);
     assert_eq!(count(&file.audit, "identical-sides-left-out").count, 0);
     assert_eq!(count(&file.audit, "further-turns").count, 5);
@@ -144,7 +144,7 @@ fn all_of_hh_reads_splits_and_audits() {
         heldout: &splits.heldout,
         judge: &splits.judge,
         eval: &splits.eval,
-        tokenizer: &tokenizer,
+        tokenizer: Some(&tokenizer),
         max_length: Some(512),
     });
     for item in &items {

@@ -1,24 +1,8 @@
-use std::path::PathBuf;
-
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use proptest::prelude::*;
 
 use super::*;
-use crate::suite::settings::Sampling;
-
-fn settings(path: PathBuf, format: PairsFormat) -> PairsSettings {
-    PairsSettings {
-        path,
-        format,
-        limit: None,
-        heldout_share: 0.1,
-        judge_share: 0.2,
-        eval_share: 0.1,
-        eval_prompts: 100,
-        sampling: Sampling::Shuffle,
-    }
-}
 
 /// What reading `bytes` gives; the file's folder is cut from errors.
 fn read_as(bytes: &[u8], format: PairsFormat) -> std::result::Result<PairFile, String> {
@@ -26,7 +10,7 @@ fn read_as(bytes: &[u8], format: PairsFormat) -> std::result::Result<PairFile, S
     let path = folder.path().join("pairs.jsonl");
     std::fs::write(&path, bytes).unwrap();
     let shown = format!("{}/", folder.path().display());
-    read_pairs(&settings(path, format)).map_err(|e| e.to_string().replace(&shown, ""))
+    read_pairs(&path, format, None).map_err(|e| e.to_string().replace(&shown, ""))
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -82,7 +66,7 @@ fn every_kind_of_bad_file_gets_its_sentence() {
         .collect();
     let lone = r#"{"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: c\n\nAssistant: d"}"#;
     shown.push(format!("no shared turn\n{}\n", read_as(lone.as_bytes(), PairsFormat::Hh).unwrap_err()));
-    let missing = read_pairs(&settings("no/such/file.jsonl".into(), PairsFormat::Explicit)).unwrap_err();
+    let missing = read_pairs(Path::new("no/such/file.jsonl"), PairsFormat::Explicit, None).unwrap_err();
     shown.push(format!("missing file\n{missing}\n"));
     insta::assert_snapshot!(shown.join("\n"));
 }
@@ -109,8 +93,7 @@ fn a_limit_takes_the_first_pairs_and_reads_no_further() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pairs.jsonl");
     std::fs::write(&path, format!("{TWO}this is no JSON")).unwrap();
-    let limited = PairsSettings { limit: Some(2), ..settings(path, PairsFormat::Explicit) };
-    assert_eq!(read_pairs(&limited).unwrap().pairs.len(), 2);
+    assert_eq!(read_pairs(&path, PairsFormat::Explicit, Some(2)).unwrap().pairs.len(), 2);
 }
 
 proptest! {

@@ -7,8 +7,10 @@ mod kernels;
 
 use std::ops::Range;
 
+use super::buffer::Buffer;
 use super::parallel::make_and_consume;
-use kernels::{add_mixed_columns, attend, dots, mix_rows, weights};
+use kernels::{Inputs, attend_backward};
+pub(crate) use kernels::{Shape, Transposed, attend};
 
 /// Consecutive packed rows, after the rows of an earlier segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,9 +37,17 @@ impl Heads {
     pub(crate) fn key_width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
+    /// Floats from a row to the next of one head's own matrices: whole vectors of 16.
+    pub(crate) fn width(&self) -> usize {
+        self.head_dim.next_multiple_of(16)
+    }
     /// Scores are multiplied by 1 / √head_dim.
-    pub(crate) fn scale(&self) -> f32 {
+    fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
+    }
+    /// For queries whose first sees `first` keys.
+    pub(crate) fn shape(&self, first: usize) -> Shape {
+        Shape { dim: self.head_dim, width: self.width(), first, scale: self.scale() }
     }
 }
 
@@ -58,64 +68,73 @@ fn key_rows(segments: &[Segment], segment: usize) -> Vec<usize> {
     chain.into_iter().rev().flat_map(|s| segments[s].rows.clone()).collect()
 }
 
-/// (rows.len(), head_dim): the columns of one head from a matrix of `width` columns.
-fn gather(x: &[f32], width: usize, rows: &[usize], head: usize, head_dim: usize) -> Vec<f32> {
-    rows.iter().flat_map(|r| x[r * width + head * head_dim..][..head_dim].iter().copied()).collect()
+/// (rows.len(), width): the columns of one head from the rows of `x`: (_, stride), zeros after them.
+fn gather(x: &[f32], stride: usize, rows: &[usize], head: usize, heads: Heads) -> Buffer {
+    let (dim, width) = (heads.head_dim, heads.width());
+    let mut out = if dim == width { Buffer::unspecified(rows.len() * width) } else { Buffer::zeros(rows.len() * width) };
+    for (out, r) in out.chunks_exact_mut(width).zip(rows) {
+        out[..dim].copy_from_slice(&x[r * stride + head * dim..][..dim]);
+    }
+    out
 }
 
-/// Number of `f32` from one row to the next of a transposed matrix over `keys` keys: whole vectors of 16.
+/// Number of f32 from one row to the next of a transposed matrix over `keys` keys: whole vectors of 16.
 pub(crate) fn stride(keys: usize) -> usize {
     keys.next_multiple_of(16)
 }
 
-/// (head_dim, stride(rows)): the transpose of a (rows, head_dim) matrix, filled up with zeros.
-fn transpose(x: &[f32], head_dim: usize) -> Vec<f32> {
-    let stride = stride(x.len() / head_dim);
-    let mut out = vec![0.0; head_dim * stride];
-    for (j, row) in x.chunks_exact(head_dim).enumerate() {
-        row.iter().enumerate().for_each(|(d, value)| out[d * stride + j] = *value);
+/// (head_dim, stride(rows)): the transpose of a (rows, width) matrix.
+fn transpose(x: &[f32], heads: Heads) -> Buffer {
+    let (dim, width) = (heads.head_dim, heads.width());
+    let stride = stride(x.len() / width);
+    let mut out = Buffer::zeros(dim * stride);
+    for (j, row) in x.chunks_exact(width).enumerate() {
+        row[..dim].iter().enumerate().for_each(|(d, value)| out[d * stride + j] = *value);
     }
     out
 }
 
 /// `out`: (rows, heads · head_dim) ← softmax(q kᵀ / √head_dim) v over each row's keys.
-pub(crate) fn forward(segments: &[Segment], heads: Heads, projections: Projections, out: &mut [f32]) {
-    let (width, part) = (heads.query_width(), heads.group() * heads.head_dim);
-    let units = segments.len() * heads.kv_heads;
-    let make = |unit: usize| forward_unit(segments, unit / heads.kv_heads, unit % heads.kv_heads, heads, projections);
-    make_and_consume(units, make, |unit, attended: Vec<f32>| {
-        let start = (unit % heads.kv_heads) * part;
-        for (row, values) in segments[unit / heads.kv_heads].rows.clone().zip(attended.chunks_exact(part)) {
-            out[row * width + start..][..part].copy_from_slice(values);
+pub(crate) fn forward(segments: &[Segment], heads: Heads, from: Projections, out: &mut [f32]) {
+    let make = |unit: usize| forward_unit(segments, unit / heads.kv_heads, unit % heads.kv_heads, heads, from);
+    make_and_consume(segments.len() * heads.kv_heads, make, |unit, attended: Buffer| {
+        let rows = segments[unit / heads.kv_heads].rows.clone();
+        for (h, attended) in attended.chunks_exact(rows.len() * heads.width()).enumerate() {
+            scatter(attended, rows.clone(), (unit % heads.kv_heads) * heads.group() + h, heads.query_width(), heads, out);
         }
     });
 }
 
-/// The attended values of one segment for the query heads of one key head: (segment rows, group · head_dim).
-fn forward_unit(segments: &[Segment], segment: usize, kv_head: usize, heads: Heads, from: Projections) -> Vec<f32> {
-    let (dim, group) = (heads.head_dim, heads.group());
+/// Writes a head's (rows, width) to its columns of `out`: (_, stride).
+fn scatter(head_rows: &[f32], rows: impl Iterator<Item = usize>, head: usize, stride: usize, heads: Heads, out: &mut [f32]) {
+    let dim = heads.head_dim;
+    for (values, row) in head_rows.chunks_exact(heads.width()).zip(rows) {
+        out[row * stride + head * dim..][..dim].copy_from_slice(&values[..dim]);
+    }
+}
+
+/// The attended values of one segment for the query heads of one key head: (group, segment rows, width).
+fn forward_unit(segments: &[Segment], segment: usize, kv_head: usize, heads: Heads, from: Projections) -> Buffer {
     let keys = key_rows(segments, segment);
-    let kt = transpose(&gather(from.k, heads.key_width(), &keys, kv_head, dim), dim);
-    let v = gather(from.v, heads.key_width(), &keys, kv_head, dim);
-    let rows = segments[segment].rows.clone();
-    let before = keys.len() - rows.len();
-    let mut scores = vec![0.0; stride(keys.len())];
-    let mut out = vec![0.0; rows.len() * group * dim];
-    for (i, row) in rows.enumerate() {
-        for h in 0..group {
-            let q = &from.q[row * heads.query_width() + (kv_head * group + h) * dim..][..dim];
-            let out = &mut out[(i * group + h) * dim..][..dim];
-            attend(q, &kt, stride(keys.len()), &v, before + i + 1, heads.scale(), &mut scores, out);
-        }
+    let kt = transpose(&gather(from.k, heads.key_width(), &keys, kv_head, heads), heads);
+    let kt = Transposed { data: &kt, stride: stride(keys.len()) };
+    let v = gather(from.v, heads.key_width(), &keys, kv_head, heads);
+    let rows: Vec<usize> = segments[segment].rows.clone().collect();
+    let shape = heads.shape(keys.len() - rows.len() + 1);
+    let mut scores = Buffer::unspecified(4 * kt.stride);
+    let mut out = Buffer::unspecified(heads.group() * rows.len() * heads.width());
+    for (h, out) in out.chunks_exact_mut(rows.len() * heads.width()).enumerate() {
+        let q = gather(from.q, heads.query_width(), &rows, kv_head * heads.group() + h, heads);
+        attend(shape, &q, kt, &v, &mut scores, out);
     }
     out
 }
 
 /// Gradients of the three projections, in their layouts.
 pub(crate) struct ProjectionGradients {
-    pub dq: Vec<f32>,
-    pub dk: Vec<f32>,
-    pub dv: Vec<f32>,
+    pub dq: Buffer,
+    pub dk: Buffer,
+    pub dv: Buffer,
 }
 
 /// Gradients of [`forward`] for `dout`: (rows, heads · head_dim).
@@ -123,28 +142,16 @@ pub(crate) struct ProjectionGradients {
 /// With P the softmax: dV = Pᵀ dO, dP = dO Vᵀ, dS = P · (dP − Σ P dP), dQ = dS K / √d, dK = dSᵀ Q / √d. A key's gradient
 /// is one chain over the queries that see it: segments of its tree in packed order, query heads of its group ascending, rows
 /// ascending.
-pub(crate) fn backward(segments: &[Segment], heads: Heads, projections: Projections, dout: &[f32]) -> ProjectionGradients {
-    let (q_width, k_width) = (heads.query_width(), heads.key_width());
-    let (dim, part) = (heads.head_dim, heads.group() * heads.head_dim);
-    let mut grads = ProjectionGradients {
-        dq: vec![0.0; projections.q.len()],
-        dk: vec![0.0; projections.k.len()],
-        dv: vec![0.0; projections.v.len()],
-    };
+pub(crate) fn backward(segments: &[Segment], heads: Heads, from: Projections, dout: &[f32]) -> ProjectionGradients {
     let trees = trees(segments);
+    let [dq, dk, dv] = [from.q, from.k, from.v].map(|x| Buffer::unspecified(x.len()));
+    let mut grads = ProjectionGradients { dq, dk, dv };
     let make = |unit: usize| {
-        let mut unit =
-            TreeBackward::new(segments, &trees[unit / heads.kv_heads], unit % heads.kv_heads, heads, projections, dout);
+        let mut unit = TreeBackward::new(segments, &trees[unit / heads.kv_heads], unit % heads.kv_heads, heads, from, dout);
         unit.run();
         unit
     };
-    make_and_consume(trees.len() * heads.kv_heads, make, |_, unit| {
-        for (i, row) in unit.rows.iter().enumerate() {
-            grads.dq[row * q_width + unit.kv_head * part..][..part].copy_from_slice(&unit.dq[i * part..][..part]);
-            grads.dk[row * k_width + unit.kv_head * dim..][..dim].copy_from_slice(&unit.dk[i * dim..][..dim]);
-            grads.dv[row * k_width + unit.kv_head * dim..][..dim].copy_from_slice(&unit.dv[i * dim..][..dim]);
-        }
-    });
+    make_and_consume(trees.len() * heads.kv_heads, make, |_, unit| unit.scatter(&mut grads));
     grads
 }
 
@@ -176,11 +183,11 @@ struct TreeBackward<'a> {
     dout: &'a [f32],
     /// Packed rows of the tree, ascending; the gradients below are over these rows.
     rows: Vec<usize>,
-    /// (rows, group · head_dim)
-    dq: Vec<f32>,
-    /// (rows, head_dim)
-    dk: Vec<f32>,
-    dv: Vec<f32>,
+    /// (group, rows, width)
+    dq: Buffer,
+    /// (rows, width)
+    dk: Buffer,
+    dv: Buffer,
 }
 
 impl<'a> TreeBackward<'a> {
@@ -193,8 +200,8 @@ impl<'a> TreeBackward<'a> {
         dout: &'a [f32],
     ) -> Self {
         let rows: Vec<usize> = tree.iter().flat_map(|s| segments[*s].rows.clone()).collect();
-        let (n, dim) = (rows.len(), heads.head_dim);
-        let (dq, dk, dv) = (vec![0.0; n * heads.group() * dim], vec![0.0; n * dim], vec![0.0; n * dim]);
+        let size = rows.len() * heads.width();
+        let (dq, dk, dv) = (Buffer::unspecified(heads.group() * size), Buffer::zeros(size), Buffer::zeros(size));
         Self { segments, tree, kv_head, heads, from, dout, rows, dq, dk, dv }
     }
 
@@ -204,50 +211,48 @@ impl<'a> TreeBackward<'a> {
         }
     }
 
-    fn local(&self, row: usize) -> usize {
-        self.rows.binary_search(&row).expect("a row of this tree")
+    fn scatter(&self, grads: &mut ProjectionGradients) {
+        let (heads, rows) = (self.heads, || self.rows.iter().copied());
+        for (h, dq) in self.dq.chunks_exact(self.rows.len() * heads.width()).enumerate() {
+            scatter(dq, rows(), self.kv_head * heads.group() + h, heads.query_width(), heads, &mut grads.dq);
+        }
+        scatter(&self.dk, rows(), self.kv_head, heads.key_width(), heads, &mut grads.dk);
+        scatter(&self.dv, rows(), self.kv_head, heads.key_width(), heads, &mut grads.dv);
     }
 
     fn segment(&mut self, segment: usize) {
-        let (dim, width) = (self.heads.head_dim, self.heads.key_width());
+        let (heads, width) = (self.heads, self.heads.width());
         let keys = key_rows(self.segments, segment);
-        let k = gather(self.from.k, width, &keys, self.kv_head, dim);
-        let v = gather(self.from.v, width, &keys, self.kv_head, dim);
-        let (kt, vt) = (transpose(&k, dim), transpose(&v, dim));
-        let local: Vec<usize> = keys.iter().map(|r| self.local(*r)).collect();
-        let mut dk = gather(&self.dk, dim, &local, 0, dim);
-        let mut dv = gather(&self.dv, dim, &local, 0, dim);
-        for h in 0..self.heads.group() {
-            self.head(segment, h, &k, &kt, &vt, &mut dk, &mut dv);
-        }
-        for (i, at) in local.iter().enumerate() {
-            self.dk[at * dim..][..dim].copy_from_slice(&dk[i * dim..][..dim]);
-            self.dv[at * dim..][..dim].copy_from_slice(&dv[i * dim..][..dim]);
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)]
-    fn head(&mut self, segment: usize, h: usize, k: &[f32], kt: &[f32], vt: &[f32], dk: &mut [f32], dv: &mut [f32]) {
-        let (dim, group) = (self.heads.head_dim, self.heads.group());
+        let k = gather(self.from.k, heads.key_width(), &keys, self.kv_head, heads);
+        let v = gather(self.from.v, heads.key_width(), &keys, self.kv_head, heads);
+        let (kt, vt) = (transpose(&k, heads), transpose(&v, heads));
+        let [kt, vt] = [&kt, &vt].map(|data| Transposed { data, stride: stride(keys.len()) });
+        // The keys' gradients so far, continued by this segment's queries.
+        let places: Vec<usize> = keys.iter().map(|r| self.rows.binary_search(r).expect("a row of this tree")).collect();
+        let [mut dk, mut dv] = [&self.dk, &self.dv].map(|x| gather_rows(x, &places, width));
         let rows: Vec<usize> = self.segments[segment].rows.clone().collect();
-        let n = k.len() / dim;
-        let (before, stride) = (n - rows.len(), stride(n));
-        let q = gather(self.from.q, self.heads.query_width(), &rows, self.kv_head * group + h, dim);
-        let dout = gather(self.dout, self.heads.query_width(), &rows, self.kv_head * group + h, dim);
-        // p and ds: (rows, stride), row i meaningful up to its `before + i + 1` keys.
-        let (mut p, mut ds) = (vec![0.0; rows.len() * stride], vec![0.0; rows.len() * stride]);
-        let first = self.local(rows[0]);
-        for i in 0..rows.len() {
-            let seen = before + i + 1;
-            let (p, ds) = (&mut p[i * stride..][..stride], &mut ds[i * stride..][..stride]);
-            weights(&q[i * dim..][..dim], kt, stride, seen, self.heads.scale(), p);
-            dots(&dout[i * dim..][..dim], vt, stride, seen, ds);
-            kernels::softmax_backward(&p[..seen], &mut ds[..seen], self.heads.scale());
-            mix_rows(&ds[..seen], k, &mut self.dq[((first + i) * group + h) * dim..][..dim]);
+        let shape = heads.shape(keys.len() - rows.len() + 1);
+        let first = places[keys.len() - rows.len()] * width;
+        let mut p = Buffer::unspecified(rows.len() * kt.stride);
+        let mut ds = Buffer::unspecified(rows.len() * kt.stride);
+        for (h, dq) in self.dq.chunks_exact_mut(self.rows.len() * width).enumerate() {
+            let of_head = |x| gather(x, heads.query_width(), &rows, self.kv_head * heads.group() + h, heads);
+            let (q, dout) = (of_head(self.from.q), of_head(self.dout));
+            let inputs = Inputs { q: &q, dout: &dout, k: &k, kt, vt };
+            attend_backward(shape, inputs, &mut p, &mut ds, &mut dq[first..][..rows.len() * width], &mut dk, &mut dv);
         }
-        add_mixed_columns(&p, stride, before, &dout, dim, dv);
-        add_mixed_columns(&ds, stride, before, &q, dim, dk);
+        for (i, place) in places.iter().enumerate() {
+            self.dk[place * width..][..width].copy_from_slice(&dk[i * width..][..width]);
+            self.dv[place * width..][..width].copy_from_slice(&dv[i * width..][..width]);
+        }
     }
 }
 
-pub(crate) use kernels::attend as attend_row;
+/// (rows.len(), width): whole rows of `x`.
+pub(crate) fn gather_rows(x: &[f32], rows: &[usize], width: usize) -> Buffer {
+    let mut out = Buffer::unspecified(rows.len() * width);
+    for (out, r) in out.chunks_exact_mut(width).zip(rows) {
+        out.copy_from_slice(&x[r * width..][..width]);
+    }
+    out
+}
