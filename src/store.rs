@@ -1,1 +1,376 @@
-//! .
+//! The store: content-addressed artifacts, receipts, leases.
+//!
+//! ```text
+//! objects/ab/ab12…        a file under its SHA-256, written to a temporary name, synced, renamed
+//! cells/<key>.json        a receipt: which outputs a finished cell has; written last, so a receipt implies its objects
+//! cells/<key>/            the same outputs under their names (hard links), for people and for readers of folders
+//! work/<key>/             scratch of a cell in flight; what an interrupted cell resumes from
+//! leases/<key>            locked while a process works on the cell
+//! runs/<id>.json          finished runs
+//! ```
+//!
+//! Clock times and machine names live in receipts only, never in an object.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::error::{Error, Kind, Result};
+
+pub struct Store {
+    root: PathBuf,
+}
+
+/// What a finished cell left. Everything but `clock` is a function of the cell's key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Receipt {
+    pub id: String,
+    pub stage: String,
+    pub key: Digest,
+    pub outputs: BTreeMap<String, Output>,
+    pub clock: Clock,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    pub digest: Digest,
+    pub bytes: u64,
+}
+
+/// When and how long: for people and for time estimates, outside everything that digests cover.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Clock {
+    pub finished: String,
+    pub seconds: f64,
+    pub threads: usize,
+}
+
+impl Receipt {
+    /// One digest over the names and digests of all outputs.
+    pub fn output_digest(&self) -> Digest {
+        let named: BTreeMap<&str, Digest> = self.outputs.iter().map(|(name, o)| (name.as_str(), o.digest)).collect();
+        Digest::of_value(&named)
+    }
+}
+
+/// Held while a process works on a cell; the operating system lets go of it when the process ends, however it ends.
+pub struct Lease(#[allow(dead_code, reason = "held for its lock")] fs::File);
+
+impl Store {
+    /// Opens the store, making its folders where they are missing.
+    pub fn open(root: &Path) -> Result<Self> {
+        for folder in ["objects", "cells", "work", "leases", "runs"] {
+            let path = root.join(folder);
+            fs::create_dir_all(&path).map_err(|e| {
+                let mut error = Error::io("create the store folder", &path, &e);
+                error.help.get_or_insert_with(|| "name another store with --store DIR".into());
+                error
+            })?;
+        }
+        let store = Self { root: root.to_owned() };
+        write_atomically(&root.join("work"), ".probe", b"")?;
+        Ok(store)
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn object_path(&self, digest: Digest) -> PathBuf {
+        let hex = digest.to_string();
+        self.root.join("objects").join(&hex[..2]).join(hex)
+    }
+
+    fn receipt_path(&self, key: Digest) -> PathBuf {
+        self.root.join("cells").join(format!("{key}.json"))
+    }
+
+    /// The folder in which a finished cell's outputs stand under their names.
+    pub fn folder(&self, key: Digest) -> PathBuf {
+        self.root.join("cells").join(key.to_string())
+    }
+
+    /// The scratch folder of a cell. Its content survives interruption.
+    pub fn work_folder(&self, key: Digest) -> Result<PathBuf> {
+        let path = self.root.join("work").join(key.to_string());
+        fs::create_dir_all(&path).map_err(|e| Error::io("create", &path, &e))?;
+        Ok(path)
+    }
+
+    /// The receipt of a finished cell whose outputs are all present, or none.
+    pub fn receipt(&self, key: Digest) -> Result<Option<Receipt>> {
+        let path = self.receipt_path(key);
+        let Some(receipt) = read_json_if_present::<Receipt>(&path)? else { return Ok(None) };
+        let complete = receipt.outputs.iter().all(|(name, output)| {
+            let length = |path: &Path| fs::metadata(path).map(|m| m.len()).ok();
+            length(&self.object_path(output.digest)) == Some(output.bytes)
+                && length(&self.folder(key).join(name)) == Some(output.bytes)
+        });
+        Ok(complete.then_some(receipt))
+    }
+
+    /// Takes the lease of a cell, waiting for another process that works on it.
+    pub fn lease(&self, key: Digest, waiting: impl FnOnce()) -> Result<Lease> {
+        let path = self.root.join("leases").join(key.to_string());
+        let io = |e: std::io::Error| Error::io("lock", &path, &e);
+        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                waiting();
+                file.lock().map_err(io)?;
+            }
+            Err(fs::TryLockError::Error(e)) => return Err(io(e)),
+        }
+        Ok(Lease(file))
+    }
+
+    /// Moves the named files of a cell's work folder into the store, writes its receipt, and clears the work folder.
+    pub fn publish(&self, id: &str, stage: &str, key: Digest, names: &[String], clock: Clock) -> Result<Receipt> {
+        let work = self.work_folder(key)?;
+        let mut outputs = BTreeMap::new();
+        for name in names {
+            let output = self.adopt(&work.join(name))?;
+            let link = self.folder(key).join(name);
+            link_or_copy(&self.object_path(output.digest), &link)?;
+            outputs.insert(name.clone(), output);
+        }
+        let receipt = Receipt { id: id.into(), stage: stage.into(), key, outputs, clock };
+        let json = serde_json::to_vec_pretty(&receipt).expect("a receipt is plain data");
+        write_atomically(&self.root.join("cells"), &format!("{key}.json"), &json)?;
+        fs::remove_dir_all(&work).map_err(|e| Error::io("remove", &work, &e))?;
+        Ok(receipt)
+    }
+
+    /// Copies a file into `objects` under its digest.
+    fn adopt(&self, source: &Path) -> Result<Output> {
+        let bytes = fs::read(source).map_err(|e| Error::io("read", source, &e))?;
+        let digest = Digest::of_bytes(&bytes);
+        let path = self.object_path(digest);
+        let length = bytes.len() as u64;
+        if fs::metadata(&path).map(|m| m.len()).ok() != Some(length) {
+            let folder = path.parent().expect("an object has a folder");
+            fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
+            write_atomically(folder, &digest.to_string(), &bytes)?;
+        }
+        Ok(Output { digest, bytes: length })
+    }
+
+    /// The verified path of one output.
+    pub fn output(&self, receipt: &Receipt, name: &str) -> Result<PathBuf> {
+        let Some(output) = receipt.outputs.get(name) else {
+            return Err(Error::unexpected(format!("cell {} has no output `{name}`", receipt.id)));
+        };
+        let path = self.folder(receipt.key).join(name);
+        let found = Digest::of_file(&path)?;
+        if found != output.digest {
+            return Err(Error::input(format!(
+                "{} has digest {}, but the receipt of cell {} says {}",
+                path.display(),
+                found.short(),
+                receipt.id,
+                output.digest.short()
+            ))
+            .help(format!(
+                "it was changed after it was made; remove {} to make it again",
+                self.receipt_path(receipt.key).display()
+            )));
+        }
+        Ok(path)
+    }
+
+    /// The folder of a finished cell, every file in it verified.
+    pub fn verified_folder(&self, receipt: &Receipt) -> Result<PathBuf> {
+        receipt.outputs.keys().try_for_each(|name| self.output(receipt, name).map(drop))?;
+        Ok(self.folder(receipt.key))
+    }
+
+    /// Drops finished cells that no recorded run names, their objects, and all scratch. Returns the bytes freed.
+    pub fn prune(&self, keep: &dyn Fn(Digest) -> bool) -> Result<u64> {
+        let before = folder_size(&self.root);
+        let mut kept = std::collections::BTreeSet::new();
+        for path in files_in(&self.root.join("cells"))? {
+            if path.extension().is_none_or(|e| e != "json") {
+                continue;
+            }
+            let Some(receipt) = read_json_if_present::<Receipt>(&path)? else { continue };
+            if keep(receipt.key) {
+                kept.extend(receipt.outputs.values().map(|o| o.digest.to_string()));
+            } else {
+                fs::remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+                let _ = fs::remove_dir_all(self.folder(receipt.key));
+            }
+        }
+        for folder in files_in(&self.root.join("objects"))? {
+            for object in files_in(&folder)? {
+                let name = object.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if !kept.contains(&name) {
+                    fs::remove_file(&object).map_err(|e| Error::io("remove", &object, &e))?;
+                }
+            }
+        }
+        for scratch in files_in(&self.root.join("work"))? {
+            let _ = fs::remove_dir_all(&scratch);
+        }
+        Ok(before.saturating_sub(folder_size(&self.root)))
+    }
+}
+
+/// A record of a finished run: which cells it was made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    pub id: String,
+    pub suite: String,
+    pub suite_digest: Digest,
+    pub finished: String,
+    pub seconds: f64,
+    pub cells: BTreeMap<String, Digest>,
+    /// Where the report was written.
+    pub report: PathBuf,
+}
+
+impl Store {
+    pub fn record_run(&self, record: &RunRecord) -> Result<()> {
+        let json = serde_json::to_vec_pretty(record).expect("a record is plain data");
+        write_atomically(&self.root.join("runs"), &format!("{}.json", record.id), &json)
+    }
+
+    /// All recorded runs, oldest first.
+    pub fn runs(&self) -> Result<Vec<RunRecord>> {
+        let mut runs: Vec<RunRecord> = Vec::new();
+        for path in files_in(&self.root.join("runs"))? {
+            if path.extension().is_some_and(|e| e == "json") {
+                runs.extend(read_json_if_present(&path)?);
+            }
+        }
+        runs.sort_by(|a, b| (&a.finished, &a.id).cmp(&(&b.finished, &b.id)));
+        Ok(runs)
+    }
+}
+
+/// Writes `folder/name` so that it is either absent, as before, or whole: a temporary file, synced, renamed.
+pub fn write_atomically(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let temporary = folder.join(format!(".{name}.{}", std::process::id()));
+    let write = || -> std::io::Result<()> {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, folder.join(name))
+    };
+    write().map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        Error::io("write", &folder.join(name), &e)
+    })
+}
+
+fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(Error::io("read", path, &e)),
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+        Error::new(Kind::Input, format!("{} is damaged: {e}", path.display())).help("remove it; the cell is then made again")
+    })
+}
+
+fn link_or_copy(object: &Path, link: &Path) -> Result<()> {
+    let folder = link.parent().expect("an output has a folder");
+    fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
+    if link.exists() {
+        fs::remove_file(link).map_err(|e| Error::io("replace", link, &e))?;
+    }
+    if fs::hard_link(object, link).is_err() {
+        fs::copy(object, link).map_err(|e| Error::io("write", link, &e))?;
+    }
+    Ok(())
+}
+
+/// The entries of a folder in name order; none when it is missing.
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io("list", folder, &e)),
+    };
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// Bytes in objects: what pruning can free (the links beside them share their space).
+fn folder_size(root: &Path) -> u64 {
+    let objects = files_in(&root.join("objects")).unwrap_or_default();
+    objects
+        .iter()
+        .flat_map(|folder| files_in(folder).unwrap_or_default())
+        .filter_map(|path| fs::metadata(path).ok())
+        .map(|m| m.len())
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock() -> Clock {
+        Clock { finished: "2026-01-01T00:00:00Z".into(), seconds: 1.0, threads: 1 }
+    }
+
+    fn published(store: &Store) -> Receipt {
+        let key = Digest::of_bytes(b"key");
+        let work = store.work_folder(key).unwrap();
+        fs::create_dir_all(work.join("sub")).unwrap();
+        fs::write(work.join("sub/a.txt"), "hello").unwrap();
+        store.publish("cell", "stage", key, &["sub/a.txt".into()], clock()).unwrap()
+    }
+
+    #[test]
+    fn a_published_cell_is_found_again_with_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let receipt = published(&store);
+        assert_eq!(store.receipt(receipt.key).unwrap().as_ref(), Some(&receipt));
+        assert_eq!(fs::read_to_string(store.output(&receipt, "sub/a.txt").unwrap()).unwrap(), "hello");
+        assert_eq!(store.receipt(Digest::of_bytes(b"other")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_changed_output_is_a_digest_mismatch_and_a_lost_one_unfinishes_the_cell() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let receipt = published(&store);
+        let path = store.folder(receipt.key).join("sub/a.txt");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(store.receipt(receipt.key).unwrap(), None);
+        fs::write(&path, "hellO").unwrap();
+        let error = store.output(&receipt, "sub/a.txt").unwrap_err();
+        assert_eq!(error.kind, Kind::Input);
+        assert!(error.message.contains("digest"), "{error}");
+    }
+
+    #[test]
+    fn pruning_keeps_what_is_named_and_drops_the_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let receipt = published(&store);
+        assert_eq!(store.prune(&|_| true).unwrap(), 0);
+        assert!(store.receipt(receipt.key).unwrap().is_some());
+        assert_eq!(store.prune(&|_| false).unwrap(), 5);
+        assert!(store.receipt(receipt.key).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_store_that_cannot_be_made_names_the_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = Store::open(&file.join("store")).err().unwrap();
+        assert!(error.help.unwrap().contains("--store"));
+    }
+}

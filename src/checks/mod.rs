@@ -1,8 +1,30 @@
 //! Rows and estimates in, findings out.
+//!
+//! | file | findings |
+//! |---|---|
+//! | `audit` | what the data audit counted: overlap of splits, duplicates, truncation |
+//! | `judges` | `judge-unfit`, `judge-accuracy`, `judge-position` |
+//! | `policy` | `kl-budget`, `kl-disagreement`, `chosen-displacement`, `length-drift`, `no-eos`, `repetition`, `empty` |
+//! | `overoptimisation` | `win-rate-hump`, `judge-gold-disagreement` |
+//! | `conclusion` | better, worse, undecided or void: one answer a variant |
+//!
+//! One rule of severity throughout: a point estimate beyond its threshold warns; a failure needs the whole interval beyond.
+//! A policy is inspected at its last checkpoint, over all seeds together and, where nothing shows, seed by seed.
+
+mod audit;
+mod conclusion;
+mod judges;
+mod overoptimisation;
+mod policy;
 
 use serde::{Deserialize, Serialize};
 
-use crate::statistics::Estimate;
+use crate::data::AuditItem;
+use crate::statistics::summary::{Evidence, Policy};
+use crate::statistics::{Estimate, mean::Measured};
+use crate::suite::Suite;
+
+pub use conclusion::conclude;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -57,3 +79,98 @@ pub enum Answer {
     /// The judge is unfit: its win rate says nothing.
     Void,
 }
+
+/// Everything that a reader must know before trusting the estimates: first what the audit found, then the judges, then the
+/// variants, each in suite order.
+pub fn inspect(suite: &Suite, evidence: &Evidence, estimates: &[Estimate], audit: &[AuditItem]) -> Vec<Finding> {
+    let mut findings = audit::findings(audit);
+    for judge in &suite.judges {
+        findings.extend(judges::findings(suite, judge, estimates));
+    }
+    for variant in &suite.variants {
+        let Some(last) = last_checkpoint(estimates, &variant.name) else { continue };
+        findings.extend(policy::findings(suite, &variant.name, last, evidence, estimates));
+        findings.extend(overoptimisation::findings(suite, &variant.name, last, evidence, estimates));
+    }
+    findings
+}
+
+/// The last checkpoint of which anything is known.
+fn last_checkpoint(estimates: &[Estimate], variant: &str) -> Option<u64> {
+    estimates.iter().filter(|e| e.variant == variant).filter_map(|e| e.checkpoint).max()
+}
+
+/// A value that is too much, with the threshold that it crossed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Crossing {
+    severity: Severity,
+    threshold: f64,
+}
+
+/// Whether `value` (with the lower limit of its interval) is above `fail` for sure, or above `warn` at all.
+fn crossing(value: f64, lower: f64, warn: f64, fail: f64) -> Option<Crossing> {
+    if lower > fail {
+        Some(Crossing { severity: Severity::Fail, threshold: fail })
+    } else if value > warn {
+        Some(Crossing { severity: Severity::Warn, threshold: warn })
+    } else {
+        None
+    }
+}
+
+/// A finding without its words.
+fn finding(id: &str, severity: Severity, policy: Option<Policy>) -> Finding {
+    Finding {
+        id: id.to_owned(),
+        severity,
+        variant: policy.map_or_else(String::new, |p| p.variant.to_owned()),
+        checkpoint: policy.map(|p| p.checkpoint),
+        seed: policy.and_then(|p| p.seed),
+        message: String::new(),
+        value: None,
+        lower: None,
+        upper: None,
+        threshold: None,
+        n: 0,
+        evidence: String::new(),
+        hint: String::new(),
+    }
+}
+
+impl Finding {
+    fn measured(mut self, value: f64, lower: f64, upper: f64, n: usize) -> Self {
+        (self.value, self.lower, self.upper, self.n) = (Some(value), Some(lower), Some(upper), n);
+        self
+    }
+
+    fn estimate(self, e: &Estimate) -> Self {
+        self.measured(e.value, e.lower, e.upper, e.n)
+    }
+
+    fn measurement(self, m: &Measured) -> Self {
+        self.measured(m.value, m.interval.lower, m.interval.upper, m.n)
+    }
+
+    fn words(mut self, threshold: f64, message: String, evidence: String, hint: &str) -> Self {
+        self.threshold = Some(threshold);
+        (self.message, self.evidence, self.hint) = (message, evidence, hint.to_owned());
+        self
+    }
+}
+
+/// A fraction and its interval in percent: `71.3 % [65.2, 77.0]`.
+pub(crate) fn percent(value: f64, lower: f64, upper: f64) -> String {
+    format!("{:.1} % [{:.1}, {:.1}]", 100.0 * value, 100.0 * lower, 100.0 * upper)
+}
+
+/// The same for a number as it is.
+fn number(value: f64, lower: f64, upper: f64) -> String {
+    format!("{value:.2} [{lower:.2}, {upper:.2}]")
+}
+
+fn by_seed(policy: Policy) -> String {
+    policy.seed.map_or_else(String::new, |seed| format!(" (seed {seed})"))
+}
+
+#[cfg(test)]
+mod tests;

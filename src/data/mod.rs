@@ -1,5 +1,12 @@
 //! Preference data: rows, file formats, tokenisation, splits, audit, and the synthetic world.
 
+pub mod audit;
+pub mod files;
+pub mod label;
+pub mod split;
+pub mod tokenize;
+pub mod world;
+
 use serde::{Deserialize, Serialize};
 
 /// One preference pair, as text. File form: JSONL, one object a line.

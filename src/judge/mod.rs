@@ -1,5 +1,13 @@
 //! Judges: ONNX sessions, the pairwise protocol, judge training and export, judge fitness.
 
+pub mod gold;
+pub(crate) mod onnx;
+pub mod protocol;
+pub(crate) mod reader;
+pub mod runtime;
+pub mod session;
+pub mod train;
+
 use serde::{Deserialize, Serialize};
 
 /// The name of the judge that knows the truth in the synthetic world.

@@ -11,3 +11,14 @@ pub mod optim;
 pub mod reduce;
 pub mod reference;
 pub mod simd;
+
+pub(crate) mod attention;
+pub(crate) mod buffer;
+pub(crate) mod embedding;
+pub(crate) mod linear;
+pub(crate) mod logprob;
+pub(crate) mod mlp;
+pub(crate) mod norm;
+pub(crate) mod parallel;
+pub(crate) mod rope;
+pub(crate) mod row;

@@ -1,13 +1,76 @@
-//! One `ReportData`, several renderers, byte-deterministic. A renderer never computes: what it shows stands here.
+//! One `ReportData`, several renderers, byte-deterministic. A renderer never computes a result: it selects, sorts and rounds
+//! what stands here, and counts rows into tables and histograms.
+
+mod chart;
+mod columns;
+mod csv;
+#[cfg(test)]
+mod fixture;
+mod format;
+mod html;
+mod json;
+mod junit;
+mod markdown;
+mod metrics;
+mod publish;
+mod select;
+mod terminal;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::checks::{Conclusion, Finding};
 use crate::digest::Digest;
+use crate::error::Result;
 use crate::generate::Completion;
 use crate::judge::{JudgeTrial, Judgment};
 use crate::statistics::Estimate;
+use crate::suite::settings::GateSettings;
 use crate::train::{PairScore, TrainStep};
+
+pub use json::{SCHEMA, load_json};
+pub use terminal::terminal;
+
+/// Writes the report's files into `dir`, which is made if it isn't there. The same data gives the same bytes; each file
+/// appears whole or not at all.
+///
+/// # Errors
+/// When a file can't be written, or a number isn't finite.
+pub fn write(data: &ReportData, dir: &Path) -> Result<()> {
+    let mut files: Vec<(&str, Vec<u8>)> = csv::render(data)?;
+    files.push(("report.json", json::render(data)?));
+    files.push(("COLUMNS.md", columns::markdown().into_bytes()));
+    files.push(("index.html", html::render(data)?.into_bytes()));
+    files.push(("summary.md", markdown::render(data).into_bytes()));
+    files.push(("junit.xml", junit::render(data)?.into_bytes()));
+    publish::all(dir, &files)
+}
+
+impl GateRow {
+    /// Win rates are always of interest, and so is everything that doesn't pass; the rest is counted or folded away.
+    fn is_worth_a_line(&self) -> bool {
+        self.kind == "win-rate" || self.verdict != Verdict::Pass
+    }
+}
+
+/// Writes `train_log.csv` alone.
+pub fn write_train_log(dir: &Path, rows: &[TrainStep]) -> Result<()> {
+    publish::all(dir, &[(columns::TRAIN_LOG.file, csv::table(&columns::TRAIN_LOG, rows)?)])
+}
+
+/// `−0.018 [−0.052, 0.016]` and the margin it is held against, for rows that have a difference.
+fn gate_difference(row: &GateRow) -> String {
+    let (Some(difference), Some(lower), Some(upper)) = (row.difference, row.lower, row.upper) else {
+        return row.difference.map_or_else(|| format::NONE.to_owned(), |d| format::fixed(d, 3));
+    };
+    let margin = row.margin.map_or_else(String::new, |m| format!(", margin {}", format::fixed(m, 3)));
+    let needed =
+        row.prompts_needed.map_or_else(String::new, |n| format!(", about {} would decide", format::plural(n as usize, "prompt")));
+    format!("{}{margin}{needed}", format::with_interval(difference, lower, upper, 3))
+}
 
 /// Everything a report shows. No clock times, no machine names, no absolute paths.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +85,8 @@ pub struct ReportData {
     pub estimates: Vec<Estimate>,
     pub findings: Vec<Finding>,
     pub gate: Option<GateReport>,
+    /// How the gate decides: `gate RUN` needs nothing but the report and a golden file.
+    pub gate_settings: GateSettings,
     pub cells: Vec<CellRow>,
     /// Names and values: digests of inputs and models, versions, modes.
     pub provenance: Vec<Fact>,

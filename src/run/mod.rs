@@ -1,1 +1,7 @@
-//! To come.
+//! Executes a suite: the plan of its cells, the runner, what each cell does, and the report data made of their rows.
+
+pub mod collect;
+pub mod cost;
+pub mod execute;
+pub mod plan;
+pub mod stages;

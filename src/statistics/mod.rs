@@ -1,4 +1,25 @@
 //! Pure functions: slices in, `Estimate` out. f64, in the order of the data.
+//!
+//! | file | concept |
+//! |---|---|
+//! | `interval` | lower and upper limit; quantiles of the normal, t and beta distributions |
+//! | `proportion` | binomial proportions and their differences |
+//! | `mean` | means, rates and ratios of clustered values |
+//! | `power` | how many prompts would decide |
+//! | `bias` | what the order of presentation is worth to a judge |
+//! | `text` | repetition within one text |
+//! | `summary` | all of a run's rows to all of its estimates |
+//!
+//! Prompts are the clusters: samples, seeds, both presentation orders and several pairs of one prompt share it, so an
+//! interval speaks about other prompts of the same kind. Training seeds are those of the suite, not a sample of seeds.
+
+pub mod bias;
+pub mod interval;
+pub mod mean;
+pub mod power;
+pub mod proportion;
+pub mod summary;
+pub mod text;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,4 +42,99 @@ pub struct Estimate {
     pub n: usize,
     pub clusters: usize,
     pub method: String,
+}
+
+impl Estimate {
+    /// The cluster-robust standard error, where the interval was made from one: value ± t SE, t with clusters − 1 degrees of
+    /// freedom. Read off the upper limit, as the lower one may have been cut at zero.
+    pub fn standard_error(&self) -> Option<f64> {
+        let from_one = [mean::CLUSTER_T, mean::RATIO].contains(&self.method.as_str()) && self.clusters > 1;
+        from_one.then(|| (self.upper - self.value) / interval::t(self.level, self.clusters - 1))
+    }
+
+    /// About how many prompts would tell it from `bound`.
+    pub fn prompts_to_decide(&self, bound: f64) -> u64 {
+        let interval = interval::Interval { lower: self.lower, upper: self.upper };
+        power::prompts_to_decide(self.value, interval, self.clusters, self.level, bound)
+    }
+}
+
+/// The estimate of one metric, if it was made.
+pub fn find<'a>(
+    estimates: &'a [Estimate],
+    metric: &str,
+    variant: &str,
+    checkpoint: Option<u64>,
+    seed: Option<u64>,
+    judge: Option<&str>,
+) -> Option<&'a Estimate> {
+    estimates.iter().find(|e| {
+        e.metric == metric
+            && e.variant == variant
+            && e.checkpoint == checkpoint
+            && e.seed == seed
+            && e.judge.as_deref() == judge
+            && e.slice.is_none()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mean::{Clustered, Range, mean};
+    use super::*;
+
+    #[test]
+    fn the_standard_error_of_an_estimate_is_that_of_the_values() {
+        let items = [("a", 0.5), ("a", 1.0), ("b", 2.5), ("c", 0.25), ("d", 4.0), ("d", 3.0)];
+        let clustered = Clustered::new(items);
+        let measured = mean(&clustered, Range::NON_NEGATIVE, 0.9).unwrap();
+        let mut estimate = Estimate {
+            metric: "kl_per_sequence".to_owned(),
+            variant: String::new(),
+            checkpoint: None,
+            seed: None,
+            judge: None,
+            slice: None,
+            value: measured.value,
+            lower: measured.interval.lower,
+            upper: measured.interval.upper,
+            level: 0.9,
+            n: measured.n,
+            clusters: measured.clusters,
+            method: measured.method.to_owned(),
+        };
+        reference::close(&[estimate.standard_error().unwrap()], &[clustered.standard_error().unwrap()], 1e-9);
+        estimate.method = mean::CLUSTER_WILSON.to_owned();
+        assert_eq!(estimate.standard_error(), None);
+    }
+}
+
+/// Reading `shared/reference/vectors` in tests.
+#[cfg(test)]
+pub(crate) mod reference {
+    use serde_json::Value;
+
+    /// None, said aloud, where the shared folder is absent.
+    pub fn vectors(name: &str) -> Option<Value> {
+        let path = format!("{}/../shared/reference/vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Some(serde_json::from_str(&text).expect("a JSON file")),
+            Err(_) => {
+                eprintln!("skipped: {path} is absent");
+                None
+            }
+        }
+    }
+
+    pub fn numbers(value: &Value) -> Vec<f64> {
+        value.as_array().expect("an array").iter().map(|v| v.as_f64().expect("a number")).collect()
+    }
+
+    #[track_caller]
+    pub fn close(found: &[f64], expected: &[f64], tolerance: f64) {
+        assert_eq!(found.len(), expected.len());
+        for (f, e) in found.iter().zip(expected) {
+            assert!((f - e).abs() <= tolerance, "found {f}, expected {e}");
+        }
+    }
 }

@@ -1,6 +1,80 @@
-//! The suite file: `spec` is what was written (with source spans), `settings` what it means (defaults filled, valid by
-//! construction).
+//! The suite file: `spec` is what was written, `settings` what it means (defaults filled, valid by construction).
+//!
+//! `load` reads a file, `resolve` lays what it says over the `defaults`, and `document` lets every error point to the line
+//! it is about. Nothing here reads a model or a pair: that the named inputs are there is all that is asked of them.
 
+use std::path::{Path, PathBuf};
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+
+mod defaults;
+mod document;
+mod inputs;
+mod resolve;
+mod rules;
+mod schema;
 pub mod settings;
+pub mod spec;
+pub mod templates;
+mod translate;
 
+pub use schema::schema;
 pub use settings::Suite;
+
+/// Reads, resolves and checks a suite file. The files and folders it names must be there; the golden file needn't.
+pub fn load(path: &Path) -> Result<Suite> {
+    let text = read(path)?;
+    let (suite, document) = understand(text, path)?;
+    inputs::check(&suite, &document)?;
+    Ok(suite)
+}
+
+/// Resolves and checks the text of a suite file without asking for the files that it names. `file` is what errors point to,
+/// and its folder is where relative paths start.
+pub fn parse(text: &str, file: &Path) -> Result<Suite> {
+    Ok(understand(text.to_owned(), file)?.0)
+}
+
+fn understand(text: String, file: &Path) -> Result<(Suite, document::Document)> {
+    let document = document::Document::parse(text, file)?;
+    let spec = document.spec()?;
+    let base = file.parent().map(Path::to_path_buf).unwrap_or_default();
+    Ok((resolve::resolve(&spec, &document, base)?, document))
+}
+
+fn read(path: &Path) -> Result<String> {
+    if path.is_dir() {
+        return Err(Error::input(format!("{} is a folder, not a suite file", path.display())).help("name the suite's .toml file"));
+    }
+    let bytes = std::fs::read(path).map_err(|source| {
+        let error = Error::io("read the suite", path, &source);
+        match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                error.help(format!("check the name, or write a suite with `dpo-eval suite init {}`", path.display()))
+            }
+            _ => error,
+        }
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..valid].iter().filter(|&&byte| byte == b'\n').count();
+        Error::usage("the file is not UTF-8 text").at_line(path, line).help("save the suite as UTF-8")
+    })
+}
+
+impl Suite {
+    /// The digest of everything the suite says, with paths as written: equal wherever the checkout lies and however the
+    /// file is laid out.
+    pub fn digest(&self) -> Digest {
+        Digest::of_value(self)
+    }
+
+    /// Where a path written in the suite lies: relative paths start at the suite file's folder.
+    pub fn locate(&self, written: &Path) -> PathBuf {
+        self.base.join(written)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,11 @@
 //! What a suite means: every default filled, every value in range. Stages take these and nothing else; their digests are
-//! part of the cells' keys, so a field stands here only if it can change a number (or says where an input lies).
+//! part of the cells' keys, so a field stands here only if it can change a number (or says where an input lies). Paths are
+//! kept as written, so that digests don't depend on where the checkout lies; `Suite::locate` gives the place.
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Suite {
@@ -26,6 +28,9 @@ pub struct Suite {
     pub checks: CheckSettings,
     pub gate: GateSettings,
     pub report: ReportSettings,
+    /// The suite file's folder, where relative paths start (`Suite::locate`). No part of any digest.
+    #[serde(skip)]
+    pub base: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -60,7 +65,7 @@ pub struct WorldSettings {
 /// Preference pairs from a file, split by prompt.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PairsSettings {
-    /// As written, resolved against the suite file's folder.
+    /// As written; `Suite::locate` resolves it.
     pub path: PathBuf,
     pub format: PairsFormat,
     /// Use only the first pairs of the file.
@@ -74,7 +79,7 @@ pub struct PairsSettings {
     pub sampling: Sampling,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PairsFormat {
     /// `{"prompt", "chosen", "rejected"}` a line.
@@ -84,7 +89,7 @@ pub enum PairsFormat {
 }
 
 /// The order in which examples are trained on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Sampling {
     Shuffle,
@@ -140,7 +145,7 @@ pub enum LossType {
     Sft,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scheduler {
     Constant,
@@ -149,7 +154,7 @@ pub enum Scheduler {
     Cosine,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Optimizer {
     Adamw,
@@ -196,7 +201,7 @@ pub struct GenerateSettings {
     pub samples_per_prompt: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JudgeKind {
     /// Reads prompt, A and B; gives the logit of "A is better".
@@ -257,9 +262,9 @@ pub struct CheckSettings {
     pub position_warn: f64,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateSettings {
-    /// The golden file, resolved against the suite file's folder.
+    /// The golden file, as written; `Suite::locate` resolves it.
     pub golden: PathBuf,
     /// Loss of win rate that is still acceptable, as a fraction.
     pub margin: f64,
@@ -268,7 +273,7 @@ pub struct GateSettings {
     pub on_inconclusive: OnInconclusive,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnInconclusive {
     Pass,

@@ -1,4 +1,24 @@
 //! Training: objectives, optimizer, schedule, loop, checkpoints, metrics.
+//!
+//! `run` is the one loop; what it trains is a `Task` (SFT, preferences, judges). `objective` holds the losses.
+
+mod metrics;
+pub mod objective;
+mod optimizer;
+mod preference;
+mod run;
+mod schedule;
+pub(crate) mod sequence;
+mod sft;
+mod state;
+mod task;
+
+pub use metrics::Metrics;
+pub use preference::{PairOutput, PreferenceTask, ScoredPolicy, pair_scores};
+pub use run::{checkpoint, checkpoint_folder, checkpoint_steps, run};
+pub use schedule::learning_rate;
+pub use sft::SftTask;
+pub use task::{BatchLoss, Task};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +60,8 @@ pub struct TrainStep {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PairScore {
     pub variant: String,
-    pub seed: u64,
+    /// None for policies trained elsewhere.
+    pub seed: Option<u64>,
     pub checkpoint: u64,
     pub pair_id: String,
     pub prompt_id: String,
@@ -52,3 +73,6 @@ pub struct PairScore {
     pub chosen_tokens: u32,
     pub rejected_tokens: u32,
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

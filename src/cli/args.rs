@@ -1,0 +1,242 @@
+//! What may be typed. Whatever can change a number stands in the suite file: flags say where, how fast, how it looks.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Train on preferences, judge, measure, decide: with the evidence, and the same bits tomorrow.
+#[derive(Debug, Parser)]
+#[command(name = "dpo-eval", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Where finished work is kept
+    #[arg(long, global = true, value_name = "DIR", default_value = ".dpo-eval", env = "DPO_EVAL_STORE")]
+    pub store: PathBuf,
+    /// Threads in all; never changes a number [default: all cores]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Cells that run side by side [default: as many as threads]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// No progress on stderr, only errors and warnings
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+impl Common {
+    pub fn threads(&self) -> usize {
+        self.threads.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+    }
+
+    pub fn jobs(&self) -> usize {
+        self.jobs.map_or_else(|| self.threads(), usize::from)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a suite, or look at it without running
+    #[command(subcommand)]
+    Suite(SuiteCommand),
+    /// Compare a finished run with its golden file
+    Gate(GateArguments),
+    /// Write the report of a finished run again
+    Report(ReportArguments),
+    /// Accept, show or compare golden files
+    #[command(subcommand)]
+    Baseline(BaselineCommand),
+    /// Train one variant of a suite by itself
+    Train(TrainArguments),
+    /// Print the log-probability of every token of a JSONL file under a model
+    Logps(LogpsArguments),
+    /// Look at preference data
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Finished runs in the store
+    #[command(subcommand)]
+    Runs(RunsCommand),
+    /// Show what this machine offers and what is missing
+    Doctor,
+    /// Print a completion script for a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SuiteCommand {
+    /// Train, generate, judge, measure, report, decide
+    Run(SuiteRun),
+    /// Show the cells of a suite, which are finished, and the expected time
+    Plan(SuitePlan),
+    /// Check a suite file without running anything
+    Check { suite: PathBuf },
+    /// List the suite files of a folder
+    List {
+        #[arg(default_value = "suites")]
+        folder: PathBuf,
+    },
+    /// Write a commented suite file to start from
+    Init(SuiteInit),
+    /// Print the JSON Schema of suite files
+    Schema,
+}
+
+#[derive(Debug, Args)]
+pub struct SuiteRun {
+    /// The suite file
+    pub suite: PathBuf,
+    /// Compare with the suite's golden file, and let that decide the exit code
+    #[arg(long)]
+    pub gate: bool,
+    /// Where the report is written [default: reports/<suite>]
+    #[arg(long, value_name = "DIR")]
+    pub report_dir: Option<PathBuf>,
+    /// What is printed at the end
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct SuitePlan {
+    /// The suite file
+    pub suite: PathBuf,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct SuiteInit {
+    /// The file to write
+    #[arg(default_value = "suite.toml")]
+    pub file: PathBuf,
+    /// What to start from
+    #[arg(long, default_value = "world")]
+    pub template: String,
+}
+
+#[derive(Debug, Args)]
+pub struct GateArguments {
+    /// A report folder, the name of a suite (its report in reports/), or the id of a run in the store
+    pub run: String,
+    /// The golden file [default: golden/<suite>.json]
+    #[arg(long, value_name = "FILE")]
+    pub golden: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArguments {
+    /// A report folder, the name of a suite, or the id of a run in the store
+    pub run: String,
+    /// Where to write it
+    #[arg(long, value_name = "DIR")]
+    pub report_dir: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BaselineCommand {
+    /// Make a run the golden one; the file is meant to be reviewed and committed
+    Accept {
+        /// A report folder, the name of a suite, or the id of a run in the store
+        run: String,
+        /// Why these results are right; kept in the file
+        #[arg(long)]
+        reason: String,
+        /// The golden file [default: golden/<suite>.json]
+        #[arg(long, value_name = "FILE")]
+        golden: Option<PathBuf>,
+    },
+    /// Print a golden file for people
+    Show { golden: PathBuf },
+    /// What would change in the golden file if the run were accepted
+    Diff {
+        /// A report folder, the name of a suite, or the id of a run in the store
+        run: String,
+        #[arg(long, value_name = "FILE")]
+        golden: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct TrainArguments {
+    /// The suite file
+    pub suite: PathBuf,
+    /// The variant to train
+    #[arg(long)]
+    pub variant: String,
+    /// One of the suite's seeds [default: the first]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Gets train_log.csv and final/, a Hugging Face folder
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct LogpsArguments {
+    /// A Hugging Face folder
+    pub model: PathBuf,
+    /// JSONL of {"ids": […]} or {"prompt": …, "completion": …}
+    pub file: PathBuf,
+    #[arg(long, value_enum, default_value = "json")]
+    pub format: LogpsFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogpsFormat {
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Count what is wrong with a file of preference pairs
+    Audit {
+        file: PathBuf,
+        /// How its lines are written
+        #[arg(long, value_enum, default_value = "explicit")]
+        layout: Layout,
+        /// A model folder: its tokenizer shows what happens to the texts
+        #[arg(long, value_name = "DIR")]
+        tokenizer: Option<PathBuf>,
+        /// Count what this many tokens for prompt and completion would cut
+        #[arg(long, value_name = "N", requires = "tokenizer")]
+        max_length: Option<usize>,
+        #[arg(long, value_enum, default_value = "table")]
+        format: Format,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Layout {
+    /// {"prompt", "chosen", "rejected"} a line
+    Explicit,
+    /// HH-RLHF: {"chosen", "rejected"} whole transcripts
+    Hh,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RunsCommand {
+    /// List finished runs, oldest first
+    List,
+    /// Show the cells of a run
+    Show { id: String },
+    /// Drop everything that no recorded run needs
+    Prune {
+        /// Keep only the newest N runs of each suite
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        keep: usize,
+    },
+}

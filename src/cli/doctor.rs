@@ -1,0 +1,25 @@
+//! `dpo-eval doctor`: what this machine offers and what is missing.
+
+use crate::cli::args::Common;
+use crate::cli::{Code, print};
+use crate::error::Result;
+use crate::judge::runtime;
+use crate::numerics::isa;
+use crate::store::Store;
+
+pub fn run(common: &Common) -> Result<Code> {
+    let mut lines = vec![
+        format!("dpo-eval        {}", env!("CARGO_PKG_VERSION")),
+        format!("kernels         {:?} (available: {:?})", isa::active(), isa::available()),
+        format!("threads         {}", common.threads()),
+    ];
+    let store = match Store::open(&common.store) {
+        Ok(store) => format!("store           {}: {} finished runs", common.store.display(), store.runs()?.len()),
+        Err(error) => format!("store           unusable: {error}"),
+    };
+    lines.push(store);
+    let runtime = runtime::ensure();
+    lines.extend(runtime::doctor_lines());
+    print(&lines.iter().map(|line| format!("{line}\n")).collect::<String>())?;
+    runtime.map(|_| Code::Pass)
+}

@@ -1,0 +1,139 @@
+//! One stage by itself, on files: `train`, `logps`, `data`.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::args::{Common, DataCommand, Format, Layout, LogpsArguments, TrainArguments};
+use crate::cli::suite::{Prepared, execute_plan};
+use crate::cli::{Code, print};
+use crate::data::AuditItem;
+use crate::data::audit::{AuditInput, audit};
+use crate::data::files::{PairFile, read_jsonl, read_pairs};
+use crate::data::tokenize::TextTokenizer;
+use crate::error::{Error, Kind, Result};
+use crate::model::{Llama, Packed, Target};
+use crate::report::write_train_log;
+use crate::run::plan::{plan, train_id};
+use crate::run::stages::checkpoints_in;
+use crate::store::Store;
+use crate::suite::settings::{PairsFormat, PolicySource};
+use crate::train::TrainStep;
+
+pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
+    let suite = crate::suite::load(&arguments.suite)?;
+    let variant = suite.variants.iter().find(|v| v.name == arguments.variant).ok_or_else(|| {
+        let names: Vec<&str> = suite.variants.iter().map(|v| v.name.as_str()).collect();
+        Error::new(Kind::NothingSelected, format!("the suite has no variant `{}`", arguments.variant))
+            .help(format!("it has {}", names.join(", ")))
+    })?;
+    if !matches!(variant.policy, PolicySource::Train(_)) {
+        return Err(Error::usage(format!("variant `{}` was trained elsewhere", variant.name)));
+    }
+    let seed = arguments.seed.unwrap_or(suite.seeds[0]);
+    if !suite.seeds.contains(&seed) {
+        return Err(Error::new(Kind::NothingSelected, format!("{seed} is none of the suite's seeds {:?}", suite.seeds)));
+    }
+    // Judges play no part in training, so their runtime doesn't either.
+    let whole = plan(&suite, crate::judge::runtime::expected_library())?;
+    let id = train_id(&variant.name, seed);
+    let prepared = Prepared { plan: whole.restricted_to(std::slice::from_ref(&id)), suite, versions: Vec::new() };
+    let store = Store::open(&common.store)?;
+    let receipts = execute_plan(&prepared.suite, &prepared.plan, &store, common)?;
+    let trained = store.verified_folder(&receipts[&id])?;
+    let reference = store.verified_folder(&receipts["reference"])?;
+    let last = checkpoints_in(&trained)?.pop().ok_or_else(|| Error::unexpected("the training left no checkpoint"))?;
+    let log: Vec<TrainStep> = read_jsonl(&trained.join("train_log.jsonl"))?;
+    let folder = arguments.output.join("final");
+    std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
+    write_train_log(&arguments.output, &log)?;
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        copy(&reference.join(name), &folder.join(name))?;
+    }
+    for name in ["config.json", "model.safetensors"] {
+        copy(&trained.join(format!("checkpoint-{last}")).join(name), &folder.join(name))?;
+    }
+    anstream::eprintln!("wrote {} and {}", arguments.output.join("train_log.csv").display(), folder.display());
+    Ok(Code::Pass)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::copy(from, to).map(drop).map_err(|e| Error::io("write", to, &e))
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, deny_unknown_fields)]
+enum LogpsInput {
+    Ids { ids: Vec<u32> },
+    Text { prompt: String, completion: String },
+}
+
+#[derive(Serialize)]
+struct LogpsOutput {
+    logps: Vec<f32>,
+}
+
+/// For each line, the log-probability (nats) of every token after the first given those before it.
+pub fn logps(arguments: &LogpsArguments) -> Result<Code> {
+    let model = Llama::load(&arguments.model)?;
+    let inputs: Vec<LogpsInput> = read_jsonl(&arguments.file)?;
+    let mut tokenizer = None;
+    for (index, input) in inputs.iter().enumerate() {
+        let ids = match input {
+            LogpsInput::Ids { ids } => ids.clone(),
+            LogpsInput::Text { prompt, completion } => {
+                if tokenizer.is_none() {
+                    tokenizer = Some(TextTokenizer::load(&arguments.model)?);
+                }
+                let tokenizer = tokenizer.as_ref().expect("loaded above");
+                let prompt_ids = tokenizer.prompt(prompt);
+                let joint = tokenizer.completion(prompt, &prompt_ids, completion);
+                [prompt_ids, joint.ids].concat()
+            }
+        };
+        let wrong = |message: String| Error::input(message).at_line(&arguments.file, index + 1);
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= model.config.vocab_size) {
+            return Err(wrong(format!("token {id} is outside the model's vocabulary of {}", model.config.vocab_size)));
+        }
+        if ids.len() > model.config.max_position_embeddings {
+            let context = model.config.max_position_embeddings;
+            return Err(wrong(format!("{} tokens are more than the model's context of {context}", ids.len())));
+        }
+        let mut batch = Packed::new();
+        batch.push(&ids);
+        let targets: Vec<Target> = ids.iter().skip(1).enumerate().map(|(row, &token)| Target { row, token }).collect();
+        let logps = model.score(&batch, &targets).iter().map(|s| s.logp).collect();
+        let line = serde_json::to_string(&LogpsOutput { logps }).expect("numbers serialise");
+        print(&format!("{line}\n"))?;
+    }
+    Ok(Code::Pass)
+}
+
+pub fn data(command: &DataCommand, _common: &Common) -> Result<Code> {
+    let DataCommand::Audit { file, layout, tokenizer, max_length, format } = command;
+    let format_of = match layout {
+        Layout::Explicit => PairsFormat::Explicit,
+        Layout::Hh => PairsFormat::Hh,
+    };
+    let PairFile { pairs, audit: mut items } = read_pairs(file, format_of, None)?;
+    let tokenizer = tokenizer.as_deref().map(TextTokenizer::load).transpose()?;
+    items.extend(audit(&AuditInput {
+        demonstrations: &[],
+        train: &pairs,
+        heldout: &[],
+        judge: &[],
+        eval: &[],
+        tokenizer: tokenizer.as_ref(),
+        max_length: *max_length,
+    }));
+    match format {
+        Format::Json => {
+            print(&format!("{}\n", serde_json::to_string_pretty(&items).expect("counts serialise")))?;
+        }
+        Format::Table => {
+            let line = |i: &AuditItem| format!("{:<28} {:>7} of {:<7} {}\n", i.id, i.count, i.total, i.message);
+            print(&items.iter().map(line).collect::<String>())?;
+        }
+    }
+    Ok(Code::Pass)
+}

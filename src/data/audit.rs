@@ -1,0 +1,193 @@
+//! Counts of what goes wrong in preference data before any number is computed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rayon::prelude::*;
+
+use crate::data::label::Count;
+use crate::data::split::normalised;
+use crate::data::tokenize::TextTokenizer;
+use crate::data::{AuditItem, Demonstration, Pair, Prompt};
+use crate::error::{Error, Result};
+
+/// What is audited: the splits of one suite.
+pub struct AuditInput<'a> {
+    pub demonstrations: &'a [Demonstration],
+    pub train: &'a [Pair],
+    pub heldout: &'a [Pair],
+    pub judge: &'a [Pair],
+    pub eval: &'a [Prompt],
+    /// Without one, only the texts themselves are looked at.
+    pub tokenizer: Option<&'a TextTokenizer>,
+    /// The training's `max_length`: prompt and completion together, in tokens.
+    pub max_length: Option<usize>,
+}
+
+/// Prompts in more than one split, odd pairs, and what tokenisation does to the texts.
+pub fn audit(input: &AuditInput) -> Vec<AuditItem> {
+    let mut items = overlaps(input);
+    items.extend(oddities(input));
+    items.extend(input.tokenizer.map(|tokenizer| tokenisation(input, tokenizer)).into_iter().flatten());
+    items
+}
+
+/// Every prompt shared by two splits, by its normalised text. Demonstrations may share prompts with the training pairs, as
+/// the chosen sides of one file do; every other overlap would let a number measure memory.
+fn overlaps(input: &AuditInput) -> Vec<AuditItem> {
+    let of_pairs = |pairs: &[Pair]| pairs.iter().map(|p| normalised(&p.prompt)).collect::<BTreeSet<_>>();
+    let splits: [(&str, BTreeSet<String>); 5] = [
+        ("demonstrations", input.demonstrations.iter().map(|d| normalised(&d.prompt)).collect()),
+        ("train", of_pairs(input.train)),
+        ("heldout", of_pairs(input.heldout)),
+        ("judge", of_pairs(input.judge)),
+        ("eval", input.eval.iter().map(|p| normalised(&p.text)).collect()),
+    ];
+    let mut items = Vec::new();
+    for (i, (a, prompts)) in splits.iter().enumerate() {
+        for (b, others) in &splits[i + 1..] {
+            let mut count = Count::default();
+            for prompt in prompts.intersection(others) {
+                count.add(1, &quoted(prompt));
+            }
+            let what = format!("prompts of `{b}` stand in `{a}` too");
+            let mut item = count.item(&format!("overlap-{a}-{b}"), others.len() as u64, &what);
+            item.must_be_zero = (*a, *b) != ("demonstrations", "train");
+            items.push(item);
+        }
+    }
+    items
+}
+
+fn pairs<'a>(input: &AuditInput<'a>) -> impl Iterator<Item = &'a Pair> + use<'a> {
+    input.train.iter().chain(input.heldout).chain(input.judge)
+}
+
+/// Pairs that say nothing, say it twice, or say the opposite of another.
+fn oddities(input: &AuditInput) -> Vec<AuditItem> {
+    let total = pairs(input).count() as u64;
+    let (mut identical, mut duplicate, mut contradictory) = (Count::default(), Count::default(), Count::default());
+    let (mut empty, mut longer) = (Count::default(), Count::default());
+    let mut seen: BTreeMap<(&str, &str, &str), &str> = BTreeMap::new();
+    for pair in pairs(input) {
+        let (prompt, chosen, rejected) = (pair.prompt.as_str(), pair.chosen.as_str(), pair.rejected.as_str());
+        identical.add(u64::from(chosen == rejected), &pair.id);
+        if let Some(other) = seen.get(&(prompt, rejected, chosen)).filter(|_| chosen != rejected) {
+            contradictory.add(1, &format!("{} against {other}", pair.id));
+        }
+        if let Some(other) = seen.insert((prompt, chosen, rejected), &pair.id) {
+            duplicate.add(1, &format!("{} as {other}", pair.id));
+        }
+        let blank = [chosen, rejected].iter().filter(|side| side.trim().is_empty()).count();
+        empty.add(blank as u64, &pair.id);
+        longer.add(u64::from(chosen.chars().count() > rejected.chars().count()), &pair.id);
+    }
+    let mut identical = identical.item("identical-sides", total, "pairs have identical sides");
+    identical.must_be_zero = true;
+    vec![
+        identical,
+        duplicate.item("duplicate-pairs", total, "pairs repeat another word for word"),
+        contradictory.item("contradictory-pairs", total, "pairs prefer what another rejects for the same prompt"),
+        empty.item("empty-completions", 2 * total, "completions of pairs are empty"),
+        longer.item("chosen-longer", total, "pairs have the longer side chosen, in characters"),
+    ]
+}
+
+/// What tokenising one row's completions showed.
+#[derive(Default)]
+struct Seen {
+    id: String,
+    completions: u64,
+    truncated: u64,
+    emptied: u64,
+    mismatches: u64,
+    unknown: u64,
+    special: u64,
+    tokens: u64,
+}
+
+impl Seen {
+    fn of(id: &str, prompt: &str, completions: &[&str], tokenizer: &TextTokenizer, max_length: Option<usize>) -> Self {
+        let ids = tokenizer.prompt(prompt);
+        let plain = tokenizer.ids(prompt);
+        let mut seen = Self { id: id.to_owned(), completions: completions.len() as u64, ..Self::default() };
+        let take = |ids: &[u32], seen: &mut Self| {
+            seen.tokens += ids.len() as u64;
+            seen.unknown += ids.iter().filter(|&&id| Some(id) == tokenizer.unknown()).count() as u64;
+            seen.special += ids.iter().filter(|&&id| tokenizer.is_special(id) && Some(id) != tokenizer.unknown()).count() as u64;
+        };
+        take(&plain, &mut seen);
+        for completion in completions {
+            let joint = tokenizer.completion(prompt, &ids, completion);
+            seen.mismatches += u64::from(joint.boundary_mismatch);
+            if let Some(max_length) = max_length {
+                seen.truncated += u64::from(ids.len() + joint.ids.len() > max_length);
+                seen.emptied += u64::from(ids.len() >= max_length);
+            }
+            // The last id is the EOS that belongs there.
+            take(&joint.ids[..joint.ids.len() - 1], &mut seen);
+        }
+        seen
+    }
+}
+
+/// What the joint rule and `max_length` do to the completions that are trained on or judged.
+fn tokenisation(input: &AuditInput, tokenizer: &TextTokenizer) -> Vec<AuditItem> {
+    let pairs: Vec<&Pair> = pairs(input).collect();
+    let of_pair = |p: &&Pair| Seen::of(&p.id, &p.prompt, &[&p.chosen, &p.rejected], tokenizer, input.max_length);
+    let of_demonstration = |d: &Demonstration| Seen::of(&d.prompt_id, &d.prompt, &[&d.completion], tokenizer, input.max_length);
+    let mut rows: Vec<Seen> = pairs.par_iter().map(of_pair).collect();
+    rows.par_extend(input.demonstrations.par_iter().map(of_demonstration));
+    let total: u64 = rows.iter().map(|r| r.completions).sum();
+    let tokens: u64 = rows.iter().map(|r| r.tokens).sum();
+    let item = |id: &str, total: u64, what: &str, count: fn(&Seen) -> u64| {
+        let mut sum = Count::default();
+        rows.iter().for_each(|row| sum.add(count(row), &row.id));
+        sum.item(id, total, what)
+    };
+    let mut items = vec![
+        item("boundary-mismatch", total, "completions share a token with the end of their prompt", |r| r.mismatches),
+        item("unknown-tokens", tokens, "tokens stand for what the vocabulary lacks", |r| r.unknown),
+        item("special-tokens-in-text", tokens, "tokens of the texts themselves are special ones", |r| r.special),
+    ];
+    if let Some(limit) = input.max_length {
+        let truncated = format!("completions lose their end, being longer with their prompts than max_length = {limit}");
+        let emptied = format!("completions lose every token, as their prompts fill max_length = {limit}");
+        items.push(item("truncated", total, &truncated, |r| r.truncated));
+        items.push(item("emptied-by-truncation", total, &emptied, |r| r.emptied));
+    }
+    items
+}
+
+/// Refuses the first prompt that has no ids or leaves no `room` (tokens after it) in a model's `context`.
+///
+/// `prompts`: identity and text of each.
+pub fn check_lengths<'a>(
+    tokenizer: &TextTokenizer,
+    context: usize,
+    room: usize,
+    prompts: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<()> {
+    for (id, text) in prompts {
+        let length = tokenizer.prompt(text).len();
+        if length == 0 {
+            return Err(Error::input(format!("the prompt of {id} is empty, and the tokenizer begins no text with BOS"))
+                .help("give the prompt a text: a completion's first token needs one before it"));
+        }
+        if length + room > context {
+            return Err(Error::input(format!(
+                "the prompt of {id} has {length} tokens and needs {room} more after it, but the model's context is {context}"
+            ))
+            .help("shorten or drop this prompt, lower max_new_tokens, or take a model with a longer context"));
+        }
+    }
+    Ok(())
+}
+
+/// The start of a prompt, for a message.
+fn quoted(text: &str) -> String {
+    let start: String = text.chars().take(60).collect();
+    format!("\"{}{}\"", start.escape_debug(), if start.len() < text.len() { "…" } else { "" })
+}
+
+#[cfg(test)]
+mod tests;

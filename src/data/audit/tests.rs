@@ -1,0 +1,157 @@
+use std::path::Path;
+
+use super::*;
+use crate::data::files::{prompt_id, read_pairs};
+use crate::data::split::split;
+use crate::data::world;
+use crate::suite::settings::{PairsFormat, PairsSettings, Sampling, WorldSettings};
+
+fn pair(id: &str, prompt: &str, chosen: &str, rejected: &str) -> Pair {
+    let [id, prompt, chosen, rejected] = [id, prompt, chosen, rejected].map(str::to_owned);
+    Pair { id, prompt_id: prompt_id(&prompt), prompt, chosen, rejected, gold: None }
+}
+
+fn tokenizer() -> TextTokenizer {
+    TextTokenizer::train(&["How is the red kettle? The kettle is good, and the price is fine.".repeat(3)], 300).unwrap()
+}
+
+fn count<'a>(items: &'a [AuditItem], id: &str) -> &'a AuditItem {
+    items.iter().find(|item| item.id == id).unwrap_or_else(|| panic!("no item {id}"))
+}
+
+#[test]
+fn every_oddity_is_counted_and_its_first_case_named() {
+    let train = [
+        pair("a", "How is it?", " Good.", " Bad."),
+        pair("b", "How is it?", " Bad.", " Good."),
+        pair("c", "How is it?", " Good.", " Bad."),
+        pair("d", "How is the ket", "tle?", " "),
+        pair("e", "Why?", " Same.", " Same."),
+        pair("f", "Why?", " It is <s> odd.", &" and long".repeat(30)),
+    ];
+    let eval = [Prompt { id: "x".into(), text: "how  is IT?".into() }];
+    let tokenizer = tokenizer();
+    let demonstrations = [Demonstration { prompt_id: "d1".into(), prompt: "Why?".into(), completion: " So.".into() }];
+    let input = AuditInput {
+        demonstrations: &demonstrations,
+        train: &train,
+        heldout: &[],
+        judge: &[],
+        eval: &eval,
+        tokenizer: Some(&tokenizer),
+        max_length: Some(100),
+    };
+    let items = audit(&input);
+    let expected = [
+        ("overlap-train-eval", 1, true, "\"how is it?\""),
+        ("overlap-demonstrations-train", 1, false, "\"why?\""),
+        ("overlap-demonstrations-eval", 0, true, "too"),
+        ("identical-sides", 1, true, "e"),
+        ("duplicate-pairs", 1, false, "c as a"),
+        ("contradictory-pairs", 2, false, "b against a"),
+        ("empty-completions", 1, false, "d"),
+        ("chosen-longer", 3, false, "a"),
+        ("truncated", 1, false, "f"),
+        ("emptied-by-truncation", 0, false, "= 100"),
+        ("boundary-mismatch", 1, false, "d"),
+        ("unknown-tokens", 0, false, "lacks"),
+        ("special-tokens-in-text", 1, false, "f"),
+    ];
+    for (id, n, must_be_zero, end) in expected {
+        let item = count(&items, id);
+        assert_eq!((item.count, item.must_be_zero), (n, must_be_zero), "{item:?}");
+        assert!(item.message.ends_with(end), "{item:?}");
+    }
+    let ids: BTreeSet<&str> = items.iter().map(|item| item.id.as_str()).collect();
+    assert_eq!(ids.len(), items.len());
+}
+
+#[test]
+fn a_prompt_that_leaves_no_room_is_an_error_with_its_lengths() {
+    let tokenizer = tokenizer();
+    let prompts = [("a", "How is it?"), ("b", "How is the red kettle? How is the red kettle?")];
+    check_lengths(&tokenizer, 64, 8, prompts).unwrap();
+    let length = tokenizer.prompt(prompts[1].1).len();
+    let error = check_lengths(&tokenizer, length, 1, prompts).unwrap_err().to_string();
+    assert!(error.contains(&format!("of b has {length} tokens")) && error.contains(&format!("context is {length}")), "{error}");
+}
+
+#[test]
+fn the_synthetic_world_passes_its_audit() {
+    let settings = WorldSettings {
+        demonstrations: 600,
+        vocab_size: 600,
+        train_prompts: 100,
+        heldout_prompts: 50,
+        judge_prompts: 100,
+        eval_prompts: 50,
+        samples_per_prompt: 4,
+        pairs_per_prompt: 2,
+        label_temperature: 0.5,
+        label_noise: 0.0,
+        sampling: Sampling::Shuffle,
+    };
+    let data = world::make(&settings, 11).unwrap();
+    let tokenizer = TextTokenizer::train(&data.corpus, settings.vocab_size).unwrap();
+    let texts = |prompts: &[Prompt]| -> Vec<Pair> {
+        prompts.iter().map(|p| pair(&p.id, &p.text, " It is good.", " It is bad.")).collect()
+    };
+    let (train, heldout, judge) = (texts(&data.train), texts(&data.heldout), texts(&data.judge));
+    let items = audit(&AuditInput {
+        demonstrations: &data.demonstrations,
+        train: &train,
+        heldout: &heldout,
+        judge: &judge,
+        eval: &data.eval,
+        tokenizer: Some(&tokenizer),
+        max_length: Some(128),
+    });
+    for item in items.iter().filter(|item| item.must_be_zero || item.id == "boundary-mismatch" || item.id == "truncated") {
+        assert_eq!(item.count, 0, "{item:?}");
+    }
+    assert_eq!(items.iter().filter(|item| item.id.starts_with("overlap-")).count(), 10);
+}
+
+/// Counts of HH-RLHF's harmless-base test split, from a few lines of Python over the same file.
+#[test]
+fn all_of_hh_reads_splits_and_audits() {
+    let shared = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared"));
+    let path = shared.join("data/hh-harmless-base-test.jsonl.gz");
+    if !path.exists() {
+        eprintln!("skipped: {} is absent", path.display());
+        return;
+    }
+    let settings = PairsSettings {
+        path,
+        format: PairsFormat::Hh,
+        limit: None,
+        heldout_share: 0.1,
+        judge_share: 0.2,
+        eval_share: 0.1,
+        eval_prompts: 100,
+        sampling: Sampling::Shuffle,
+    };
+    let file = read_pairs(&settings.path, settings.format, settings.limit).unwrap();
+    assert_eq!(file.pairs.len(), 2312);
+    assert_eq!(count(&file.audit, "identical-sides-left-out").count, 0);
+    assert_eq!(count(&file.audit, "further-turns").count, 5);
+    let splits = split(file.pairs, &settings).unwrap();
+    assert_eq!(splits.eval.len(), 100);
+    let tokenizer = TextTokenizer::load(&shared.join("models/stories260k")).unwrap();
+    let items = audit(&AuditInput {
+        demonstrations: &[],
+        train: &splits.train,
+        heldout: &splits.heldout,
+        judge: &splits.judge,
+        eval: &splits.eval,
+        tokenizer: Some(&tokenizer),
+        max_length: Some(512),
+    });
+    for item in &items {
+        eprintln!("{:32} {}", item.id, item.message);
+        assert!(!item.must_be_zero || item.count == 0, "{item:?}");
+    }
+    assert!(count(&items, "truncated").count > 0);
+    let error = check_lengths(&tokenizer, 512, 1, splits.train.iter().map(|p| (p.id.as_str(), p.prompt.as_str()))).unwrap_err();
+    assert!(error.to_string().contains("but the model's context is 512"), "{error}");
+}

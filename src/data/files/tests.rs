@@ -1,0 +1,116 @@
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use proptest::prelude::*;
+
+use super::*;
+
+/// What reading `bytes` gives; the file's folder is cut from errors.
+fn read_as(bytes: &[u8], format: PairsFormat) -> std::result::Result<PairFile, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.jsonl");
+    std::fs::write(&path, bytes).unwrap();
+    let shown = format!("{}/", folder.path().display());
+    read_pairs(&path, format, None).map_err(|e| e.to_string().replace(&shown, ""))
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+const TWO: &str = r#"{"prompt": "How is it?", "chosen": " Good.", "rejected": " Bad.", "id": 7}
+{"prompt": "How is it?", "chosen": " Fine.", "rejected": "", "score": 3}
+"#;
+
+#[test]
+fn explicit_pairs_are_read_plain_and_gzipped() {
+    let plain = read_as(TWO.as_bytes(), PairsFormat::Explicit).unwrap();
+    assert_eq!(plain, read_as(&gzip(TWO.as_bytes()), PairsFormat::Explicit).unwrap());
+    assert_eq!(plain.pairs.iter().map(|p| p.id.as_str()).collect::<Vec<_>>(), ["7", "line-000002"]);
+    assert_eq!(plain.pairs[0].prompt_id, plain.pairs[1].prompt_id);
+    assert_eq!(plain.pairs[1].rejected, "");
+    let with_mark = format!("\u{feff}\n{}\r\n\r\n", TWO.trim().replace('\n', "\r\n"));
+    assert_eq!(read_as(with_mark.as_bytes(), PairsFormat::Explicit).unwrap().pairs.len(), 2);
+}
+
+#[test]
+fn every_kind_of_bad_file_gets_its_sentence() {
+    let third = |line: &str| format!("{TWO}{line}\n").into_bytes();
+    let mut half = gzip(TWO.repeat(3).as_bytes());
+    half.truncate(half.len() / 2);
+    let mut no_text = third("");
+    no_text.extend(b"{\"prompt\": \"\xff\"}\n");
+    let mut damaged = gzip(&TWO.bytes().map(|b| b.wrapping_mul(31)).collect::<Vec<_>>());
+    damaged[14] ^= 0x55;
+    let explicit: Vec<(&str, Vec<u8>)> = vec![
+        ("empty file", Vec::new()),
+        ("blank lines", b"\n\n".to_vec()),
+        ("identical sides", third(r#"{"prompt": "p", "chosen": "a", "rejected": "a"}"#)),
+        ("missing field", third(r#"{"prompt": "p", "chosen": "a"}"#)),
+        ("wrong type", third(r#"{"prompt": "p", "chosen": 3, "rejected": "a"}"#)),
+        ("conversation", third(r#"{"prompt": [{"role": "user"}], "chosen": "a", "rejected": "b"}"#)),
+        ("wrong id", third(r#"{"prompt": "p", "chosen": "b", "rejected": "a", "id": 1.5}"#)),
+        ("id twice", third(r#"{"prompt": "p", "chosen": "b", "rejected": "a", "id": "7"}"#)),
+        ("bad JSON", third(r#"{"prompt": "p", "chosen": "b" "rejected"}"#)),
+        ("cut JSON", third(r#"{"prompt": "p", "cho"#)),
+        ("no object", third("[1, 2]")),
+        ("bad UTF-8", no_text),
+        ("truncated gzip", half),
+        ("damaged gzip", damaged),
+        ("one long line", vec![b'x'; (LONGEST_LINE + 10) as usize]),
+    ];
+    let mut shown: Vec<String> = explicit
+        .iter()
+        .map(|(name, bytes)| format!("{name}\n{}\n", read_as(bytes, PairsFormat::Explicit).unwrap_err()))
+        .collect();
+    let lone = r#"{"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: c\n\nAssistant: d"}"#;
+    shown.push(format!("no shared turn\n{}\n", read_as(lone.as_bytes(), PairsFormat::Hh).unwrap_err()));
+    let missing = read_pairs(Path::new("no/such/file.jsonl"), PairsFormat::Explicit, None).unwrap_err();
+    shown.push(format!("missing file\n{missing}\n"));
+    insta::assert_snapshot!(shown.join("\n"));
+}
+
+#[test]
+fn transcripts_are_cut_after_the_last_shared_assistant_turn() {
+    let line = |chosen: &str, rejected: &str| serde_json::json!({"chosen": chosen, "rejected": rejected}).to_string() + "\n";
+    let start = "\n\nHuman: hi\n\nAssistant: yes?\n\nHuman: why";
+    let text = [
+        line(&format!("{start}\n\nAssistant: Because é."), &format!("{start}\n\nAssistant: Because è.")),
+        line(&format!("{start}\n\nAssistant: No.\n\nHuman: x\n\nAssistant: y"), &format!("{start}\n\nAssistant: Yes.")),
+        line(&format!("{start}\n\nAssistant: Same."), &format!("{start}\n\nAssistant: Same.")),
+    ];
+    let file = read_as(text.concat().as_bytes(), PairsFormat::Hh).unwrap();
+    assert_eq!(file.pairs.len(), 2);
+    assert_eq!(file.pairs[0].prompt, format!("{start}\n\nAssistant:"));
+    assert_eq!((file.pairs[0].chosen.as_str(), file.pairs[0].rejected.as_str()), (" Because é.", " Because è."));
+    assert_eq!(file.audit.iter().map(|item| item.count).collect::<Vec<_>>(), [1, 1]);
+    assert!(file.audit[0].message.ends_with("the first: line 3"), "{}", file.audit[0].message);
+}
+
+#[test]
+fn a_limit_takes_the_first_pairs_and_reads_no_further() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pairs.jsonl");
+    std::fs::write(&path, format!("{TWO}this is no JSON")).unwrap();
+    assert_eq!(read_pairs(&path, PairsFormat::Explicit, Some(2)).unwrap().pairs.len(), 2);
+}
+
+proptest! {
+    #[test]
+    fn rows_written_are_the_rows_read(texts in proptest::collection::vec((".{0,40}", ".{0,40}", ".{0,40}"), 0..20)) {
+        let pair = |(i, (prompt, chosen, rejected)): (usize, (String, String, String))| Pair {
+            id: i.to_string(), prompt_id: prompt_id(&prompt), prompt, chosen, rejected, gold: None,
+        };
+        let pairs: Vec<Pair> = texts.into_iter().enumerate().map(pair).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        write_jsonl(&path, &pairs).unwrap();
+        prop_assert_eq!(read_jsonl::<Pair>(&path).unwrap(), pairs);
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), hh: bool) {
+        let _ = read_as(&bytes, if hh { PairsFormat::Hh } else { PairsFormat::Explicit });
+    }
+}

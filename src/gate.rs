@@ -1,1 +1,0 @@
-//! `ReportData` against a golden file: pass, fail or inconclusive.

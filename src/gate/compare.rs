@@ -1,0 +1,221 @@
+//! The comparison itself: a report and a golden in, rows and one verdict out. See the module for the rules.
+
+use std::collections::BTreeSet;
+
+use super::golden::{Curve, Golden, GoldenVariant, bitwise_cells, failures, prompts};
+use crate::checks::{Answer, Conclusion, percent};
+use crate::report::{GateReport, GateRow, ReportData, Verdict};
+use crate::statistics::mean::{Clustered, Measured, Range, mean};
+use crate::statistics::power::prompts_to_decide;
+use crate::suite::settings::GateSettings;
+use crate::train::TrainStep;
+
+pub fn compare(report: &ReportData, golden: &Golden, settings: &GateSettings) -> GateReport {
+    let same_suite = report.suite.digest == golden.suite_digest;
+    let mut rows = if same_suite { digest_rows(report, golden) } else { vec![other_suite(report, golden)] };
+    rows.extend(golden.variants.iter().map(|variant| win_rate_row(report, golden, variant, settings)));
+    rows.extend(new_variants(report, golden));
+    if same_suite {
+        rows.extend(golden.curves.iter().flat_map(|curve| curve_rows(&report.train_log, curve, settings.curve_tolerance)));
+    }
+    rows.extend(finding_rows(report, golden));
+    GateReport {
+        // The name alone: where the file lies differs between machines, and reports must not.
+        golden: settings.golden.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        golden_reason: golden.reason.clone(),
+        verdict: overall(&rows),
+        rows,
+    }
+}
+
+fn overall(rows: &[GateRow]) -> Verdict {
+    let any = |verdict| rows.iter().any(|row| row.verdict == verdict);
+    match () {
+        () if any(Verdict::Fail) => Verdict::Fail,
+        () if any(Verdict::Inconclusive) => Verdict::Inconclusive,
+        () => Verdict::Pass,
+    }
+}
+
+fn row(kind: &str, name: &str, verdict: Verdict, golden: String, found: String, message: String) -> GateRow {
+    GateRow {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        verdict,
+        golden,
+        found,
+        difference: None,
+        lower: None,
+        upper: None,
+        margin: None,
+        prompts_needed: None,
+        message,
+    }
+}
+
+fn digest_rows(report: &ReportData, golden: &Golden) -> Vec<GateRow> {
+    let found = bitwise_cells(report);
+    let names: BTreeSet<&String> = golden.cells.keys().chain(found.keys()).collect();
+    let compared = |name: &String| {
+        let (old, new) = (golden.cells.get(name), found.get(name));
+        let (verdict, message) = match (old, new) {
+            (Some(old), Some(new)) if old == new => (Verdict::Pass, "same bits".to_owned()),
+            (Some(_), Some(_)) => (Verdict::Fail, format!("cell `{name}` gave other bits than the golden, from the same suite")),
+            (Some(_), None) => (Verdict::Fail, format!("cell `{name}` of the golden is missing in this run")),
+            (None, _) => (Verdict::Pass, format!("cell `{name}` is new: the golden doesn't know it")),
+        };
+        let short = |digest: Option<&crate::digest::Digest>| digest.map_or_else(|| "none".to_owned(), |d| d.short());
+        row("digest", name, verdict, short(old), short(new), message)
+    };
+    names.into_iter().map(compared).collect()
+}
+
+fn other_suite(report: &ReportData, golden: &Golden) -> GateRow {
+    row(
+        "digest",
+        "suite",
+        Verdict::Pass,
+        golden.suite_digest.short(),
+        report.suite.digest.short(),
+        "the suite's settings are not those of the golden, so bits and curves need not hold: win rates and findings decide"
+            .to_owned(),
+    )
+}
+
+fn new_variants<'a>(report: &'a ReportData, golden: &'a Golden) -> impl Iterator<Item = GateRow> + 'a {
+    let known = |name: &str| golden.variants.iter().any(|v| v.name == name);
+    report.conclusions.iter().filter(move |c| !known(&c.variant)).map(|c| {
+        let message = format!("variant `{}` is new: the golden has nothing to compare it with", c.variant);
+        row("win-rate", &c.variant, Verdict::Pass, "none".to_owned(), shown(c), message)
+    })
+}
+
+fn shown(conclusion: &Conclusion) -> String {
+    let e = &conclusion.win_rate;
+    percent(e.value, e.lower, e.upper)
+}
+
+fn win_rate_row(report: &ReportData, golden: &Golden, variant: &GoldenVariant, settings: &GateSettings) -> GateRow {
+    let name = &variant.name;
+    let Some(conclusion) = report.conclusions.iter().find(|c| c.variant == *name) else {
+        let message = format!("variant `{name}` of the golden is missing in this run");
+        return row("win-rate", name, Verdict::Fail, variant.shown(), "none".to_owned(), message);
+    };
+    let undecided = |message: String| row("win-rate", name, Verdict::Inconclusive, variant.shown(), shown(conclusion), message);
+    if report.judge != golden.judge {
+        return undecided(format!(
+            "the golden was decided by judge `{}`, this run by `{}`: their win rates can't be compared; accept a new golden",
+            golden.judge, report.judge
+        ));
+    }
+    if conclusion.answer == Answer::Void {
+        return undecided(format!("judge `{}` is unfit, so the win rate of `{name}` is void", report.judge));
+    }
+    let new = GoldenVariant::of(report, conclusion);
+    if new.completions == variant.completions && new.preferences == variant.preferences {
+        let message = "same completions and preferences, bit for bit: no difference".to_owned();
+        let mut row = row("win-rate", name, Verdict::Pass, variant.shown(), shown(conclusion), message);
+        (row.difference, row.lower, row.upper, row.margin) = (Some(0.0), Some(0.0), Some(0.0), Some(settings.margin));
+        return row;
+    }
+    match paired(report, golden, variant, &new) {
+        Some(difference) => judged(&difference, golden.level, settings.margin, undecided(String::new())),
+        None => undecided("no prompt of the golden was evaluated in this run, so nothing can be paired".to_owned()),
+    }
+}
+
+/// New minus golden over the prompts that both have, with the same text.
+fn paired(report: &ReportData, golden: &Golden, old: &GoldenVariant, new: &GoldenVariant) -> Option<Measured> {
+    let texts = prompts(report);
+    let differences = old.preferences.iter().filter_map(|(prompt, preference)| {
+        let same_text = texts.get(prompt) == golden.prompts.get(prompt);
+        Some((prompt, new.preferences.get(prompt).filter(|_| same_text)? - preference))
+    });
+    mean(&Clustered::new(differences), Range::DIFFERENCE, golden.level)
+}
+
+/// Non-inferiority with three answers (METHODS: the gate rule): each error, failing a policy at the margin or passing one, has
+/// chance (1 − level) / 2.
+fn judged(difference: &Measured, level: f64, margin: f64, mut row: GateRow) -> GateRow {
+    let (value, interval) = (difference.value, difference.interval);
+    let size = format!(
+        "{:+.1} points [{:+.1}, {:+.1}] on {} common prompts",
+        100.0 * value,
+        100.0 * interval.lower,
+        100.0 * interval.upper,
+        difference.clusters
+    );
+    let allowed = format!("{:.1} points", 100.0 * margin);
+    (row.verdict, row.message) = match () {
+        () if interval.upper < -margin => (Verdict::Fail, format!("{size}: a loss of more than {allowed}")),
+        () if interval.lower > -margin => (Verdict::Pass, format!("{size}: no loss of {allowed} or more")),
+        () => {
+            let needed = prompts_to_decide(value, interval, difference.clusters, level, -margin);
+            row.prompts_needed = Some(needed);
+            (
+                Verdict::Inconclusive,
+                format!("{size}: can't be told from a loss of {allowed}; about {needed} prompts would decide"),
+            )
+        }
+    };
+    (row.difference, row.lower, row.upper, row.margin) = (Some(value), Some(interval.lower), Some(interval.upper), Some(margin));
+    row
+}
+
+/// One row for the loss and one for the margins of a training run.
+fn curve_rows(log: &[TrainStep], curve: &Curve, tolerance: f64) -> Vec<GateRow> {
+    let run: Vec<&TrainStep> = log.iter().filter(|r| r.variant == curve.variant && r.seed == curve.seed).collect();
+    let loss = |step: &TrainStep| step.loss;
+    let margins = |step: &TrainStep| step.rewards_margins;
+    vec![
+        curve_row(&run, curve, "loss", &curve.loss, loss, tolerance),
+        curve_row(&run, curve, "rewards/margins", &curve.margins, margins, tolerance),
+    ]
+}
+
+/// The point of a curve that is farthest from the golden, relative to the largest value of the golden's curve (margins begin
+/// at zero, where a ratio of single points would mean nothing).
+fn curve_row(
+    run: &[&TrainStep],
+    curve: &Curve,
+    metric: &str,
+    values: &[f64],
+    of: fn(&TrainStep) -> f64,
+    tolerance: f64,
+) -> GateRow {
+    let name = format!("{} seed {} {metric}", curve.variant, curve.seed);
+    let scale = values.iter().fold(f64::MIN_POSITIVE, |scale, v| scale.max(v.abs()));
+    let mut worst: Option<(u64, f64, f64, f64)> = None;
+    for (step, golden) in curve.steps.iter().zip(values) {
+        let Some(found) = run.iter().find(|r| r.step == *step).map(|r| of(r)) else {
+            let message = format!("this run has no step {step} of {} seed {}", curve.variant, curve.seed);
+            return row("curve", &name, Verdict::Fail, format!("{golden:.6}"), "none".to_owned(), message);
+        };
+        let deviation = (found - golden).abs() / scale;
+        let deviation = if deviation.is_nan() { f64::INFINITY } else { deviation };
+        if worst.is_none_or(|(.., most)| deviation > most) {
+            worst = Some((*step, *golden, found, deviation));
+        }
+    }
+    let (step, golden, found, deviation) = worst.unwrap_or_default();
+    let verdict = if deviation <= tolerance { Verdict::Pass } else { Verdict::Fail };
+    let message = format!(
+        "farthest at step {step}: {:.3} % of the curve's largest value, {:.3} % allowed",
+        100.0 * deviation,
+        100.0 * tolerance
+    );
+    row("curve", &name, verdict, format!("{golden:.6}"), format!("{found:.6}"), message)
+}
+
+fn finding_rows(report: &ReportData, golden: &Golden) -> Vec<GateRow> {
+    let compared = |name: String| {
+        let known = golden.failures.contains(&name);
+        let (verdict, before, message) = if known {
+            (Verdict::Pass, "fails", "accepted: the golden has it too".to_owned())
+        } else {
+            (Verdict::Fail, "none", format!("`{name}` fails in this run and didn't in the golden"))
+        };
+        row("finding", &name, verdict, before.to_owned(), "fails".to_owned(), message)
+    };
+    failures(report).into_iter().map(compared).collect()
+}

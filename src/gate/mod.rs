@@ -1,0 +1,22 @@
+//! `ReportData` against a golden file: pass, fail or inconclusive.
+//!
+//! Four kinds of rows, in this order:
+//!
+//! - `digest`: with the suite of the golden, each cell that doesn't pass through ONNX Runtime must have the same bits. With a
+//!   changed suite (a deliberate change of the policy, say) bits need not hold, and one row says so.
+//! - `win-rate`: new minus golden at each variant's last checkpoint by the deciding judge, paired by prompt. Fail: the interval
+//!   lies below −margin; pass: above; else inconclusive, with the prompts that would decide. Where every completion has the
+//!   golden's bits the policies are one and the difference is zero, whatever the number of prompts.
+//! - `curve`: with the suite of the golden, loss and reward margins in training, within a relative tolerance.
+//! - `finding`: failures that the golden didn't have.
+//!
+//! The whole fails if any row fails, else is inconclusive if any is, else passes.
+
+mod compare;
+mod golden;
+
+pub use compare::compare;
+pub use golden::{Curve, Golden, GoldenVariant, describe, diff};
+
+#[cfg(test)]
+mod tests;

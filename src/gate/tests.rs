@@ -1,0 +1,279 @@
+use std::path::Path;
+
+use super::*;
+use crate::checks::{Answer, Conclusion, Finding, Severity};
+use crate::digest::Digest;
+use crate::error::Kind;
+use crate::report::Verdict;
+use crate::report::{CellRow, GateReport, ReportData, SuiteInfo};
+use crate::rng::Stream;
+use crate::statistics::summary::fixture::{completion, judgment};
+use crate::statistics::summary::{Evidence, summarise};
+use crate::statistics::{Estimate, find};
+use crate::suite::settings::GateSettings;
+use crate::suite::settings::OnInconclusive;
+use crate::train::TrainStep;
+
+const MARGIN: f64 = 0.05;
+
+fn settings() -> GateSettings {
+    GateSettings {
+        golden: Path::new("golden").join("test.json"),
+        margin: MARGIN,
+        curve_tolerance: 0.01,
+        on_inconclusive: OnInconclusive::Fail,
+    }
+}
+
+fn step(step: u64, loss: f64) -> TrainStep {
+    TrainStep {
+        variant: "dpo".to_owned(),
+        seed: 1,
+        step,
+        epoch: 0.0,
+        loss,
+        rewards_chosen: 0.0,
+        rewards_rejected: 0.0,
+        rewards_margins: 1.0 - loss,
+        rewards_accuracies: 0.5,
+        logps_chosen: 0.0,
+        logps_rejected: 0.0,
+        logits_chosen: 0.0,
+        logits_rejected: 0.0,
+        entropy: 0.0,
+        grad_norm: 0.0,
+        learning_rate: 0.0,
+        num_tokens: 0,
+    }
+}
+
+fn conclusion(win_rate: &Estimate) -> Conclusion {
+    Conclusion {
+        variant: "dpo".to_owned(),
+        answer: if win_rate.lower > 0.5 { Answer::Better } else { Answer::Undecided },
+        win_rate: win_rate.clone(),
+        gold_win_rate: None,
+        sentence: String::new(),
+        prompts_needed: None,
+    }
+}
+
+/// A run of one variant: each prompt has a difficulty of its own, shared by all runs; `run` draws the completions anew and
+/// `shift` moves the true win rate.
+fn report(prompts: usize, run: u64, shift: f64) -> ReportData {
+    let mut judgments = Vec::new();
+    for prompt in 0..prompts {
+        let difficulty = Stream::of(0, "test/difficulty", prompt as u64).uniform();
+        for (seed, sample) in [(1, 0), (1, 1), (2, 0), (2, 1)] {
+            let mut noise = Stream::of(run, "test/sample", (prompt as u64 * 4 + seed) * 4 + u64::from(sample));
+            let preference = (0.5 + 0.3 * difficulty + shift + 0.15 * (noise.uniform() - 0.5)).clamp(0.0, 1.0);
+            let mut row = judgment("pairwise", "dpo", seed, 20, prompt, preference);
+            row.sample = sample;
+            judgments.push(row);
+        }
+    }
+    // The run's number stands in the rows, as other completions would.
+    let completions = (0..prompts).map(|p| completion("dpo", Some(run), 20, p, 0)).collect();
+    let estimates = summarise(&Evidence { judgments: &judgments, ..Evidence::default() }, 0.95);
+    let win_rate = find(&estimates, "win_rate", "dpo", Some(20), None, Some("pairwise")).unwrap();
+    let cell = |id: &str, stage: &str, content: u64| CellRow {
+        id: id.to_owned(),
+        stage: stage.to_owned(),
+        key: Digest::of_bytes(b"key"),
+        output: Digest::of_value(&content),
+    };
+    ReportData {
+        schema: 1,
+        suite: SuiteInfo {
+            name: "test".to_owned(),
+            title: String::new(),
+            description: String::new(),
+            digest: Digest::of_value(&run),
+            variants: vec![],
+        },
+        judge: "pairwise".to_owned(),
+        conclusions: vec![conclusion(win_rate)],
+        findings: vec![],
+        gate: None,
+        gate_settings: settings(),
+        cells: vec![cell("train/dpo/seed-1", "train", run), cell("judgments/pairwise/dpo", "judgments", 99)],
+        provenance: vec![],
+        train_log: (1..=40).map(|s| step(s, 0.7 - 0.01 * s as f64)).collect(),
+        pair_scores: vec![],
+        completions,
+        judge_trials: vec![],
+        samples_shown: 0,
+        estimates,
+        judgments,
+    }
+}
+
+fn gate(new: &ReportData, old: &ReportData) -> GateReport {
+    compare(new, &Golden::from_report(old, "a test").unwrap(), &settings())
+}
+
+fn row<'a>(report: &'a GateReport, kind: &str) -> &'a crate::report::GateRow {
+    report.rows.iter().find(|r| r.kind == kind).unwrap()
+}
+
+#[test]
+fn a_run_passes_against_its_own_golden() {
+    for prompts in [2, 100] {
+        let run = report(prompts, 1, 0.0);
+        let found = gate(&run, &run);
+        assert_eq!(found.verdict, Verdict::Pass, "{:#?}", found.rows);
+        assert_eq!(row(&found, "win-rate").difference, Some(0.0));
+        assert!(found.rows.iter().all(|r| !r.name.starts_with("judgments")));
+        assert_eq!(found.golden, "test.json");
+    }
+}
+
+#[test]
+fn a_policy_worse_by_more_than_the_margin_fails() {
+    let found = gate(&report(100, 2, -0.1), &report(100, 1, 0.0));
+    assert_eq!(found.verdict, Verdict::Fail);
+    let row = row(&found, "win-rate");
+    assert!(row.upper.unwrap() < -MARGIN && row.message.contains("a loss of more than 5.0 points"), "{}", row.message);
+}
+
+#[test]
+fn a_better_policy_passes() {
+    assert_eq!(gate(&report(100, 2, 0.1), &report(100, 1, 0.0)).verdict, Verdict::Pass);
+}
+
+#[test]
+fn too_little_evidence_is_inconclusive_with_a_number() {
+    let found = gate(&report(6, 2, -0.045), &report(6, 1, 0.0));
+    assert_eq!(found.verdict, Verdict::Inconclusive, "{:#?}", found.rows);
+    let row = row(&found, "win-rate");
+    assert!(row.prompts_needed.unwrap() > 6 && row.message.contains("prompts would decide"), "{}", row.message);
+}
+
+/// How many of 200 pairs of runs whose true difference is `shift` pass and fail.
+fn passed_and_failed(shift: f64) -> (usize, usize) {
+    let verdicts: Vec<Verdict> =
+        (0..200).map(|i| gate(&report(30, 1000 + 2 * i, shift), &report(30, 1001 + 2 * i, 0.0)).verdict).collect();
+    let count = |verdict| verdicts.iter().filter(|v| **v == verdict).count();
+    (count(Verdict::Pass), count(Verdict::Fail))
+}
+
+#[test]
+fn noise_of_the_same_process_does_not_fail() {
+    let (_, failed) = passed_and_failed(0.0);
+    assert!(failed <= 10, "{failed} of 200");
+}
+
+#[test]
+fn at_the_margin_errors_stay_below_five_percent_either_way() {
+    let (passed, failed) = passed_and_failed(-MARGIN);
+    assert!(passed <= 10 && failed <= 10, "{passed} passed and {failed} failed of 200");
+}
+
+#[test]
+fn other_bits_from_the_same_suite_fail_and_name_the_cell() {
+    let run = report(50, 1, 0.0);
+    let mut other = run.clone();
+    other.cells[0].output = Digest::of_bytes(b"other");
+    other.cells[1].output = Digest::of_bytes(b"other");
+    let found = gate(&other, &run);
+    let failed: Vec<&str> = found.rows.iter().filter(|r| r.verdict == Verdict::Fail).map(|r| r.message.as_str()).collect();
+    assert_eq!(failed, ["cell `train/dpo/seed-1` gave other bits than the golden, from the same suite"]);
+    other.suite.digest = Digest::of_bytes(b"changed on purpose");
+    assert_eq!(gate(&other, &run).verdict, Verdict::Pass);
+}
+
+#[test]
+fn curves_must_stay_within_their_tolerance() {
+    let run = report(50, 1, 0.0);
+    let mut other = run.clone();
+    other.train_log[19].loss += 0.005;
+    assert_eq!(gate(&other, &run).verdict, Verdict::Pass);
+    other.train_log[19].loss += 0.01;
+    let found = gate(&other, &run);
+    assert_eq!(found.verdict, Verdict::Fail);
+    assert!(row(&found, "curve").message.contains("step 20"), "{}", row(&found, "curve").message);
+    other.train_log[19].loss = f64::NAN;
+    assert_eq!(gate(&other, &run).verdict, Verdict::Fail);
+    other.train_log.truncate(30);
+    assert!(row(&gate(&other, &run), "curve").message.contains("no step 40"));
+}
+
+#[test]
+fn a_missing_variant_fails_and_a_new_one_is_noted() {
+    let run = report(50, 1, 0.0);
+    let mut other = run.clone();
+    other.conclusions[0].variant = "another".to_owned();
+    let found = gate(&other, &run);
+    assert_eq!(found.verdict, Verdict::Fail);
+    assert!(row(&found, "win-rate").message.contains("`dpo` of the golden is missing"));
+    assert!(found.rows.iter().any(|r| r.verdict == Verdict::Pass && r.message.contains("`another` is new")));
+}
+
+#[test]
+fn new_failures_fail_and_accepted_ones_do_not() {
+    let run = report(50, 1, 0.0);
+    let mut bad = run.clone();
+    bad.findings = vec![Finding {
+        id: "kl-budget".to_owned(),
+        severity: Severity::Fail,
+        variant: "dpo".to_owned(),
+        checkpoint: Some(20),
+        seed: None,
+        message: String::new(),
+        value: None,
+        lower: None,
+        upper: None,
+        threshold: None,
+        n: 1,
+        evidence: String::new(),
+        hint: String::new(),
+    }];
+    assert_eq!(gate(&bad, &run).verdict, Verdict::Fail);
+    assert_eq!(gate(&bad, &bad).verdict, Verdict::Pass);
+    bad.findings[0].severity = Severity::Warn;
+    assert_eq!(gate(&bad, &run).verdict, Verdict::Pass);
+}
+
+#[test]
+fn a_void_win_rate_another_judge_and_other_prompts_are_never_a_pass() {
+    let (old, mut new) = (report(50, 1, 0.0), report(50, 2, 0.0));
+    new.conclusions[0].answer = Answer::Void;
+    assert_eq!(gate(&new, &old).verdict, Verdict::Inconclusive);
+    new.conclusions[0].answer = Answer::Better;
+    new.completions.iter_mut().for_each(|c| c.prompt.push_str(" with another text"));
+    assert_eq!(gate(&new, &old).verdict, Verdict::Inconclusive);
+    new.judge = "another".to_owned();
+    assert!(row(&gate(&new, &old), "win-rate").message.contains("can't be compared"));
+}
+
+#[test]
+fn a_golden_file_reads_back_and_a_missing_or_foreign_one_is_an_input_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("golden.json");
+    let missing = Golden::load(&path, "test").unwrap_err();
+    assert_eq!(missing.kind, Kind::Input);
+    assert!(missing.help.unwrap().contains("dpo-eval baseline accept"));
+    let golden = Golden::from_report(&report(10, 1, 0.0), "a test").unwrap();
+    std::fs::write(&path, golden.to_json()).unwrap();
+    assert_eq!(Golden::load(&path, "test").unwrap(), golden);
+    for (name, text) in [
+        ("foreign", golden.to_json()),
+        ("test", golden.to_json().replace("\"schema\": 1", "\"schema\": 0")),
+        ("test", "{}".to_owned()),
+        ("test", golden.to_json()[..200].to_owned()),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(Golden::load(&path, name).unwrap_err().kind, Kind::Input);
+    }
+    assert_eq!(Golden::from_report(&report(10, 1, 0.0), " ").unwrap_err().kind, Kind::Usage);
+}
+
+#[test]
+fn a_diff_names_what_changed() {
+    let of = |run, shift| Golden::from_report(&report(10, run, shift), "a test").unwrap();
+    assert_eq!(diff(&of(1, 0.0), &of(1, 0.0)), Vec::<String>::new());
+    let lines = diff(&of(1, 0.0), &of(2, -0.1));
+    assert!(lines[0].starts_with("suite digest: "), "{lines:#?}");
+    assert!(lines.iter().any(|l| l.starts_with("cell train/dpo/seed-1: ")), "{lines:#?}");
+    assert!(lines.iter().any(|l| l.starts_with("variant dpo: better at checkpoint 20, win rate ")), "{lines:#?}");
+}

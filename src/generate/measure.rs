@@ -1,0 +1,84 @@
+//! What policy and reference think of sampled completions: log-probabilities and the exact per-position KL.
+
+use super::{Completion, Sampled};
+use crate::error::Result;
+use crate::model::{Llama, token_kl};
+use crate::train::sequence::{Group, PackedGroups};
+use crate::watch::Watch;
+
+/// Completions measured together. It bounds memory and has no influence on the bits.
+const MEASURED_TOGETHER: usize = 32;
+
+/// Whose completions they are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MeasuredPolicy<'a> {
+    pub variant: &'a str,
+    pub seed: Option<u64>,
+    pub checkpoint: u64,
+}
+
+/// One row a sampled completion, in order.
+///
+/// `policy` is the model that drew them; for the reference's own completions pass the reference twice. `gold`: the gold
+/// reward of (prompt, completion), where the truth is known.
+pub fn measure(
+    of: &MeasuredPolicy,
+    policy: &Llama,
+    reference: &Llama,
+    sampled: &[Sampled],
+    gold: Option<fn(&str, &str) -> f64>,
+    watch: &dyn Watch,
+) -> Result<Vec<Completion>> {
+    let mut rows = Vec::with_capacity(sampled.len());
+    for chunk in sampled.chunks(MEASURED_TOGETHER) {
+        watch.check()?;
+        for (s, values) in chunk.iter().zip(values(policy, reference, chunk)) {
+            rows.push(Completion {
+                variant: of.variant.to_owned(),
+                seed: of.seed,
+                checkpoint: of.checkpoint,
+                prompt_id: s.prompt_id.clone(),
+                sample: s.sample,
+                prompt: s.prompt.clone(),
+                text: s.text.clone(),
+                tokens: s.ids.len() as u32,
+                finished: s.finished,
+                policy_logp: values.policy_logp,
+                reference_logp: values.reference_logp,
+                kl: values.kl,
+                gold: gold.map(|reward| reward(&s.prompt, &s.text)),
+            });
+        }
+        watch.advance(rows.len() as u64, sampled.len() as u64, "log-probabilities and KL");
+    }
+    Ok(rows)
+}
+
+struct Values {
+    policy_logp: f64,
+    reference_logp: f64,
+    kl: f64,
+}
+
+fn values(policy: &Llama, reference: &Llama, sampled: &[Sampled]) -> Vec<Values> {
+    // Samples of one prompt attend to one copy of it.
+    let same_prompt = sampled.chunk_by(|a, b| a.prompt_ids == b.prompt_ids);
+    let groups = PackedGroups::of(same_prompt.map(|samples| Group {
+        prompt: &samples[0].prompt_ids,
+        completions: samples.iter().map(|s| s.ids.as_slice()).collect(),
+    }));
+    let logps = |model: &Llama| groups.sequences(&model.score(&groups.packed, &groups.targets));
+    let under_policy = logps(policy);
+    if std::ptr::eq(policy, reference) {
+        return under_policy.iter().map(|s| Values { policy_logp: s.logp, reference_logp: s.logp, kl: 0.0 }).collect();
+    }
+    let under_reference = logps(reference);
+    let kl = token_kl(policy, reference, &groups.packed, &groups.targets);
+    let kl = groups.split(&kl).map(|tokens| tokens.iter().map(|&k| f64::from(k)).sum::<f64>());
+    under_policy
+        .iter()
+        .zip(under_reference)
+        .zip(kl)
+        .map(|((p, r), kl)| Values { policy_logp: p.logp, reference_logp: r.logp, kl })
+        .collect()
+}

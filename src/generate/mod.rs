@@ -1,0 +1,164 @@
+//! Decoding with a KV cache; emits `Completion` rows.
+//!
+//! `sample` draws completions, `measure` says what policy and reference think of them.
+
+mod measure;
+mod sampler;
+
+pub use measure::{MeasuredPolicy, measure};
+
+use serde::{Deserialize, Serialize};
+
+use crate::data::Prompt;
+use crate::data::tokenize::TextTokenizer;
+use crate::error::{Error, Result};
+use crate::model::{Decoder, Llama};
+use crate::rng::Stream;
+use crate::suite::settings::GenerateSettings;
+use crate::watch::Watch;
+
+use sampler::Sampler;
+
+/// The name under which the reference's own completions are stored.
+pub const REFERENCE: &str = "reference";
+
+/// Completions decoded together. It bounds memory and has no influence on what is drawn.
+const DECODED_TOGETHER: usize = 64;
+
+/// One sampled completion. Log-probabilities in nats, summed over its tokens (EOS included when `finished`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Completion {
+    /// The policy's variant, or `reference`.
+    pub variant: String,
+    /// The training seed; none for the reference and for policies trained elsewhere.
+    pub seed: Option<u64>,
+    /// The optimizer step of the checkpoint; 0 for the reference.
+    pub checkpoint: u64,
+    pub prompt_id: String,
+    pub sample: u32,
+    pub prompt: String,
+    pub text: String,
+    pub tokens: u32,
+    /// Whether it ended with EOS rather than at `max_new_tokens`.
+    pub finished: bool,
+    /// Under the policy at temperature 1.
+    pub policy_logp: f64,
+    pub reference_logp: f64,
+    /// Σ over its positions of the full-vocabulary KL(policy ‖ reference), nats: the Rao–Blackwellised estimator.
+    pub kl: f64,
+    /// Gold reward, where the truth is known.
+    pub gold: Option<f64>,
+}
+
+/// A completion as it was drawn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sampled {
+    pub prompt_id: String,
+    /// 0, 1, … within the prompt.
+    pub sample: u32,
+    pub prompt: String,
+    pub prompt_ids: Vec<u32>,
+    /// What was drawn, EOS included.
+    pub ids: Vec<u32>,
+    /// The text of `ids` without special tokens.
+    pub text: String,
+    /// Whether it ended with EOS.
+    pub finished: bool,
+}
+
+/// Draws `settings.samples_per_prompt` completions of each prompt: prompt by prompt, sample by sample.
+///
+/// Completion `s` of prompt `p` draws from `Stream::of(seed, purpose, p · samples + s)` alone, so it doesn't depend on
+/// what is decoded beside it.
+pub fn sample(
+    model: &Llama,
+    tokenizer: &TextTokenizer,
+    prompts: &[Prompt],
+    settings: &GenerateSettings,
+    seed: u64,
+    purpose: &str,
+    watch: &dyn Watch,
+) -> Result<Vec<Sampled>> {
+    let sampler = Sampler::new(settings)?;
+    if settings.max_new_tokens == 0 || settings.samples_per_prompt == 0 {
+        return Err(Error::usage("max_new_tokens and samples_per_prompt must be at least 1"));
+    }
+    let encoded: Vec<Vec<u32>> = prompts.iter().map(|p| tokenizer.prompt(&p.text)).collect();
+    for (prompt, ids) in prompts.iter().zip(&encoded) {
+        check_fits(model, prompt, ids, settings)?;
+    }
+    let samples = settings.samples_per_prompt;
+    let all: Vec<usize> = (0..prompts.len() * samples).collect();
+    let mut sampled = Vec::with_capacity(all.len());
+    for chunk in all.chunks(DECODED_TOGETHER) {
+        let starts: Vec<Vec<u32>> = chunk.iter().map(|&i| encoded[i / samples].clone()).collect();
+        let mut streams: Vec<Stream> = chunk.iter().map(|&i| Stream::of(seed, purpose, i as u64)).collect();
+        let ids = decode(model, &starts, settings.max_new_tokens, tokenizer.eos(), &sampler, &mut streams, watch)?;
+        for (&i, ids) in chunk.iter().zip(ids) {
+            let (prompt, prompt_ids) = (&prompts[i / samples], &encoded[i / samples]);
+            sampled.push(Sampled {
+                prompt_id: prompt.id.clone(),
+                sample: (i % samples) as u32,
+                prompt: prompt.text.clone(),
+                prompt_ids: prompt_ids.clone(),
+                text: tokenizer.decode_after(prompt_ids, &ids),
+                finished: ids.last() == Some(&tokenizer.eos()),
+                ids,
+            });
+        }
+        watch.advance(sampled.len() as u64, all.len() as u64, "completions");
+    }
+    Ok(sampled)
+}
+
+fn check_fits(model: &Llama, prompt: &Prompt, ids: &[u32], settings: &GenerateSettings) -> Result<()> {
+    let context = model.config.max_position_embeddings;
+    if ids.is_empty() {
+        return Err(Error::input(format!("prompt {} has no tokens to start from", prompt.id))
+            .help("give it a text, or use a tokenizer that begins texts with BOS"));
+    }
+    if ids.len() + settings.max_new_tokens > context {
+        return Err(Error::input(format!(
+            "prompt {} has {} tokens; with max_new_tokens = {} it exceeds the model's context of {context}",
+            prompt.id,
+            ids.len(),
+            settings.max_new_tokens
+        ))
+        .help("lower max_new_tokens, or remove such prompts from the data"));
+    }
+    Ok(())
+}
+
+/// Continues each of `starts` until EOS or `max_new_tokens`. Sequence i draws from `streams[i]`.
+fn decode(
+    model: &Llama,
+    starts: &[Vec<u32>],
+    max_new_tokens: usize,
+    eos: u32,
+    sampler: &Sampler,
+    streams: &mut [Stream],
+    watch: &dyn Watch,
+) -> Result<Vec<Vec<u32>>> {
+    let vocabulary = model.config.vocab_size;
+    let mut ids = vec![Vec::new(); starts.len()];
+    let (mut next, mut alive) = (vec![eos; starts.len()], vec![true; starts.len()]);
+    let mut decoder = Decoder::new(model, starts);
+    for token in 0..max_new_tokens {
+        watch.check()?;
+        if token > 0 {
+            decoder.step(&next, &alive);
+        }
+        for (i, logits) in decoder.logits().chunks_exact(vocabulary).enumerate().filter(|(i, _)| alive[*i]) {
+            next[i] = sampler.next(logits, &mut streams[i])?;
+            ids[i].push(next[i]);
+        }
+        (0..alive.len()).for_each(|i| alive[i] &= next[i] != eos);
+        if !alive.contains(&true) {
+            break;
+        }
+    }
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+//! Writes judges as ONNX files.
+
+pub(crate) mod graph;
+pub(crate) mod llama;
+pub(crate) mod proto;

@@ -1,0 +1,503 @@
+//! Trains a judge on labelled pairs and exports it.
+//!
+//! A pairwise judge learns to answer "is the first better?": the cross-entropy of σ(logit) with 1 when the chosen side stands
+//! first and 0 when the rejected one does, averaged over both presentation orders of every pair. A reward model learns the
+//! Bradley–Terry loss −log σ(s_chosen − s_rejected) (Ouyang et al. 2022, eq. 1). Both start from the transformer of a given
+//! language model and read their score at the question's last token.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use prost::Message;
+use serde::Serialize;
+
+use crate::data::Pair;
+use crate::data::tokenize::TextTokenizer;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::judge::onnx::llama;
+use crate::judge::reader::{Question, Reader};
+use crate::judge::session::{MAX_POSITIONS, MODEL_FILE, Model};
+use crate::model::{Llama, Packed, Parameters, Scorer, SegmentId, Tape};
+use crate::suite::settings::{JudgeKind, JudgeSettings, TrainSettings};
+use crate::train::objective::{logistic, softplus};
+use crate::train::{BatchLoss, Metrics, Task, run};
+use crate::watch::{Silent, Watch};
+
+/// What `judge.json` says: enough to ask the judge by itself, and where it came from.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Manifest {
+    pub name: String,
+    pub kind: JudgeKind,
+    pub template: String,
+    pub max_length: usize,
+    pub inputs: [&'static str; 2],
+    pub output: &'static str,
+    pub seed: u64,
+    /// Pairs it was trained on, and how many of their questions were too long.
+    pub pairs: usize,
+    pub truncated: usize,
+    pub provenance: Provenance,
+    /// The digest of `model.onnx`.
+    pub onnx: Digest,
+}
+
+/// SHA-256 digests of what went in, and of the weights that came out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Provenance {
+    pub base_weights: Digest,
+    pub tokenizer: Digest,
+    pub training_pairs: Digest,
+    pub training_settings: Digest,
+    pub weights: Digest,
+}
+
+/// A finished judge.
+#[derive(Debug, Clone)]
+pub struct TrainedJudge {
+    /// Holds `model.onnx`, `tokenizer.json`, `judge.json`, and the weights as a Hugging Face folder.
+    pub folder: PathBuf,
+    pub manifest: Manifest,
+    pub metrics: Vec<Metrics>,
+    /// The largest difference between ONNX Runtime's scores and ours on the questions compared at export.
+    pub disagreement: f64,
+}
+
+/// ONNX Runtime and our kernels sum in different orders; more than this (times the score where that exceeds 1) between
+/// them is an error of the export.
+const TOLERANCE: f64 = 1e-5;
+
+/// Questions compared at export.
+const COMPARED: usize = 32;
+
+/// Trains the judge that `settings` describe on `pairs` and writes it to `work/judge`. The training itself lives in
+/// `work/train`: a killed run goes on from there and ends with the same bytes.
+///
+/// `base`: the language model whose transformer the judge starts from.
+#[allow(clippy::too_many_arguments)]
+pub fn train_judge(
+    settings: &JudgeSettings,
+    training: &TrainSettings,
+    base: &Llama,
+    tokenizer: &TextTokenizer,
+    pairs: &[Pair],
+    seed: u64,
+    work: &Path,
+    watch: &dyn Watch,
+) -> Result<TrainedJudge> {
+    let context = base.config.max_position_embeddings;
+    if settings.max_length > context {
+        return Err(Error::usage(format!(
+            "judge {} has max_length = {}, but the model it starts from takes at most {context} tokens",
+            settings.name, settings.max_length
+        ))
+        .help(format!("set max_length to {context} or less, or give the model more max_position_embeddings")));
+    }
+    if pairs.is_empty() {
+        return Err(Error::input(format!("judge {} has no pairs to learn from", settings.name)));
+    }
+    let reader = Reader::new(settings.kind, &settings.template, tokenizer.json(), settings.max_length)?;
+    let mut task = JudgeTask::new(settings.kind, Scorer::from_llama(base, seed), &reader, pairs)?;
+    let truncated = task.examples.iter().flat_map(|e| &e.questions).filter(|q| q.truncated).count();
+    let metrics = run(&mut task, training, seed, &work.join("train"), watch)?;
+
+    let folder = work.join("judge");
+    task.model.save(&folder)?;
+    tokenizer.save(&folder)?;
+    let provenance = Provenance {
+        base_weights: base.parameters.digest(),
+        tokenizer: tokenizer.digest(),
+        training_pairs: Digest::of_value(pairs),
+        training_settings: Digest::of_value(training),
+        weights: task.model.parameters.digest(),
+    };
+    let questions: Vec<&Question> = task.examples.iter().flat_map(|e| &e.questions).collect();
+    let (onnx, disagreement) = export(&task.model, &metadata(settings, &provenance), &compared(&questions), &folder)?;
+    let manifest = Manifest {
+        name: settings.name.clone(),
+        kind: settings.kind,
+        template: settings.template.clone(),
+        max_length: settings.max_length,
+        inputs: [llama::INPUT_IDS, llama::ATTENTION_MASK],
+        output: llama::LOGITS,
+        seed,
+        pairs: pairs.len(),
+        truncated,
+        provenance,
+        onnx,
+    };
+    write_manifest(&manifest, &folder)?;
+    Ok(TrainedJudge { folder, manifest, metrics, disagreement })
+}
+
+fn write_manifest(manifest: &Manifest, folder: &Path) -> Result<()> {
+    let path = folder.join("judge.json");
+    let text = serde_json::to_string_pretty(manifest).expect("plain fields serialise") + "\n";
+    std::fs::write(&path, text).map_err(|e| Error::io("write", &path, &e))
+}
+
+/// The provenance that travels inside the ONNX file.
+fn metadata(settings: &JudgeSettings, provenance: &Provenance) -> BTreeMap<String, String> {
+    let kind = serde_json::to_value(settings.kind).expect("a plain name");
+    let entries = [
+        ("dpo_eval.kind", kind.as_str().unwrap_or_default().to_owned()),
+        ("dpo_eval.template", settings.template.clone()),
+        ("dpo_eval.base_weights", provenance.base_weights.to_string()),
+        ("dpo_eval.tokenizer", provenance.tokenizer.to_string()),
+        ("dpo_eval.training_pairs", provenance.training_pairs.to_string()),
+        ("dpo_eval.training_settings", provenance.training_settings.to_string()),
+        ("dpo_eval.weights", provenance.weights.to_string()),
+    ];
+    entries.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
+}
+
+/// The shortest and longest question and evenly many between them.
+fn compared<'a>(questions: &[&'a Question]) -> Vec<&'a [u32]> {
+    let mut by_length: Vec<&[u32]> = questions.iter().map(|q| q.ids.as_slice()).collect();
+    by_length.sort_by_key(|ids| ids.len());
+    let (last, n) = (by_length.len() - 1, COMPARED.min(by_length.len()));
+    (0..n).map(|i| by_length[i * last / (n - 1).max(1)]).collect()
+}
+
+/// Writes `model` as `folder/model.onnx` and holds ONNX Runtime's scores of `sequences` against our own. Returns the file's
+/// digest and the largest difference. A file that disagrees is not left behind.
+fn export(model: &Scorer, metadata: &BTreeMap<String, String>, sequences: &[&[u32]], folder: &Path) -> Result<(Digest, f64)> {
+    let mut metadata = metadata.clone();
+    metadata.insert(MAX_POSITIONS.to_owned(), model.config.max_position_embeddings.to_string());
+    let bytes = llama::sequence_classifier(model, &metadata).encode_to_vec();
+    let path = folder.join(MODEL_FILE);
+    std::fs::write(&path, &bytes).map_err(|e| Error::io("write", &path, &e))?;
+    match disagreement(model, sequences, &path) {
+        Ok(difference) => Ok((Digest::of_bytes(&bytes), difference)),
+        Err(error) => {
+            let _ = std::fs::remove_file(&path);
+            Err(error)
+        }
+    }
+}
+
+fn disagreement(model: &Scorer, sequences: &[&[u32]], path: &Path) -> Result<f64> {
+    let theirs = Model::open(path, 1)?.logits(sequences, &Silent)?;
+    let mut packed = Packed::new();
+    let segments: Vec<SegmentId> = sequences.iter().map(|ids| packed.push(ids)).collect();
+    let rows: Vec<usize> = segments.iter().map(|&s| packed.last_row(s)).collect();
+    let ours = model.score(&packed, &rows);
+    let mut largest = 0.0f64;
+    for (&a, &b) in ours.iter().zip(&theirs) {
+        let difference = f64::from((a - b).abs());
+        if !difference.is_finite() || difference > TOLERANCE * f64::from(a.abs()).max(1.0) {
+            return Err(Error::unexpected(format!(
+                "the exported judge gives {b} in ONNX Runtime where the trained one gives {a}: more than {TOLERANCE} apart"
+            ))
+            .in_file(path)
+            .help("this is a defect of the export or of this ONNX Runtime; `dpo-eval doctor` shows which one runs"));
+        }
+        largest = largest.max(difference);
+    }
+    Ok(largest)
+}
+
+/// A pair as the judge reads it: two questions whose answers are compared.
+struct Example {
+    pair_id: String,
+    /// Pairwise: chosen first, rejected first. Reward model: chosen, rejected.
+    questions: [Question; 2],
+}
+
+struct JudgeTask {
+    kind: JudgeKind,
+    model: Scorer,
+    examples: Vec<Example>,
+    identity: Digest,
+}
+
+/// What is kept between forward and backward: the batch, the rows that are scored, the activations.
+struct Pass {
+    packed: Packed,
+    rows: Vec<usize>,
+    tape: Tape,
+}
+
+impl JudgeTask {
+    fn new(kind: JudgeKind, model: Scorer, reader: &Reader, pairs: &[Pair]) -> Result<Self> {
+        let example = |pair: &Pair| {
+            let (prompt, chosen, rejected) = (pair.prompt.as_str(), pair.chosen.as_str(), pair.rejected.as_str());
+            let questions = match kind {
+                JudgeKind::Pairwise => [reader.read(&[prompt, chosen, rejected])?, reader.read(&[prompt, rejected, chosen])?],
+                JudgeKind::RewardModel => [reader.read(&[prompt, chosen])?, reader.read(&[prompt, rejected])?],
+            };
+            Ok(Example { pair_id: pair.id.clone(), questions })
+        };
+        let examples = pairs.iter().map(example).collect::<Result<Vec<Example>>>()?;
+        let ids: Vec<&[u32]> = examples.iter().flat_map(|e| &e.questions).map(|q| q.ids.as_slice()).collect();
+        let identity = Digest::of_value(&("judge", kind, model.parameters.digest(), ids));
+        Ok(Self { kind, model, examples, identity })
+    }
+}
+
+impl Task for JudgeTask {
+    type Pass = Pass;
+    /// The answers to an example's two questions.
+    type Output = [f64; 2];
+    type Gradient = [f64; 2];
+
+    fn identity(&self) -> Digest {
+        self.identity
+    }
+
+    fn examples(&self) -> usize {
+        self.examples.len()
+    }
+
+    fn example_id(&self, example: usize) -> String {
+        self.examples[example].pair_id.clone()
+    }
+
+    fn parameters(&self) -> &Parameters {
+        &self.model.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.model.parameters
+    }
+
+    fn forward(&self, examples: &[usize]) -> (Pass, Vec<[f64; 2]>) {
+        let (mut packed, mut rows) = (Packed::new(), Vec::new());
+        for &example in examples {
+            let [first, second] = &self.examples[example].questions;
+            rows.extend(push_both(&mut packed, &first.ids, &second.ids));
+        }
+        let (scores, tape) = self.model.forward(&packed, &rows);
+        let outputs = scores.chunks_exact(2).map(|s| [f64::from(s[0]), f64::from(s[1])]).collect();
+        (Pass { packed, rows, tape }, outputs)
+    }
+
+    fn loss(&self, examples: &[usize], outputs: &[[f64; 2]]) -> BatchLoss<[f64; 2]> {
+        let n = outputs.len() as f64;
+        let evaluated: Vec<(f64, [f64; 2])> = outputs.iter().map(|o| loss(self.kind, o)).collect();
+        let right = outputs.iter().filter(|[a, b]| a > b).count();
+        let mean = |value: fn(&[f64; 2]) -> f64| outputs.iter().map(value).sum::<f64>() / n;
+        let mut metrics =
+            BTreeMap::from([("accuracy".to_owned(), right as f64 / n), ("margin".to_owned(), mean(|[a, b]| a - b))]);
+        if self.kind == JudgeKind::Pairwise {
+            metrics.insert("position_effect".to_owned(), mean(|[a, b]| (a + b) / 2.0));
+        }
+        let tokens: usize = examples.iter().flat_map(|&i| &self.examples[i].questions).map(|q| q.ids.len()).sum();
+        BatchLoss {
+            loss: evaluated.iter().map(|(loss, _)| loss).sum::<f64>() / n,
+            losses: evaluated.iter().map(|(loss, _)| *loss).collect(),
+            gradients: evaluated.iter().map(|(_, gradient)| gradient.map(|g| g / n)).collect(),
+            tokens: tokens as u64,
+            metrics,
+        }
+    }
+
+    fn backward(&self, pass: Pass, _: &[usize], gradients: &[[f64; 2]], grads: &mut Parameters) {
+        let dscores: Vec<f32> = gradients.iter().flatten().map(|&g| g as f32).collect();
+        self.model.backward(pass.tape, &pass.packed, &pass.rows, &dscores, grads);
+    }
+}
+
+/// Pushes two sequences that share the tokens they begin with, and gives the rows of their last tokens.
+fn push_both(packed: &mut Packed, first: &[u32], second: &[u32]) -> [usize; 2] {
+    let shortest = first.len().min(second.len());
+    // Each keeps a token of its own, so that each has a last row of its own.
+    let common = first.iter().zip(second).take(shortest - 1).take_while(|(a, b)| a == b).count();
+    let segments = match common {
+        0 => [packed.push(first), packed.push(second)],
+        _ => {
+            let parent = packed.push(&first[..common]);
+            [packed.push_after(parent, &first[common..]), packed.push_after(parent, &second[common..])]
+        }
+    };
+    segments.map(|segment| packed.last_row(segment))
+}
+
+/// The loss of one pair, nats, and its gradient by the two answers.
+fn loss(kind: JudgeKind, [first, second]: &[f64; 2]) -> (f64, [f64; 2]) {
+    match kind {
+        JudgeKind::Pairwise => {
+            let loss = (softplus(-first) + softplus(*second)) / 2.0;
+            (loss, [-logistic(-first) / 2.0, logistic(*second) / 2.0])
+        }
+        JudgeKind::RewardModel => {
+            let margin = first - second;
+            (softplus(-margin), [-logistic(-margin), logistic(-margin)])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::reader::tests::{PAIRWISE, REWARD};
+    use crate::judge::session::OnnxJudge;
+    use crate::rng::Stream;
+    use crate::suite::settings::{FreshModel, JudgeSource, LossType, Optimizer, Sampling, Scheduler};
+
+    const GOOD: [&str; 4] = ["bright", "sturdy", "lovely", "quiet"];
+    const BAD: [&str; 4] = ["dull", "flimsy", "ugly", "noisy"];
+
+    /// Pairs in which the chosen side praises and the rejected one doesn't.
+    fn pairs(n: usize, purpose: &str) -> Vec<Pair> {
+        let mut stream = Stream::of(3, purpose, 0);
+        let pair = |i| {
+            let (good, bad) = (*stream.choose(&GOOD), *stream.choose(&BAD));
+            let thing = *stream.choose(&["lamp", "kettle", "desk"]);
+            Pair {
+                id: format!("{purpose}-{i}"),
+                prompt_id: format!("{purpose}-{i}"),
+                prompt: format!("Review the {thing}."),
+                chosen: format!(" The {thing} is {good}."),
+                rejected: format!(" The {thing} is {bad}."),
+                gold: None,
+            }
+        };
+        (0..n).map(pair).collect()
+    }
+
+    fn tokenizer() -> TextTokenizer {
+        let texts: Vec<String> =
+            pairs(100, "corpus").into_iter().flat_map(|p| [p.prompt.clone() + &p.chosen, p.prompt + &p.rejected]).collect();
+        TextTokenizer::train(&texts, 320).unwrap()
+    }
+
+    fn base(tokenizer: &TextTokenizer) -> Llama {
+        let model = FreshModel {
+            hidden_size: 32,
+            intermediate_size: 64,
+            num_hidden_layers: 2,
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            max_position_embeddings: 64,
+            rope_theta: 10_000.0,
+            rms_norm_eps: 1e-5,
+            initializer_range: 0.1,
+            tie_word_embeddings: true,
+        };
+        Llama::fresh(&model, tokenizer.vocab_size(), tokenizer.bos().unwrap(), tokenizer.eos(), 1)
+    }
+
+    fn training(max_steps: u64) -> TrainSettings {
+        TrainSettings {
+            loss_type: LossType::Sigmoid,
+            beta: 0.1,
+            label_smoothing: 0.0,
+            learning_rate: 3e-3,
+            lr_scheduler_type: Scheduler::Constant,
+            warmup_steps: 0,
+            optim: Optimizer::Adamw,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            weight_decay: 0.0,
+            max_grad_norm: Some(1.0),
+            per_device_train_batch_size: 8,
+            gradient_accumulation_steps: 1,
+            num_train_epochs: 1.0,
+            max_steps: Some(max_steps),
+            max_length: None,
+            save_steps: None,
+            sampling: Sampling::Shuffle,
+        }
+    }
+
+    fn settings(kind: JudgeKind) -> JudgeSettings {
+        JudgeSettings {
+            name: "toy".to_owned(),
+            kind,
+            source: JudgeSource::Train(training(1)),
+            template: if kind == JudgeKind::Pairwise { PAIRWISE } else { REWARD }.to_owned(),
+            max_length: 64,
+            tie_width: 0.0,
+            min_accuracy: 0.5,
+        }
+    }
+
+    fn trained(kind: JudgeKind, steps: u64, work: &Path) -> TrainedJudge {
+        let (tokenizer, pairs) = (tokenizer(), pairs(64, "train"));
+        train_judge(&settings(kind), &training(steps), &base(&tokenizer), &tokenizer, &pairs, 7, work, &Silent).unwrap()
+    }
+
+    #[test]
+    fn both_kinds_learn_and_their_onnx_files_judge_unseen_pairs_right() {
+        for (kind, steps) in [(JudgeKind::RewardModel, 40), (JudgeKind::Pairwise, 120)] {
+            let work = tempfile::tempdir().unwrap();
+            let judge = trained(kind, steps, work.path());
+            assert!(judge.disagreement <= TOLERANCE, "{}", judge.disagreement);
+            let mut judge = OnnxJudge::open(&judge.folder, &settings(kind), 1).unwrap();
+            let trials = judge.trials(&pairs(40, "unseen"), &Silent).unwrap();
+            let right = trials.iter().filter(|t| t.preference > 0.5).count();
+            assert!(right >= 38, "{kind:?}: {right} of 40");
+        }
+    }
+
+    #[test]
+    fn the_same_training_gives_the_same_files() {
+        let files = |work: &Path| {
+            let judge = trained(JudgeKind::Pairwise, 3, work);
+            ["model.onnx", "model.safetensors", "judge.json", "tokenizer.json"]
+                .map(|f| std::fs::read(judge.folder.join(f)).unwrap())
+        };
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = files(one.path());
+        assert!(first == files(two.path()));
+        assert!(first == files(one.path()), "a call on a finished folder");
+    }
+
+    #[test]
+    fn an_untrained_pair_costs_ln_2_and_gradients_are_the_losss_slope() {
+        for kind in [JudgeKind::Pairwise, JudgeKind::RewardModel] {
+            assert!((loss(kind, &[0.0, 0.0]).0 - std::f64::consts::LN_2).abs() < 1e-15);
+            for answers in [[0.3, -1.2], [-2.0, 5.0], [40.0, -40.0]] {
+                let gradient = loss(kind, &answers).1;
+                for side in 0..2 {
+                    let at = |shift: f64| {
+                        let mut moved = answers;
+                        moved[side] += shift;
+                        loss(kind, &moved).0
+                    };
+                    let slope = (at(1e-5) - at(-1e-5)) / 2e-5;
+                    assert!((slope - gradient[side]).abs() < 1e-9, "{kind:?} {answers:?}: {slope} {gradient:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn questions_that_share_their_beginning_score_as_if_alone() {
+        let tokenizer = tokenizer();
+        let model = Scorer::from_llama(&base(&tokenizer), 2);
+        let [first, second] = ["Review the lamp. It is dull.", "Review the lamp. It is so lovely."].map(|t| tokenizer.prompt(t));
+        let mut shared = Packed::new();
+        let rows = push_both(&mut shared, &first, &second);
+        assert!(shared.rows() < first.len() + second.len());
+        let alone = |ids: &[u32]| {
+            let mut packed = Packed::new();
+            packed.push(ids);
+            model.score(&packed, &[ids.len() - 1])[0]
+        };
+        assert_eq!(model.score(&shared, &rows), [alone(&first), alone(&second)]);
+    }
+
+    #[test]
+    fn an_export_that_disagrees_is_an_error_and_leaves_no_file() {
+        let (tokenizer, folder) = (tokenizer(), tempfile::tempdir().unwrap());
+        let model = Scorer::from_llama(&base(&tokenizer), 2);
+        let ids = tokenizer.prompt("Review the lamp.");
+        export(&model, &BTreeMap::new(), &[&ids], folder.path()).unwrap();
+        let mut other = model.clone();
+        other.parameters.get_mut("score.weight").values[0] += 0.1;
+        let error = disagreement(&other, &[&ids], &folder.path().join(MODEL_FILE)).unwrap_err();
+        assert!(error.message.contains("more than 0.00001 apart"), "{error}");
+    }
+
+    #[test]
+    fn a_judge_longer_than_its_base_models_context_is_refused() {
+        let (tokenizer, work) = (tokenizer(), tempfile::tempdir().unwrap());
+        let settings = JudgeSettings { max_length: 65, ..settings(JudgeKind::Pairwise) };
+        let (base, pairs) = (base(&tokenizer), pairs(4, "train"));
+        let error = train_judge(&settings, &training(1), &base, &tokenizer, &pairs, 1, work.path(), &Silent).unwrap_err();
+        assert!(error.message.contains("takes at most 64 tokens"), "{error}");
+    }
+}

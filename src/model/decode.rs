@@ -1,0 +1,200 @@
+//! Batched decoding with a key-value cache. Logits have the same bits as those of scoring the whole sequence.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Llama, Packed};
+use crate::numerics::attention::{Heads, Transposed, attend, stride};
+use crate::numerics::buffer::Buffer;
+use crate::numerics::parallel::for_each_rows;
+use crate::numerics::rope::Rotary;
+
+/// Keys (transposed) and values of one sequence: (layers, kv_heads, head_dim, capacity) and (layers, kv_heads, capacity,
+/// width), of which the first `len` positions are filled. `width` is head_dim filled up to whole vectors.
+#[derive(Clone)]
+struct Cache {
+    len: usize,
+    capacity: usize,
+    head_dim: usize,
+    width: usize,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl Cache {
+    fn new(layers_heads: usize, heads: Heads, capacity: usize) -> Self {
+        let (capacity, head_dim, width) = (stride(capacity), heads.head_dim, heads.width());
+        let [keys, values] = [head_dim, width].map(|w| vec![0.0; layers_heads * w * capacity]);
+        Self { len: 0, capacity, head_dim, width, keys, values }
+    }
+
+    /// Keys and values of one of the layers' heads.
+    fn head(&self, head: usize) -> (Transposed<'_>, &[f32]) {
+        let (keys, values) = (self.head_dim * self.capacity, self.width * self.capacity);
+        (Transposed { data: &self.keys[head * keys..][..keys], stride: self.capacity }, &self.values[head * values..][..values])
+    }
+
+    /// Writes one head's key and value of the position `at`.
+    fn put(&mut self, head: usize, at: usize, key: &[f32], value: &[f32]) {
+        let start = head * self.head_dim * self.capacity;
+        key.iter().enumerate().for_each(|(d, k)| self.keys[start + d * self.capacity + at] = *k);
+        self.values[(head * self.capacity + at) * self.width..][..self.head_dim].copy_from_slice(value);
+    }
+
+    /// Makes room for one more position.
+    fn reserve(&mut self) {
+        if self.len == self.capacity {
+            self.keys = widened(&self.keys, self.capacity);
+            self.values = widened(&self.values, self.capacity * self.width);
+            self.capacity *= 2;
+        }
+    }
+}
+
+/// The same rows of `row` floats, each followed by as many zeros.
+fn widened(x: &[f32], row: usize) -> Vec<f32> {
+    let mut out = vec![0.0; 2 * x.len()];
+    out.chunks_exact_mut(2 * row).zip(x.chunks_exact(row)).for_each(|(out, x)| out[..row].copy_from_slice(x));
+    out
+}
+
+/// Sequences being continued, one token a step.
+pub struct Decoder<'a> {
+    model: &'a Llama,
+    caches: Vec<Cache>,
+    /// (sequences, vocabulary): for each sequence the logits of its next token.
+    logits: Vec<f32>,
+    rotary: Rotary,
+}
+
+impl<'a> Decoder<'a> {
+    /// Reads the prompts (each at least one token); equal ones are computed once.
+    pub fn new(model: &'a Llama, prompts: &[Vec<u32>]) -> Self {
+        let mut unique: BTreeMap<&[u32], usize> = BTreeMap::new();
+        let mut packed = Packed::new();
+        let mut segments = Vec::new();
+        for prompt in prompts {
+            unique.entry(prompt).or_insert_with(|| {
+                segments.push(packed.push(prompt));
+                segments.len() - 1
+            });
+        }
+        let trunk = model.trunk();
+        let tape = trunk.forward(&packed, true);
+        let caches: Vec<Cache> = segments.iter().map(|s| prefill(model, &tape.layers, packed.rows_of(*s))).collect();
+        let last = trunk.gather(&tape.hidden, &segments.iter().map(|s| packed.last_row(*s)).collect::<Vec<_>>());
+        let first_logits = model.logits(&trunk.normed("model.norm.weight", &last).0);
+        let vocabulary = model.config.vocab_size;
+        let of = |prompt: &Vec<u32>| unique[prompt.as_slice()];
+        Self {
+            model,
+            caches: prompts.iter().map(|p| caches[of(p)].clone()).collect(),
+            logits: prompts.iter().flat_map(|p| first_logits[of(p) * vocabulary..][..vocabulary].to_vec()).collect(),
+            rotary: trunk.rotary(model.config.max_position_embeddings),
+        }
+    }
+
+    /// (sequences, vocabulary). The rows of sequences that took no part in the last step keep their old values.
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    /// Number of tokens of a sequence so far.
+    pub fn len(&self, sequence: usize) -> usize {
+        self.caches[sequence].len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.caches.is_empty()
+    }
+
+    /// Appends `next[i]` to each sequence i that is `alive` and computes its logits; the others cost nothing.
+    pub fn step(&mut self, next: &[u32], alive: &[bool]) {
+        let rows: Vec<usize> = (0..self.caches.len()).filter(|i| alive[*i]).collect();
+        if rows.is_empty() {
+            return;
+        }
+        let tokens: Vec<u32> = rows.iter().map(|i| next[*i]).collect();
+        let positions: Vec<u32> = rows.iter().map(|i| self.caches[*i].len as u32).collect();
+        self.reach(positions.iter().max().map_or(0, |p| *p as usize + 1));
+        rows.iter().for_each(|i| self.caches[*i].reserve());
+        let trunk = self.model.trunk();
+        let mut x = trunk.embed(&tokens);
+        for layer in 0..self.model.config.num_hidden_layers {
+            let (_, [q, k, v]) = trunk.project(layer, &x, &positions, &self.rotary);
+            self.remember(layer, &rows, &k, &v);
+            let attended = self.attend(layer, &rows, &q);
+            trunk.add_attended(layer, &attended, &mut x);
+            let middle = Buffer::copy_of(&x);
+            trunk.add_mlp(layer, &middle, &mut x);
+        }
+        rows.iter().for_each(|i| self.caches[*i].len += 1);
+        let logits = self.model.logits(&trunk.normed("model.norm.weight", &x).0);
+        let vocabulary = self.model.config.vocab_size;
+        for (i, row) in rows.iter().zip(logits.chunks_exact(vocabulary)) {
+            self.logits[i * vocabulary..][..vocabulary].copy_from_slice(row);
+        }
+    }
+
+    /// Rotary tables for `positions` positions.
+    fn reach(&mut self, positions: usize) {
+        if positions > self.rotary.positions() {
+            self.rotary = self.model.trunk().rotary(2 * positions);
+        }
+    }
+
+    fn remember(&mut self, layer: usize, rows: &[usize], k: &[f32], v: &[f32]) {
+        let heads = self.model.config.heads();
+        let (dim, width) = (heads.head_dim, heads.key_width());
+        for (r, i) in rows.iter().enumerate() {
+            let at = self.caches[*i].len;
+            for h in 0..heads.kv_heads {
+                let from = r * width + h * dim;
+                self.caches[*i].put(layer * heads.kv_heads + h, at, &k[from..][..dim], &v[from..][..dim]);
+            }
+        }
+    }
+
+    /// (rows, heads · head_dim): each row's query over its cache, the newest position included.
+    fn attend(&self, layer: usize, rows: &[usize], q: &[f32]) -> Buffer {
+        let heads = self.model.config.heads();
+        let mut attended = Buffer::unspecified(q.len());
+        let longest = rows.iter().map(|i| self.caches[*i].len + 1).max().unwrap_or(0);
+        for_each_rows(&mut attended, heads.query_width(), 2 * longest * heads.query_width() / 8, |first, attended| {
+            for (r, out) in attended.chunks_exact_mut(heads.query_width()).enumerate() {
+                let q = &q[(first + r) * heads.query_width()..][..heads.query_width()];
+                attend_cached(&self.caches[rows[first + r]], layer, heads, q, out);
+            }
+        });
+        attended
+    }
+}
+
+/// `out`: (heads · head_dim) of one sequence's newest position.
+fn attend_cached(cache: &Cache, layer: usize, heads: Heads, q: &[f32], out: &mut [f32]) {
+    let (dim, group) = (heads.head_dim, heads.heads / heads.kv_heads);
+    let mut scores = Buffer::unspecified(cache.capacity);
+    let [mut padded_q, mut padded_out] = [0.0, 0.0].map(|_| Buffer::zeros(heads.width()));
+    for h in 0..heads.heads {
+        let (kt, v) = cache.head(layer * heads.kv_heads + h / group);
+        padded_q[..dim].copy_from_slice(&q[h * dim..][..dim]);
+        attend(heads.shape(cache.len + 1), &padded_q, kt, v, &mut scores, &mut padded_out);
+        out[h * dim..][..dim].copy_from_slice(&padded_out[..dim]);
+    }
+}
+
+/// The cache of a prompt that stands at `rows` of a packed forward pass.
+fn prefill(model: &Llama, layers: &[super::trunk::LayerTape], rows: std::ops::Range<usize>) -> Cache {
+    let heads = model.config.heads();
+    let (dim, width) = (heads.head_dim, heads.key_width());
+    let mut cache = Cache::new(model.config.num_hidden_layers * heads.kv_heads, heads, 2 * rows.len());
+    for (layer, saved) in layers.iter().enumerate() {
+        for (at, row) in rows.clone().enumerate() {
+            for h in 0..heads.kv_heads {
+                let from = row * width + h * dim;
+                cache.put(layer * heads.kv_heads + h, at, &saved.k[from..][..dim], &saved.v[from..][..dim]);
+            }
+        }
+    }
+    cache.len = rows.len();
+    cache
+}

@@ -1,0 +1,48 @@
+//! Hugging Face folders: `config.json` beside `model.safetensors` (or the shards that an index names).
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::model::{LlamaConfig, Parameters};
+
+pub(crate) fn read_config(folder: &Path) -> Result<LlamaConfig> {
+    let path = folder.join("config.json");
+    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
+    LlamaConfig::from_json(&text).map_err(|e| e.in_file(path))
+}
+
+/// Every tensor of the folder's weight files.
+pub(crate) fn read_tensors(folder: &Path) -> Result<Parameters> {
+    let index = folder.join("model.safetensors.index.json");
+    if !index.exists() {
+        return read_shard(folder, "model.safetensors");
+    }
+    let text = std::fs::read_to_string(&index).map_err(|e| Error::io("read", &index, &e))?;
+    let value: serde_json::Value =
+        serde_json::from_str(&text).map_err(|e| Error::input(format!("not valid JSON: {e}")).in_file(&index))?;
+    let names = value["weight_map"].as_object().ok_or_else(|| Error::input("`weight_map` is missing").in_file(&index))?;
+    let shards: BTreeSet<&str> = names.values().filter_map(|v| v.as_str()).collect();
+    let mut all = Parameters::new();
+    for shard in shards {
+        let part = read_shard(folder, shard)?;
+        part.into_iter().for_each(|(name, tensor)| all.insert(name, tensor));
+    }
+    Ok(all)
+}
+
+fn read_shard(folder: &Path, name: &str) -> Result<Parameters> {
+    let path = folder.join(name);
+    let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+    Parameters::from_safetensors(&bytes).map_err(|e| e.in_file(path))
+}
+
+pub(crate) fn write(folder: &Path, config: &str, parameters: &Parameters) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
+    let put = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, &e))
+    };
+    put("config.json", config.as_bytes())?;
+    put("model.safetensors", &parameters.to_safetensors())
+}

@@ -1,0 +1,178 @@
+//! The causal language model: token log-probabilities and their gradients.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::model::trunk::{Tape, Trunk};
+use crate::model::{LlamaConfig, Packed, Parameters, Target, Tensor, files};
+use crate::numerics::buffer::Buffer;
+use crate::numerics::linear;
+use crate::numerics::logprob::{self, TokenScore};
+use crate::numerics::parallel::for_each_rows;
+use crate::suite::settings::FreshModel;
+
+/// Target rows whose logits exist at one time.
+const CHUNK: usize = 128;
+
+/// Elementary steps of one logit in a row kernel, roughly (its exponential, mostly).
+const ROW_WORK: usize = 16;
+
+fn rows_of(targets: &[Target]) -> Vec<usize> {
+    targets.iter().map(|t| t.row).collect()
+}
+
+#[derive(Debug, Clone)]
+pub struct Llama {
+    pub config: LlamaConfig,
+    pub parameters: Parameters,
+}
+
+impl Llama {
+    /// Random weights: norms 1, everything else normal with standard deviation `initializer_range`.
+    pub fn fresh(model: &FreshModel, vocab_size: usize, bos: u32, eos: u32, seed: u64) -> Self {
+        let config = LlamaConfig::fresh(model, vocab_size, bos, eos);
+        let mut parameters = Parameters::new();
+        for (name, shape) in Self::tensors(&config) {
+            let tensor = match name.contains("norm") {
+                true => Tensor::filled(&shape, 1.0),
+                false => Tensor::normal(&shape, config.initializer_range, seed, &name),
+            };
+            parameters.insert(name, tensor);
+        }
+        Self { config, parameters }
+    }
+
+    /// Name and shape of every tensor.
+    fn tensors(config: &LlamaConfig) -> Vec<(String, Vec<usize>)> {
+        let mut tensors = config.trunk_tensors();
+        if !config.tie_word_embeddings {
+            tensors.push(("lm_head.weight".to_owned(), vec![config.vocab_size, config.hidden_size]));
+        }
+        tensors
+    }
+
+    /// A Hugging Face folder of a `LlamaForCausalLM`.
+    pub fn load(folder: &Path) -> Result<Self> {
+        let config = files::read_config(folder)?;
+        let mut parameters = files::read_tensors(folder)?;
+        if config.tie_word_embeddings
+            && let Some(head) = parameters.remove("lm_head.weight")
+            && parameters.contains("model.embed_tokens.weight")
+            && head != *parameters.get("model.embed_tokens.weight")
+        {
+            let message = "tie_word_embeddings is true, but lm_head.weight differs from model.embed_tokens.weight";
+            return Err(Error::input(message).in_file(folder));
+        }
+        parameters.check(&Self::tensors(&config)).map_err(|e| e.in_file(folder))?;
+        Ok(Self { config, parameters })
+    }
+
+    /// Writes `config.json` and `model.safetensors`.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        files::write(folder, &self.config.to_json("LlamaForCausalLM"), &self.parameters)
+    }
+
+    pub(super) fn trunk(&self) -> Trunk<'_> {
+        Trunk { config: &self.config, parameters: &self.parameters }
+    }
+
+    fn head_name(&self) -> &'static str {
+        if self.config.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" }
+    }
+
+    /// (rows, vocabulary) ← `normed`: (rows, hidden) through the head.
+    pub(super) fn logits(&self, normed: &[f32]) -> Buffer {
+        let hidden = self.config.hidden_size;
+        let mut logits = Buffer::unspecified(normed.len() / hidden * self.config.vocab_size);
+        linear::forward(normed, &self.parameters.get(self.head_name()).values, hidden, &mut logits, false);
+        logits
+    }
+
+    /// The forward pass with everything that [`Self::backward`] needs.
+    ///
+    /// # Panics
+    /// Here and below, when a token lies outside the vocabulary; see [`Packed::check`].
+    pub fn forward(&self, packed: &Packed) -> Tape {
+        self.trunk().forward(packed, true)
+    }
+
+    /// One score a target; keeps nothing.
+    pub fn score(&self, packed: &Packed, targets: &[Target]) -> Vec<TokenScore> {
+        self.token_scores(&self.trunk().forward(packed, false), targets)
+    }
+
+    /// One score a target. Logits exist for target rows only, a chunk at a time.
+    pub fn token_scores(&self, tape: &Tape, targets: &[Target]) -> Vec<TokenScore> {
+        targets.chunks(CHUNK).flat_map(|chunk| self.chunk_scores(tape, chunk)).collect()
+    }
+
+    fn chunk_logits(&self, tape: &Tape, chunk: &[Target]) -> Buffer {
+        let x = self.trunk().gather(&tape.hidden, &rows_of(chunk));
+        self.logits(&self.trunk().normed("model.norm.weight", &x).0)
+    }
+
+    fn chunk_scores(&self, tape: &Tape, chunk: &[Target]) -> Vec<TokenScore> {
+        let vocabulary = self.config.vocab_size;
+        let logits = self.chunk_logits(tape, chunk);
+        let mut scores = vec![0.0; 3 * chunk.len()];
+        for_each_rows(&mut scores, 3, ROW_WORK * vocabulary, |first, scores| {
+            for (i, out) in scores.chunks_exact_mut(3).enumerate() {
+                let score = logprob::score(&logits[(first + i) * vocabulary..][..vocabulary], chunk[first + i].token);
+                out.copy_from_slice(&[score.logp, score.entropy, score.mean_logit]);
+            }
+        });
+        let score = |row: &[f32]| TokenScore { logp: row[0], entropy: row[1], mean_logit: row[2] };
+        scores.chunks_exact(3).map(score).collect()
+    }
+
+    /// Accumulates into `grads` the gradients of Σ dlogps[i] · logp(targets[i]) for every weight. Weight gradients continue
+    /// their chains over packed rows (over targets, for the head), so several calls equal one undivided batch.
+    pub fn backward(&self, tape: Tape, packed: &Packed, targets: &[Target], dlogps: &[f32], grads: &mut Parameters) {
+        assert_eq!(targets.len(), dlogps.len(), "one gradient a target");
+        let mut dhidden = Buffer::zeros(tape.hidden.len());
+        for (chunk, dlogps) in targets.chunks(CHUNK).zip(dlogps.chunks(CHUNK)) {
+            self.chunk_backward(&tape, chunk, dlogps, &mut dhidden, grads);
+        }
+        self.trunk().backward(tape, packed, dhidden, grads);
+    }
+
+    fn chunk_backward(&self, tape: &Tape, chunk: &[Target], dlogps: &[f32], dhidden: &mut [f32], grads: &mut Parameters) {
+        let (trunk, hidden, vocabulary) = (self.trunk(), self.config.hidden_size, self.config.vocab_size);
+        let rows = rows_of(chunk);
+        let x = trunk.gather(&tape.hidden, &rows);
+        let (normed, inverse) = trunk.normed("model.norm.weight", &x);
+        let mut dlogits = self.logits(&normed);
+        for_each_rows(&mut dlogits, vocabulary, ROW_WORK * vocabulary, |first, rows| {
+            for (i, row) in rows.chunks_exact_mut(vocabulary).enumerate() {
+                logprob::backward(row, chunk[first + i].token, dlogps[first + i]);
+            }
+        });
+        linear::backward_weight(&dlogits, &normed, hidden, &mut grads.get_mut(self.head_name()).values);
+        let mut dnormed = Buffer::unspecified(normed.len());
+        linear::backward_input(&dlogits, &self.parameters.get(self.head_name()).values, hidden, &mut dnormed, false);
+        let mut dx = Buffer::zeros(x.len());
+        trunk.norm_backward("model.norm.weight", &x, &inverse, &dnormed, &mut dx, grads);
+        trunk.scatter_add(&dx, &rows, dhidden);
+    }
+}
+
+/// KL(policy ‖ reference) over the whole vocabulary at each target's row, nats; the targets' tokens don't enter.
+///
+/// # Panics
+/// When the two models have different vocabularies.
+pub fn token_kl(policy: &Llama, reference: &Llama, packed: &Packed, targets: &[Target]) -> Vec<f32> {
+    let vocabulary = policy.config.vocab_size;
+    assert_eq!(vocabulary, reference.config.vocab_size, "policy and reference have one vocabulary");
+    let (tape, tape_ref) = (policy.trunk().forward(packed, false), reference.trunk().forward(packed, false));
+    let mut kls = vec![0.0; targets.len()];
+    for (chunk, kls) in targets.chunks(CHUNK).zip(kls.chunks_mut(CHUNK)) {
+        let (p, r) = (policy.chunk_logits(&tape, chunk), reference.chunk_logits(&tape_ref, chunk));
+        for_each_rows(kls, 1, 2 * ROW_WORK * vocabulary, |first, kls| {
+            for (i, kl) in kls.iter_mut().enumerate() {
+                let row = (first + i) * vocabulary..(first + i + 1) * vocabulary;
+                *kl = logprob::kl(&p[row.clone()], &r[row]);
+            }
+        });
+    }
+    kls
+}

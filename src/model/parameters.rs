@@ -1,0 +1,218 @@
+//! Named tensors: a model's weights, their gradients, optimizer moments.
+
+use std::collections::BTreeMap;
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::rng::Stream;
+
+/// A dense row-major array.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+impl Tensor {
+    pub fn filled(shape: &[usize], value: f32) -> Self {
+        Self { shape: shape.to_vec(), values: vec![value; shape.iter().product()] }
+    }
+
+    /// Normal values with mean 0 and standard deviation `std`, from the stream of the tensor's name.
+    pub(crate) fn normal(shape: &[usize], std: f64, seed: u64, name: &str) -> Self {
+        let mut stream = Stream::of(seed, &format!("model/init/{name}"), 0);
+        let values = (0..shape.iter().product()).map(|_| (stream.normal() * std) as f32).collect();
+        Self { shape: shape.to_vec(), values }
+    }
+}
+
+/// Tensors by name, always visited in name order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Parameters(BTreeMap<String, Tensor>);
+
+impl Parameters {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) {
+        self.0.insert(name.into(), tensor);
+    }
+
+    /// Takes the tensor out.
+    pub fn remove(&mut self, name: &str) -> Option<Tensor> {
+        self.0.remove(name)
+    }
+
+    /// The same names and shapes, all zero: where gradients are accumulated.
+    pub fn zeros_like(&self) -> Self {
+        Self(self.0.iter().map(|(name, t)| (name.clone(), Tensor::filled(&t.shape, 0.0))).collect())
+    }
+
+    pub fn fill(&mut self, value: f32) {
+        self.iter_mut().for_each(|(_, t)| t.values.fill(value));
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// # Panics
+    /// When there is no tensor of that name.
+    pub fn get(&self, name: &str) -> &Tensor {
+        self.0.get(name).unwrap_or_else(|| panic!("no tensor `{name}`"))
+    }
+
+    /// # Panics
+    /// When there is no tensor of that name.
+    pub fn get_mut(&mut self, name: &str) -> &mut Tensor {
+        self.0.get_mut(name).unwrap_or_else(|| panic!("no tensor `{name}`"))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.0.iter().map(|(name, t)| (name.as_str(), t))
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Tensor)> {
+        self.0.iter_mut().map(|(name, t)| (name.as_str(), t))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn element_count(&self) -> usize {
+        self.0.values().map(|t| t.values.len()).sum()
+    }
+
+    /// Of names, shapes and the bits of every value.
+    pub fn digest(&self) -> Digest {
+        let entries: Vec<_> = self.iter().map(|(name, t)| (name, &t.shape, Digest::of_floats(&t.values))).collect();
+        Digest::of_value(&entries)
+    }
+
+    pub fn to_safetensors(&self) -> Vec<u8> {
+        let bytes: Vec<Vec<u8>> = self.0.values().map(|t| t.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+        let views = self.0.iter().zip(&bytes).map(|((name, t), bytes)| {
+            (name, TensorView::new(Dtype::F32, t.shape.clone(), bytes).expect("four bytes an element"))
+        });
+        // transformers refuses files without this entry.
+        let metadata = [("format".to_owned(), "pt".to_owned())].into();
+        safetensors::serialize(views, Some(metadata)).expect("names and shapes that safetensors can hold")
+    }
+
+    /// Reads f32, f16 and bf16 tensors; the halves are widened exactly.
+    pub fn from_safetensors(bytes: &[u8]) -> Result<Self> {
+        let file =
+            SafeTensors::deserialize(bytes).map_err(|e| Error::input(format!("these bytes are no safetensors file: {e}")))?;
+        let mut parameters = Self::new();
+        for (name, view) in file.iter() {
+            let values = widen(view.dtype(), view.data()).ok_or_else(|| {
+                Error::input(format!("tensor `{name}` has type {:?}; F32, F16 and BF16 can be read", view.dtype()))
+            })?;
+            parameters.insert(name, Tensor { shape: view.shape().to_vec(), values });
+        }
+        Ok(parameters)
+    }
+
+    /// An error that lists every tensor that `expected` (name, shape) names and this lacks, every one it doesn't name, and every
+    /// one of another shape or with a value that isn't finite.
+    pub(crate) fn check(&self, expected: &[(String, Vec<usize>)]) -> Result<()> {
+        let expected: BTreeMap<&str, &[usize]> = expected.iter().map(|(n, s)| (n.as_str(), s.as_slice())).collect();
+        let mut problems = Vec::new();
+        for (name, shape) in &expected {
+            match self.0.get(*name) {
+                None => problems.push(format!("`{name}` is missing")),
+                Some(t) if t.shape != *shape => problems.push(format!("`{name}` has shape {:?}, not {shape:?}", t.shape)),
+                Some(t) if t.values.iter().any(|v| !v.is_finite()) => {
+                    problems.push(format!("`{name}` has a value that isn't finite"))
+                }
+                Some(_) => {}
+            }
+        }
+        problems.extend(self.0.keys().filter(|n| !expected.contains_key(n.as_str())).map(|n| format!("`{n}` is not expected")));
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(Error::input(format!("the tensors don't fit the configuration: {}", problems.join("; ")))
+                .help("config.json and the weights must belong to one Llama model")),
+        }
+    }
+}
+
+impl IntoIterator for Parameters {
+    type Item = (String, Tensor);
+    type IntoIter = std::collections::btree_map::IntoIter<String, Tensor>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
+    match dtype {
+        Dtype::F32 => Some(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
+        Dtype::BF16 => Some(halves().map(|h| f32::from_bits(u32::from(h) << 16)).collect()),
+        Dtype::F16 => Some(halves().map(widen_f16).collect()),
+        _ => None,
+    }
+}
+
+/// IEEE binary16 to binary32, exactly.
+fn widen_f16(half: u16) -> f32 {
+    let sign = u32::from(half & 0x8000) << 16;
+    let (exponent, fraction) = (u32::from(half >> 10 & 0x1f), u32::from(half & 0x3ff));
+    match exponent {
+        // Zero and subnormals: fraction · 2⁻²⁴, which binary32 holds as a normal number.
+        0 => f32::from_bits((fraction as f32 * f32::from_bits(0x3380_0000)).to_bits() | sign),
+        0x1f => f32::from_bits(sign | 0x7f80_0000 | fraction << 13),
+        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_widens_as_candle_widens_it() {
+        use candle_core::{DType, Device};
+        let bytes: Vec<u8> = (0..=u16::MAX).flat_map(|h| h.to_le_bytes()).collect();
+        for (ours, theirs) in [(Dtype::F16, DType::F16), (Dtype::BF16, DType::BF16)] {
+            let expected = candle_core::Tensor::from_raw_buffer(&bytes, theirs, &[1 << 16], &Device::Cpu).unwrap();
+            let expected: Vec<f32> = expected.to_dtype(DType::F32).unwrap().to_vec1().unwrap();
+            for (a, b) in widen(ours, &bytes).unwrap().iter().zip(&expected) {
+                assert!(a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(), "{a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_of_tensors_reads_back_with_the_same_digest() {
+        let mut p = Parameters::new();
+        p.insert("b", Tensor::normal(&[3, 2], 1.0, 5, "b"));
+        p.insert("a", Tensor::filled(&[4], 1.0));
+        let back = Parameters::from_safetensors(&p.to_safetensors()).unwrap();
+        assert_eq!(back.digest(), p.digest());
+        assert_eq!(back, p);
+        assert_eq!(p.to_safetensors(), back.to_safetensors());
+    }
+
+    #[test]
+    fn a_misfit_names_every_tensor_concerned() {
+        let mut p = Parameters::new();
+        p.insert("extra", Tensor::filled(&[1], 0.0));
+        p.insert("short", Tensor::filled(&[1], 0.0));
+        p.insert("nan", Tensor::filled(&[2], f32::NAN));
+        let expected = [("missing", 1), ("short", 2), ("nan", 2)].map(|(n, s)| (n.to_owned(), vec![s]));
+        let message = p.check(&expected).unwrap_err().message;
+        for part in ["`missing` is missing", "`short` has shape [1], not [2]", "`nan` has a value", "`extra` is not expected"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! A Llama with one scalar output: reward models and pairwise judges (Hugging Face's `LlamaForSequenceClassification`).
+
+use std::path::Path;
+
+use crate::error::Result;
+use crate::model::trunk::{Tape, Trunk};
+use crate::model::{Llama, LlamaConfig, Packed, Parameters, Tensor, files};
+use crate::numerics::buffer::Buffer;
+use crate::numerics::linear;
+
+#[derive(Debug, Clone)]
+pub struct Scorer {
+    pub config: LlamaConfig,
+    /// The transformer's tensors, and `score.weight`: (1, hidden).
+    pub parameters: Parameters,
+}
+
+const HEAD: &str = "score.weight";
+
+impl Scorer {
+    /// The transformer of `base` under a new random head.
+    pub fn from_llama(base: &Llama, seed: u64) -> Self {
+        let mut parameters = base.parameters.clone();
+        parameters.remove("lm_head.weight");
+        let config = base.config.clone();
+        parameters.insert(HEAD, Tensor::normal(&[1, config.hidden_size], config.initializer_range, seed, HEAD));
+        Self { config, parameters }
+    }
+
+    /// A Hugging Face folder of a `LlamaForSequenceClassification` with one label.
+    pub fn load(folder: &Path) -> Result<Self> {
+        let config = files::read_config(folder)?;
+        let parameters = files::read_tensors(folder)?;
+        let mut expected = config.trunk_tensors();
+        expected.push((HEAD.to_owned(), vec![1, config.hidden_size]));
+        parameters.check(&expected).map_err(|e| e.in_file(folder))?;
+        Ok(Self { config, parameters })
+    }
+
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        files::write(folder, &self.config.to_json("LlamaForSequenceClassification"), &self.parameters)
+    }
+
+    fn trunk(&self) -> Trunk<'_> {
+        Trunk { config: &self.config, parameters: &self.parameters }
+    }
+
+    /// One score a row of `rows` (packed rows, usually each sequence's last), with what [`Self::backward`] needs.
+    pub fn forward(&self, packed: &Packed, rows: &[usize]) -> (Vec<f32>, Tape) {
+        let tape = self.trunk().forward(packed, true);
+        (self.scores(&tape, rows), tape)
+    }
+
+    /// One score a row of `rows`; keeps nothing.
+    pub fn score(&self, packed: &Packed, rows: &[usize]) -> Vec<f32> {
+        self.scores(&self.trunk().forward(packed, false), rows)
+    }
+
+    fn scores(&self, tape: &Tape, rows: &[usize]) -> Vec<f32> {
+        let x = self.trunk().gather(&tape.hidden, rows);
+        let (normed, _) = self.trunk().normed("model.norm.weight", &x);
+        let mut scores = vec![0.0; rows.len()];
+        linear::forward(&normed, &self.parameters.get(HEAD).values, self.config.hidden_size, &mut scores, false);
+        scores
+    }
+
+    /// Accumulates into `grads` the gradients of Σ dscores[i] · score(rows[i]).
+    pub fn backward(&self, tape: Tape, packed: &Packed, rows: &[usize], dscores: &[f32], grads: &mut Parameters) {
+        assert_eq!(rows.len(), dscores.len(), "one gradient a row");
+        let (trunk, hidden) = (self.trunk(), self.config.hidden_size);
+        let x = trunk.gather(&tape.hidden, rows);
+        let (normed, inverse) = trunk.normed("model.norm.weight", &x);
+        linear::backward_weight(dscores, &normed, hidden, &mut grads.get_mut(HEAD).values);
+        let mut dnormed = Buffer::unspecified(normed.len());
+        linear::backward_input(dscores, &self.parameters.get(HEAD).values, hidden, &mut dnormed, false);
+        let mut dx = Buffer::zeros(x.len());
+        trunk.norm_backward("model.norm.weight", &x, &inverse, &dnormed, &mut dx, grads);
+        let mut dhidden = Buffer::zeros(tape.hidden.len());
+        trunk.scatter_add(&dx, rows, &mut dhidden);
+        trunk.backward(tape, packed, dhidden, grads);
+    }
+}

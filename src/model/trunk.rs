@@ -1,0 +1,225 @@
+//! The Llama transformer below its head, forward and backward over a packed batch.
+//!
+//! Shapes: a batch has `rows` tokens; `hidden`, `inner` (intermediate size), `q` (heads · head_dim) and `kv`
+//! (kv_heads · head_dim) are the widths. Every buffer is row-major. Residual additions are part of the products' chains:
+//! a projection back to the residual stream continues from the residual's value (NUMERICS 1).
+
+use crate::model::{LlamaConfig, Packed, Parameters};
+use crate::numerics::attention::{self, Projections, gather_rows};
+use crate::numerics::buffer::Buffer;
+use crate::numerics::rope::Rotary;
+use crate::numerics::{embedding, linear, mlp, norm};
+
+/// What the backward pass needs of one layer.
+pub(crate) struct LayerTape {
+    /// (rows, hidden): the residual stream at the layer's entry, and (rows,) its inverse root mean square.
+    x: Buffer,
+    x_inverse: Buffer,
+    /// (rows, q) and twice (rows, kv), after the rotary turn.
+    q: Buffer,
+    pub(super) k: Buffer,
+    pub(super) v: Buffer,
+    /// (rows, q)
+    attended: Buffer,
+    /// (rows, hidden): the residual stream between attention and MLP.
+    middle: Buffer,
+    middle_inverse: Buffer,
+    /// (rows, inner)
+    gate: Buffer,
+    up: Buffer,
+}
+
+/// The state of a forward pass: what each layer saved, and the residual stream after the last one.
+pub struct Tape {
+    pub(super) layers: Vec<LayerTape>,
+    rotary: Rotary,
+    /// (rows, hidden), before the final norm.
+    pub(super) hidden: Buffer,
+}
+
+/// The transformer's weights under their configuration.
+#[derive(Clone, Copy)]
+pub(crate) struct Trunk<'a> {
+    pub config: &'a LlamaConfig,
+    pub parameters: &'a Parameters,
+}
+
+fn layer_name(layer: usize, part: &str) -> String {
+    format!("model.layers.{layer}.{part}.weight")
+}
+
+impl<'a> Trunk<'a> {
+    fn weight(&self, layer: usize, part: &str) -> &'a [f32] {
+        &self.parameters.get(&layer_name(layer, part)).values
+    }
+
+    pub(super) fn rotary(&self, positions: usize) -> Rotary {
+        Rotary::new(positions, self.config.head_dim, self.config.rope_theta)
+    }
+
+    /// (tokens, hidden)
+    pub(super) fn embed(&self, tokens: &[u32]) -> Buffer {
+        let mut x = Buffer::unspecified(tokens.len() * self.config.hidden_size);
+        embedding::forward(&self.parameters.get("model.embed_tokens.weight").values, self.config.hidden_size, tokens, &mut x);
+        x
+    }
+
+    /// The whole forward pass; `keep` saves what the backward pass needs.
+    pub(super) fn forward(&self, packed: &Packed, keep: bool) -> Tape {
+        let positions = packed.positions().iter().max().map_or(0, |p| *p as usize + 1);
+        let rotary = self.rotary(positions);
+        let (mut layers, mut hidden) = (Vec::new(), self.embed(packed.tokens()));
+        for layer in 0..self.config.num_hidden_layers {
+            let (saved, out) = self.layer_forward(layer, hidden, packed, &rotary);
+            hidden = out;
+            if keep {
+                layers.push(saved);
+            }
+        }
+        Tape { layers, rotary, hidden }
+    }
+
+    fn layer_forward(&self, layer: usize, x: Buffer, packed: &Packed, rotary: &Rotary) -> (LayerTape, Buffer) {
+        let (x_inverse, [q, k, v]) = self.project(layer, &x, packed.positions(), rotary);
+        let mut attended = Buffer::unspecified(q.len());
+        attention::forward(packed.segments(), self.config.heads(), Projections { q: &q, k: &k, v: &v }, &mut attended);
+        let mut middle = Buffer::copy_of(&x);
+        self.add_attended(layer, &attended, &mut middle);
+        let mut out = Buffer::copy_of(&middle);
+        let (middle_inverse, gate, up) = self.add_mlp(layer, &middle, &mut out);
+        (LayerTape { x, x_inverse, q, k, v, attended, middle, middle_inverse, gate, up }, out)
+    }
+
+    /// (rows, hidden) and (rows,): RMSNorm of the rows of `x`, with their inverse root mean squares.
+    pub(super) fn normed(&self, name: &str, x: &[f32]) -> (Buffer, Buffer) {
+        let hidden = self.config.hidden_size;
+        let mut inverse = Buffer::unspecified(x.len() / hidden);
+        norm::inverse_rms(x, hidden, self.config.rms_norm_eps as f32, &mut inverse);
+        (self.scaled(name, x, &inverse), inverse)
+    }
+
+    fn scaled(&self, name: &str, x: &[f32], inverse: &[f32]) -> Buffer {
+        let mut y = Buffer::unspecified(x.len());
+        norm::scale(x, &self.parameters.get(name).values, inverse, &mut y);
+        y
+    }
+
+    fn linear(&self, layer: usize, part: &str, x: &[f32], inputs: usize) -> Buffer {
+        let weight = self.weight(layer, part);
+        let mut y = Buffer::unspecified(x.len() / inputs * (weight.len() / inputs));
+        linear::forward(x, weight, inputs, &mut y, false);
+        y
+    }
+
+    /// Queries, keys and values of a layer, turned by position; and the inverse root mean squares of the rows of `x`.
+    pub(super) fn project(&self, layer: usize, x: &[f32], positions: &[u32], rotary: &Rotary) -> (Buffer, [Buffer; 3]) {
+        let (hidden, heads) = (self.config.hidden_size, self.config.heads());
+        let (normed, inverse) = self.normed(&layer_name(layer, "input_layernorm"), x);
+        let [mut q, mut k, v] =
+            ["q_proj", "k_proj", "v_proj"].map(|part| self.linear(layer, &format!("self_attn.{part}"), &normed, hidden));
+        rotary.forward(&mut q, heads.query_width(), positions);
+        rotary.forward(&mut k, heads.key_width(), positions);
+        (inverse, [q, k, v])
+    }
+
+    /// `x` += attended · Woᵀ.
+    pub(super) fn add_attended(&self, layer: usize, attended: &[f32], x: &mut [f32]) {
+        linear::forward(attended, self.weight(layer, "self_attn.o_proj"), self.config.heads().query_width(), x, true);
+    }
+
+    /// `out` += the gated MLP of `x`; returns the inverse root mean squares of `x`, and gate and up: (rows, inner).
+    pub(super) fn add_mlp(&self, layer: usize, x: &[f32], out: &mut [f32]) -> (Buffer, Buffer, Buffer) {
+        let (normed, inverse) = self.normed(&layer_name(layer, "post_attention_layernorm"), x);
+        let [gate, up] = ["mlp.gate_proj", "mlp.up_proj"].map(|p| self.linear(layer, p, &normed, self.config.hidden_size));
+        let mut activated = Buffer::unspecified(gate.len());
+        mlp::forward(&gate, &up, &mut activated);
+        linear::forward(&activated, self.weight(layer, "mlp.down_proj"), self.config.intermediate_size, out, true);
+        (inverse, gate, up)
+    }
+
+    /// Accumulates the gradients of all trunk weights for `dx`: (rows, hidden), the gradient of [`Tape::hidden`].
+    pub(super) fn backward(&self, tape: Tape, packed: &Packed, mut dx: Buffer, grads: &mut Parameters) {
+        for (layer, mut saved) in tape.layers.into_iter().enumerate().rev() {
+            self.mlp_backward(layer, &mut saved, &mut dx, grads);
+            self.attention_backward(layer, &saved, packed, &tape.rotary, &mut dx, grads);
+        }
+        let table = &mut grads.get_mut("model.embed_tokens.weight").values;
+        embedding::backward(&dx, self.config.hidden_size, packed.tokens(), table);
+    }
+
+    /// `dx`: the gradient of the layer's output becomes that of its middle.
+    fn mlp_backward(&self, layer: usize, saved: &mut LayerTape, dx: &mut [f32], grads: &mut Parameters) {
+        let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
+        // The gradient of the activated values, then these values again; gate and up become their gradients.
+        let mut activated = Buffer::unspecified(saved.gate.len());
+        linear::backward_input(dx, self.weight(layer, "mlp.down_proj"), inner, &mut activated, false);
+        mlp::backward(&mut saved.gate, &mut saved.up, &mut activated);
+        linear::backward_weight(dx, &activated, inner, &mut grads.get_mut(&layer_name(layer, "mlp.down_proj")).values);
+        drop(activated);
+        let norm = layer_name(layer, "post_attention_layernorm");
+        let normed = self.scaled(&norm, &saved.middle, &saved.middle_inverse);
+        let mut dnormed = Buffer::unspecified(dx.len());
+        for (i, (part, d)) in [("mlp.gate_proj", &saved.gate), ("mlp.up_proj", &saved.up)].into_iter().enumerate() {
+            linear::backward_weight(d, &normed, hidden, &mut grads.get_mut(&layer_name(layer, part)).values);
+            linear::backward_input(d, self.weight(layer, part), hidden, &mut dnormed, i > 0);
+        }
+        self.norm_backward(&norm, &saved.middle, &saved.middle_inverse, &dnormed, dx, grads);
+    }
+
+    /// `dx`: the gradient of the layer's middle becomes that of its input.
+    fn attention_backward(
+        &self,
+        layer: usize,
+        saved: &LayerTape,
+        packed: &Packed,
+        rotary: &Rotary,
+        dx: &mut [f32],
+        grads: &mut Parameters,
+    ) {
+        let (hidden, heads) = (self.config.hidden_size, self.config.heads());
+        let mut dattended = Buffer::unspecified(saved.attended.len());
+        linear::backward_input(dx, self.weight(layer, "self_attn.o_proj"), heads.query_width(), &mut dattended, false);
+        let o_grad = &mut grads.get_mut(&layer_name(layer, "self_attn.o_proj")).values;
+        linear::backward_weight(dx, &saved.attended, heads.query_width(), o_grad);
+        let projections = Projections { q: &saved.q, k: &saved.k, v: &saved.v };
+        let mut d = attention::backward(packed.segments(), heads, projections, &dattended);
+        rotary.backward(&mut d.dq, heads.query_width(), packed.positions());
+        rotary.backward(&mut d.dk, heads.key_width(), packed.positions());
+        let norm = layer_name(layer, "input_layernorm");
+        let normed = self.scaled(&norm, &saved.x, &saved.x_inverse);
+        let mut dnormed = Buffer::unspecified(dx.len());
+        let parts = [("self_attn.q_proj", &d.dq), ("self_attn.k_proj", &d.dk), ("self_attn.v_proj", &d.dv)];
+        for (i, (part, d)) in parts.into_iter().enumerate() {
+            linear::backward_weight(d, &normed, hidden, &mut grads.get_mut(&layer_name(layer, part)).values);
+            linear::backward_input(d, self.weight(layer, part), hidden, &mut dnormed, i > 0);
+        }
+        self.norm_backward(&norm, &saved.x, &saved.x_inverse, &dnormed, dx, grads);
+    }
+
+    /// `dx` += the gradient of the RMSNorm `name` of `x`, whose output has the gradient `dy`.
+    pub(super) fn norm_backward(
+        &self,
+        name: &str,
+        x: &[f32],
+        inverse: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        grads: &mut Parameters,
+    ) {
+        let weight = &self.parameters.get(name).values;
+        norm::backward(x, weight, inverse, dy, dx, &mut grads.get_mut(name).values);
+    }
+
+    /// (rows.len(), hidden): the chosen rows of a (rows, hidden) matrix.
+    pub(super) fn gather(&self, x: &[f32], rows: &[usize]) -> Buffer {
+        gather_rows(x, rows, self.config.hidden_size)
+    }
+
+    /// `x`: (rows, hidden) += the rows of `parts`, each at its place, in order.
+    pub(super) fn scatter_add(&self, parts: &[f32], rows: &[usize], x: &mut [f32]) {
+        let hidden = self.config.hidden_size;
+        for (part, r) in parts.chunks_exact(hidden).zip(rows) {
+            x[r * hidden..][..hidden].iter_mut().zip(part).for_each(|(x, p)| *x += p);
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Causal attention over packed trees of segments (NUMERICS 5), forward and backward.
+//!
+//! A segment's rows attend to every row of its parent chain, then causally to their own. The keys of a row are therefore the
+//! same list, in the same order, as those of the unshared sequence, and so are the row's bits.
+
+mod kernels;
+
+use std::ops::Range;
+
+use super::buffer::Buffer;
+use super::parallel::make_and_consume;
+use kernels::{Inputs, attend_backward};
+pub(crate) use kernels::{Shape, Transposed, attend};
+
+/// Consecutive packed rows, after the rows of an earlier segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub rows: Range<usize>,
+    pub parent: Option<usize>,
+}
+
+/// `heads` query heads share `kv_heads` key and value heads in equal consecutive groups (Ainslie et al. 2023).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heads {
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+}
+
+impl Heads {
+    fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+    pub(crate) fn query_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+    pub(crate) fn key_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+    /// Floats from a row to the next of one head's own matrices: whole vectors of 16.
+    pub(crate) fn width(&self) -> usize {
+        self.head_dim.next_multiple_of(16)
+    }
+    /// Scores are multiplied by 1 / √head_dim.
+    fn scale(&self) -> f32 {
+        1.0 / (self.head_dim as f32).sqrt()
+    }
+    /// For queries whose first sees `first` keys.
+    pub(crate) fn shape(&self, first: usize) -> Shape {
+        Shape { dim: self.head_dim, width: self.width(), first, scale: self.scale() }
+    }
+}
+
+/// The queries (rows, heads · head_dim), keys and values (rows, kv_heads · head_dim) of a packed batch, after the rotary turn.
+#[derive(Clone, Copy)]
+pub(crate) struct Projections<'a> {
+    pub q: &'a [f32],
+    pub k: &'a [f32],
+    pub v: &'a [f32],
+}
+
+/// The packed rows that a segment's last row attends to: its parent chain from the root, then its own.
+fn key_rows(segments: &[Segment], segment: usize) -> Vec<usize> {
+    let mut chain = vec![segment];
+    while let Some(parent) = segments[chain[chain.len() - 1]].parent {
+        chain.push(parent);
+    }
+    chain.into_iter().rev().flat_map(|s| segments[s].rows.clone()).collect()
+}
+
+/// (rows.len(), width): the columns of one head from the rows of `x`: (_, stride), zeros after them.
+fn gather(x: &[f32], stride: usize, rows: &[usize], head: usize, heads: Heads) -> Buffer {
+    let (dim, width) = (heads.head_dim, heads.width());
+    let mut out = if dim == width { Buffer::unspecified(rows.len() * width) } else { Buffer::zeros(rows.len() * width) };
+    for (out, r) in out.chunks_exact_mut(width).zip(rows) {
+        out[..dim].copy_from_slice(&x[r * stride + head * dim..][..dim]);
+    }
+    out
+}
+
+/// Number of f32 from one row to the next of a transposed matrix over `keys` keys: whole vectors of 16.
+pub(crate) fn stride(keys: usize) -> usize {
+    keys.next_multiple_of(16)
+}
+
+/// (head_dim, stride(rows)): the transpose of a (rows, width) matrix.
+fn transpose(x: &[f32], heads: Heads) -> Buffer {
+    let (dim, width) = (heads.head_dim, heads.width());
+    let stride = stride(x.len() / width);
+    let mut out = Buffer::zeros(dim * stride);
+    for (j, row) in x.chunks_exact(width).enumerate() {
+        row[..dim].iter().enumerate().for_each(|(d, value)| out[d * stride + j] = *value);
+    }
+    out
+}
+
+/// `out`: (rows, heads · head_dim) ← softmax(q kᵀ / √head_dim) v over each row's keys.
+pub(crate) fn forward(segments: &[Segment], heads: Heads, from: Projections, out: &mut [f32]) {
+    let make = |unit: usize| forward_unit(segments, unit / heads.kv_heads, unit % heads.kv_heads, heads, from);
+    make_and_consume(segments.len() * heads.kv_heads, make, |unit, attended: Buffer| {
+        let rows = segments[unit / heads.kv_heads].rows.clone();
+        for (h, attended) in attended.chunks_exact(rows.len() * heads.width()).enumerate() {
+            scatter(attended, rows.clone(), (unit % heads.kv_heads) * heads.group() + h, heads.query_width(), heads, out);
+        }
+    });
+}
+
+/// Writes a head's (rows, width) to its columns of `out`: (_, stride).
+fn scatter(head_rows: &[f32], rows: impl Iterator<Item = usize>, head: usize, stride: usize, heads: Heads, out: &mut [f32]) {
+    let dim = heads.head_dim;
+    for (values, row) in head_rows.chunks_exact(heads.width()).zip(rows) {
+        out[row * stride + head * dim..][..dim].copy_from_slice(&values[..dim]);
+    }
+}
+
+/// The attended values of one segment for the query heads of one key head: (group, segment rows, width).
+fn forward_unit(segments: &[Segment], segment: usize, kv_head: usize, heads: Heads, from: Projections) -> Buffer {
+    let keys = key_rows(segments, segment);
+    let kt = transpose(&gather(from.k, heads.key_width(), &keys, kv_head, heads), heads);
+    let kt = Transposed { data: &kt, stride: stride(keys.len()) };
+    let v = gather(from.v, heads.key_width(), &keys, kv_head, heads);
+    let rows: Vec<usize> = segments[segment].rows.clone().collect();
+    let shape = heads.shape(keys.len() - rows.len() + 1);
+    let mut scores = Buffer::unspecified(4 * kt.stride);
+    let mut out = Buffer::unspecified(heads.group() * rows.len() * heads.width());
+    for (h, out) in out.chunks_exact_mut(rows.len() * heads.width()).enumerate() {
+        let q = gather(from.q, heads.query_width(), &rows, kv_head * heads.group() + h, heads);
+        attend(shape, &q, kt, &v, &mut scores, out);
+    }
+    out
+}
+
+/// Gradients of the three projections, in their layouts.
+pub(crate) struct ProjectionGradients {
+    pub dq: Buffer,
+    pub dk: Buffer,
+    pub dv: Buffer,
+}
+
+/// Gradients of [`forward`] for `dout`: (rows, heads · head_dim).
+///
+/// With P the softmax: dV = Pᵀ dO, dP = dO Vᵀ, dS = P · (dP − Σ P dP), dQ = dS K / √d, dK = dSᵀ Q / √d. A key's gradient
+/// is one chain over the queries that see it: segments of its tree in packed order, query heads of its group ascending, rows
+/// ascending.
+pub(crate) fn backward(segments: &[Segment], heads: Heads, from: Projections, dout: &[f32]) -> ProjectionGradients {
+    let trees = trees(segments);
+    let [dq, dk, dv] = [from.q, from.k, from.v].map(|x| Buffer::unspecified(x.len()));
+    let mut grads = ProjectionGradients { dq, dk, dv };
+    let make = |unit: usize| {
+        let mut unit = TreeBackward::new(segments, &trees[unit / heads.kv_heads], unit % heads.kv_heads, heads, from, dout);
+        unit.run();
+        unit
+    };
+    make_and_consume(trees.len() * heads.kv_heads, make, |_, unit| unit.scatter(&mut grads));
+    grads
+}
+
+/// Segments grouped by their root, each group in packed order.
+fn trees(segments: &[Segment]) -> Vec<Vec<usize>> {
+    let mut trees: Vec<Vec<usize>> = Vec::new();
+    let mut tree_of = Vec::with_capacity(segments.len());
+    for (s, segment) in segments.iter().enumerate() {
+        let tree = match segment.parent {
+            Some(parent) => tree_of[parent],
+            None => {
+                trees.push(Vec::new());
+                trees.len() - 1
+            }
+        };
+        tree_of.push(tree);
+        trees[tree].push(s);
+    }
+    trees
+}
+
+/// The backward pass of one tree of segments and one key head.
+struct TreeBackward<'a> {
+    segments: &'a [Segment],
+    tree: &'a [usize],
+    kv_head: usize,
+    heads: Heads,
+    from: Projections<'a>,
+    dout: &'a [f32],
+    /// Packed rows of the tree, ascending; the gradients below are over these rows.
+    rows: Vec<usize>,
+    /// (group, rows, width)
+    dq: Buffer,
+    /// (rows, width)
+    dk: Buffer,
+    dv: Buffer,
+}
+
+impl<'a> TreeBackward<'a> {
+    fn new(
+        segments: &'a [Segment],
+        tree: &'a [usize],
+        kv_head: usize,
+        heads: Heads,
+        from: Projections<'a>,
+        dout: &'a [f32],
+    ) -> Self {
+        let rows: Vec<usize> = tree.iter().flat_map(|s| segments[*s].rows.clone()).collect();
+        let size = rows.len() * heads.width();
+        let (dq, dk, dv) = (Buffer::unspecified(heads.group() * size), Buffer::zeros(size), Buffer::zeros(size));
+        Self { segments, tree, kv_head, heads, from, dout, rows, dq, dk, dv }
+    }
+
+    fn run(&mut self) {
+        for &segment in self.tree {
+            self.segment(segment);
+        }
+    }
+
+    fn scatter(&self, grads: &mut ProjectionGradients) {
+        let (heads, rows) = (self.heads, || self.rows.iter().copied());
+        for (h, dq) in self.dq.chunks_exact(self.rows.len() * heads.width()).enumerate() {
+            scatter(dq, rows(), self.kv_head * heads.group() + h, heads.query_width(), heads, &mut grads.dq);
+        }
+        scatter(&self.dk, rows(), self.kv_head, heads.key_width(), heads, &mut grads.dk);
+        scatter(&self.dv, rows(), self.kv_head, heads.key_width(), heads, &mut grads.dv);
+    }
+
+    fn segment(&mut self, segment: usize) {
+        let (heads, width) = (self.heads, self.heads.width());
+        let keys = key_rows(self.segments, segment);
+        let k = gather(self.from.k, heads.key_width(), &keys, self.kv_head, heads);
+        let v = gather(self.from.v, heads.key_width(), &keys, self.kv_head, heads);
+        let (kt, vt) = (transpose(&k, heads), transpose(&v, heads));
+        let [kt, vt] = [&kt, &vt].map(|data| Transposed { data, stride: stride(keys.len()) });
+        // The keys' gradients so far, continued by this segment's queries.
+        let places: Vec<usize> = keys.iter().map(|r| self.rows.binary_search(r).expect("a row of this tree")).collect();
+        let [mut dk, mut dv] = [&self.dk, &self.dv].map(|x| gather_rows(x, &places, width));
+        let rows: Vec<usize> = self.segments[segment].rows.clone().collect();
+        let shape = heads.shape(keys.len() - rows.len() + 1);
+        let first = places[keys.len() - rows.len()] * width;
+        let mut p = Buffer::unspecified(rows.len() * kt.stride);
+        let mut ds = Buffer::unspecified(rows.len() * kt.stride);
+        for (h, dq) in self.dq.chunks_exact_mut(self.rows.len() * width).enumerate() {
+            let of_head = |x| gather(x, heads.query_width(), &rows, self.kv_head * heads.group() + h, heads);
+            let (q, dout) = (of_head(self.from.q), of_head(self.dout));
+            let inputs = Inputs { q: &q, dout: &dout, k: &k, kt, vt };
+            attend_backward(shape, inputs, &mut p, &mut ds, &mut dq[first..][..rows.len() * width], &mut dk, &mut dv);
+        }
+        for (i, place) in places.iter().enumerate() {
+            self.dk[place * width..][..width].copy_from_slice(&dk[i * width..][..width]);
+            self.dv[place * width..][..width].copy_from_slice(&dv[i * width..][..width]);
+        }
+    }
+}
+
+/// (rows.len(), width): whole rows of `x`.
+pub(crate) fn gather_rows(x: &[f32], rows: &[usize], width: usize) -> Buffer {
+    let mut out = Buffer::unspecified(rows.len() * width);
+    for (out, r) in out.chunks_exact_mut(width).zip(rows) {
+        out.copy_from_slice(&x[r * width..][..width]);
+    }
+    out
+}

@@ -1,0 +1,79 @@
+//! RMSNorm (Zhang and Sennrich 2019): y = x · w / √(mean(x²) + ε), row by row.
+
+use super::parallel::for_each_rows;
+use super::reduce::lanes::sum_squares;
+use super::row::{load, starts, store};
+use super::simd::{F32x16, dispatch};
+
+dispatch! {
+    /// `inverse`: (rows,) ← 1 / √(mean(x²) + eps) of the rows of `x`: (rows, hidden).
+    pub(crate) fn inverse_rms, inverse_rms_with(x: &[f32], hidden: usize, eps: f32, inverse: &mut [f32]) = inverse_kernel;
+    fn scale_rows, scale_rows_with(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32]) = scale_kernel;
+    fn backward_rows, backward_rows_with(x: &[f32], weight: &[f32], inverse: &[f32], dy: &[f32], dx: &mut [f32]) = backward_kernel;
+    fn weight_gradient, weight_gradient_with(x: &[f32], inverse: &[f32], dy: &[f32], dweight: &mut [f32]) = weight_kernel;
+}
+
+/// `y`: (rows, hidden) ← (x · inverse) · weight.
+pub(crate) fn scale(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32]) {
+    let hidden = weight.len();
+    for_each_rows(y, hidden, hidden, |r, y| scale_rows(&x[r * hidden..], weight, &inverse[r..], y));
+}
+
+/// Gradients of [`scale`] with its [`inverse_rms`]: `dx` += dL/dx; `dweight` continues its chain over the rows.
+///
+/// With g = dy · w and s = inverse: dx = s · g − x · s³ · Σ(g x) / hidden.
+pub(crate) fn backward(x: &[f32], weight: &[f32], inverse: &[f32], dy: &[f32], dx: &mut [f32], dweight: &mut [f32]) {
+    let hidden = weight.len();
+    for_each_rows(dx, hidden, 4 * hidden, |r, dx| {
+        backward_rows(&x[r * hidden..], weight, &inverse[r..], &dy[r * hidden..], dx);
+    });
+    weight_gradient(x, inverse, dy, dweight);
+}
+
+#[inline(always)]
+fn inverse_kernel<V: F32x16>(x: &[f32], hidden: usize, eps: f32, inverse: &mut [f32]) {
+    for (row, inverse) in x.chunks_exact(hidden).zip(inverse) {
+        *inverse = 1.0 / (sum_squares::<V>(row) / hidden as f32 + eps).sqrt();
+    }
+}
+
+#[inline(always)]
+fn scale_kernel<V: F32x16>(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32]) {
+    let hidden = weight.len();
+    for ((y, x), s) in y.chunks_exact_mut(hidden).zip(x.chunks_exact(hidden)).zip(inverse) {
+        for i in starts(hidden) {
+            store((load::<V>(x, i, 0.0) * V::splat(*s)) * load::<V>(weight, i, 0.0), y, i);
+        }
+    }
+}
+
+#[inline(always)]
+fn backward_kernel<V: F32x16>(x: &[f32], weight: &[f32], inverse: &[f32], dy: &[f32], dx: &mut [f32]) {
+    let hidden = weight.len();
+    for (r, dx) in dx.chunks_exact_mut(hidden).enumerate() {
+        let (x, dy, s) = (&x[r * hidden..][..hidden], &dy[r * hidden..][..hidden], inverse[r]);
+        let mut along = V::splat(0.0);
+        for i in starts(hidden) {
+            let g = load::<V>(dy, i, 0.0) * load::<V>(weight, i, 0.0);
+            along = g.fma(load::<V>(x, i, 0.0), along);
+        }
+        let pull = V::splat(-(along.tree_sum() / hidden as f32) * (s * s * s));
+        for i in starts(hidden) {
+            let g = load::<V>(dy, i, 0.0) * load::<V>(weight, i, 0.0);
+            let d = pull.fma(load::<V>(x, i, 0.0), V::splat(s) * g);
+            store(load::<V>(dx, i, 0.0) + d, dx, i);
+        }
+    }
+}
+
+/// dweight[j] ← chain over rows of (x · inverse) · dy.
+#[inline(always)]
+fn weight_kernel<V: F32x16>(x: &[f32], inverse: &[f32], dy: &[f32], dweight: &mut [f32]) {
+    let hidden = dweight.len();
+    for ((x, dy), s) in x.chunks_exact(hidden).zip(dy.chunks_exact(hidden)).zip(inverse) {
+        for i in starts(hidden) {
+            let sum = (load::<V>(x, i, 0.0) * V::splat(*s)).fma(load::<V>(dy, i, 0.0), load::<V>(dweight, i, 0.0));
+            store(sum, dweight, i);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Loops over disjoint outputs. Which thread takes which piece never enters a result.
+
+use rayon::prelude::*;
+
+/// Elementary steps (a multiply-add on one float, say) below which a thread costs more than it saves.
+const WORTH_A_THREAD: usize = 1 << 17;
+
+/// Calls `f(first_row, rows)` for pieces that make up `out`: (_, width), on the current rayon pool when it has several threads
+/// and the work is worth them. `work`: roughly the elementary steps of one row.
+pub(crate) fn for_each_rows(out: &mut [f32], width: usize, work: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    let rows = out.len() / width;
+    let threads = rayon::current_num_threads();
+    let pieces = (rows * work / WORTH_A_THREAD).min(4 * threads);
+    if threads == 1 || pieces < 2 {
+        return f(0, out);
+    }
+    let rows_a_piece = rows.div_ceil(pieces);
+    out.par_chunks_mut(rows_a_piece * width).enumerate().for_each(|(i, piece)| f(i * rows_a_piece, piece));
+}
+
+/// `consume(i, make(i))` for i in 0..n in ascending order; `make` runs on the current rayon pool when it has several threads.
+pub(crate) fn make_and_consume<T: Send>(n: usize, make: impl Fn(usize) -> T + Sync, mut consume: impl FnMut(usize, T)) {
+    if rayon::current_num_threads() == 1 || n == 1 {
+        (0..n).for_each(|i| consume(i, make(i)));
+    } else {
+        let made: Vec<T> = (0..n).into_par_iter().map(&make).collect();
+        made.into_iter().enumerate().for_each(|(i, item)| consume(i, item));
+    }
+}

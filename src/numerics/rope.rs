@@ -1,0 +1,60 @@
+//! Rotary position embedding (Su et al. 2021) in Hugging Face's layout: element i pairs with element i + head_dim / 2.
+
+use super::parallel::for_each_rows;
+use super::row::{load, starts, store};
+use super::simd::{F32x16, dispatch};
+
+/// Cosines and sines for positions from 0: (positions, head_dim / 2) each.
+pub(crate) struct Rotary {
+    half: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+dispatch! {
+    fn turn, turn_with(table: &Rotary, x: &mut [f32], width: usize, positions: &[u32], direction: f32) = turn_kernel;
+}
+
+impl Rotary {
+    /// Angles position · θ^(−2i / head_dim) in binary64 by a portable libm, rounded to binary32 once (NUMERICS 4).
+    pub(crate) fn new(positions: usize, head_dim: usize, theta: f64) -> Self {
+        let half = head_dim / 2;
+        let frequencies: Vec<f64> = (0..half).map(|i| libm::pow(theta, -((2 * i) as f64) / head_dim as f64)).collect();
+        let table = |f: fn(f64) -> f64| -> Vec<f32> {
+            (0..positions).flat_map(|p| frequencies.iter().map(move |w| f(p as f64 * w) as f32)).collect()
+        };
+        Self { half, cos: table(libm::cos), sin: table(libm::sin) }
+    }
+
+    pub(crate) fn positions(&self) -> usize {
+        self.cos.len() / self.half
+    }
+
+    /// Turns the heads of `x`: (rows, heads · head_dim) in place by their row's position.
+    pub(crate) fn forward(&self, x: &mut [f32], width: usize, positions: &[u32]) {
+        for_each_rows(x, width, 2 * width, |r, x| turn(self, x, width, &positions[r..], 1.0));
+    }
+
+    /// The gradient of [`Self::forward`] in place: the same turn backwards.
+    pub(crate) fn backward(&self, dx: &mut [f32], width: usize, positions: &[u32]) {
+        for_each_rows(dx, width, 2 * width, |r, dx| turn(self, dx, width, &positions[r..], -1.0));
+    }
+}
+
+#[inline(always)]
+fn turn_kernel<V: F32x16>(table: &Rotary, x: &mut [f32], width: usize, positions: &[u32], direction: f32) {
+    let half = table.half;
+    for (row, position) in x.chunks_exact_mut(width).zip(positions) {
+        let at = *position as usize * half;
+        let (cos, sin) = (&table.cos[at..at + half], &table.sin[at..at + half]);
+        for head in row.chunks_exact_mut(2 * half) {
+            let (first, second) = head.split_at_mut(half);
+            for i in starts(half) {
+                let (a, b) = (load::<V>(first, i, 0.0), load::<V>(second, i, 0.0));
+                let (c, s) = (load::<V>(cos, i, 0.0), load::<V>(sin, i, 0.0) * V::splat(direction));
+                store(a.fma(c, (b * s).negate()), first, i);
+                store(b.fma(c, a * s), second, i);
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What every column of every CSV means; the headers are written from here.
+
+use std::fmt::Write;
+
+use super::metrics::METRICS;
+
+pub(crate) struct Table {
+    pub file: &'static str,
+    pub about: &'static str,
+    pub columns: &'static [Column],
+}
+
+pub(crate) struct Column {
+    pub name: &'static str,
+    pub about: &'static str,
+}
+
+const fn column(name: &'static str, about: &'static str) -> Column {
+    Column { name, about }
+}
+
+const VARIANT: Column = column("variant", "Name of the variant in the suite file.");
+const STEP: Column = column("checkpoint", "Optimizer step of the checkpoint.");
+const PROMPT_ID: Column = column("prompt_id", "The prompt; intervals are clustered by it.");
+
+pub(crate) const CELLS: Table = Table {
+    file: "cells.csv",
+    about: "One row a cell of the plan: what was computed, under which key, with which result.",
+    columns: &[
+        column("id", "The cell's name in the plan."),
+        column("stage", "The stage it belongs to."),
+        column("key", "SHA-256 over everything that can change its output."),
+        column("output", "SHA-256 over the names and digests of its outputs."),
+    ],
+};
+
+pub(crate) const TRAIN_LOG: Table = Table {
+    file: "train_log.csv",
+    about: "One row an optimizer step, under TRL's names. Log-probabilities and rewards are means over the batch, in nats.",
+    columns: &[
+        VARIANT,
+        column("seed", "Training seed."),
+        column("step", "Optimizer step, from 1."),
+        column("epoch", "Passes over the training pairs."),
+        column("loss", "Mean loss of the batch before this step's update."),
+        column("rewards/chosen", "β (log π(chosen) − log π_ref(chosen))."),
+        column("rewards/rejected", "β (log π(rejected) − log π_ref(rejected))."),
+        column("rewards/margins", "rewards/chosen − rewards/rejected."),
+        column("rewards/accuracies", "Share of pairs whose chosen reward is strictly greater."),
+        column("logps/chosen", "log π(chosen), summed over the completion's tokens."),
+        column("logps/rejected", "log π(rejected), summed over the completion's tokens."),
+        column("logits/chosen", "Mean logit over the vocabulary and the chosen completion's positions."),
+        column("logits/rejected", "Mean logit over the vocabulary and the rejected completion's positions."),
+        column("entropy", "Mean entropy of the next-token distribution, nats."),
+        column("grad_norm", "Euclidean norm of the gradient before clipping."),
+        column("learning_rate", "Learning rate of this step."),
+        column("num_tokens", "Tokens through the policy since step 1, prompts counted once a sequence."),
+    ],
+};
+
+pub(crate) const COMPLETIONS: Table = Table {
+    file: "completions.csv",
+    about: "One row a sampled completion. Log-probabilities in nats at temperature 1, summed over its tokens, EOS included.",
+    columns: &[
+        column("variant", "The policy's variant, or `reference`."),
+        column("seed", "Training seed; empty for the reference and for policies trained elsewhere."),
+        column("checkpoint", "Optimizer step of the checkpoint; 0 for the reference."),
+        PROMPT_ID,
+        column("sample", "Which sample of this prompt, from 0."),
+        column("prompt", "The prompt's text."),
+        column("text", "The completion's text."),
+        column("tokens", "Number of tokens, EOS included."),
+        column("finished", "true when it ended with EOS, false when it was cut at max_new_tokens."),
+        column("policy_logp", "log π(completion) under the policy that wrote it."),
+        column("reference_logp", "log π_ref(completion)."),
+        column("kl", "Σ over its positions of the full-vocabulary KL(policy ‖ reference)."),
+        column("gold", "Gold reward, where the truth is known."),
+    ],
+};
+
+pub(crate) const JUDGMENTS: Table = Table {
+    file: "judgments.csv",
+    about: "One row an item judged: a policy's completion against the reference's for the same prompt and sample.",
+    columns: &[
+        column("judge", "Name of the judge; `gold` knows the truth."),
+        VARIANT,
+        column("seed", "Training seed of the policy; empty for policies trained elsewhere."),
+        STEP,
+        PROMPT_ID,
+        column("sample", "Which sample of this prompt, from 0."),
+        column("logit_policy_first", "Logit of \"the first is better\" with the policy shown first (pairwise judges)."),
+        column("logit_reference_first", "Logit of \"the first is better\" with the reference shown first (pairwise judges)."),
+        column("score_policy", "Score of the policy's completion (reward models and gold)."),
+        column("score_reference", "Score of the reference's completion (reward models and gold)."),
+        column("preference", "Debiased probability that the policy's side is better."),
+        column("outcome", "`win`, `tie` or `loss`, seen from the policy."),
+        column("position_effect", "(logit_policy_first + logit_reference_first) / 2."),
+        column("asked", "false when both texts are the same: a tie without asking."),
+        column("truncated", "true when the judge's input was cut at its max_length."),
+    ],
+};
+
+pub(crate) const JUDGE_TRIALS: Table = Table {
+    file: "judge_trials.csv",
+    about: "One row a held-out labelled pair shown to a judge: its fitness is measured on these.",
+    columns: &[
+        column("judge", "Name of the judge."),
+        column("pair_id", "The pair."),
+        PROMPT_ID,
+        column("preference", "Debiased probability given to the side that is better by label."),
+        column("position_effect", "Mean logit of \"the first is better\" over both orders (pairwise judges)."),
+        column("gold_better", "Gold reward of the better side, where the truth is known."),
+        column("gold_worse", "Gold reward of the worse side, where the truth is known."),
+        column("length_difference", "Characters of the better side minus those of the worse side."),
+    ],
+};
+
+pub(crate) const PAIR_SCORES: Table = Table {
+    file: "pair_scores.csv",
+    about: "One row a held-out pair and checkpoint. Log-probabilities in nats, summed over the completion's tokens.",
+    columns: &[
+        VARIANT,
+        column("seed", "Training seed."),
+        STEP,
+        column("pair_id", "The pair."),
+        PROMPT_ID,
+        column("beta", "β of the variant; it scales the implicit rewards."),
+        column("policy_chosen", "log π(chosen)."),
+        column("policy_rejected", "log π(rejected)."),
+        column("reference_chosen", "log π_ref(chosen)."),
+        column("reference_rejected", "log π_ref(rejected)."),
+        column("chosen_tokens", "Tokens of the chosen completion."),
+        column("rejected_tokens", "Tokens of the rejected completion."),
+    ],
+};
+
+pub(crate) const ESTIMATES: Table = Table {
+    file: "estimates.csv",
+    about: "One row an estimate, with its interval. Fractions and nats, never percent.",
+    columns: &[
+        column("metric", "What was estimated; the names are explained below."),
+        column("variant", "Name of the variant, `reference`, or empty where the metric belongs to none."),
+        column("checkpoint", "Optimizer step of the checkpoint; empty where the metric belongs to none."),
+        column("seed", "Training seed; empty: pooled over seeds."),
+        column("judge", "The judge, for metrics that rest on one."),
+        column("slice", "The part of the data, or the truth it is held against (`labels`); empty: all of it."),
+        column("value", "The estimate."),
+        column("lower", "Lower end of its interval."),
+        column("upper", "Upper end of its interval."),
+        column("level", "Confidence level of the interval."),
+        column("n", "Rows it rests on."),
+        column("clusters", "Independent clusters (prompts) among them."),
+        column("method", "How value and interval were computed."),
+    ],
+};
+
+pub(crate) const FINDINGS: Table = Table {
+    file: "findings.csv",
+    about: "One row a finding: what a reader must know before trusting a claim.",
+    columns: &[
+        column("id", "Stable identifier of the check."),
+        column("severity", "`info`, `warn` or `fail`."),
+        column("variant", "Name of the variant; empty where the finding belongs to none."),
+        STEP,
+        column("seed", "Training seed; empty: pooled, or none."),
+        column("message", "What was seen, with its numbers."),
+        column("value", "The number that was checked."),
+        column("lower", "Lower end of its interval."),
+        column("upper", "Upper end of its interval."),
+        column("threshold", "What it was held against."),
+        column("n", "Rows it rests on."),
+        column("evidence", "What it rests on."),
+        column("hint", "What to do."),
+    ],
+};
+
+pub(crate) const GATE: Table = Table {
+    file: "gate.csv",
+    about: "One row a comparison with the golden file; only the header when no gate ran.",
+    columns: &[
+        column("kind", "`digest`, `win-rate`, `curve` or `finding`."),
+        column("name", "What was compared."),
+        column("verdict", "`pass`, `fail` or `inconclusive`."),
+        column("golden", "The golden value."),
+        column("found", "The value of this run."),
+        column("difference", "New minus golden, for win rates."),
+        column("lower", "Lower end of the difference's interval."),
+        column("upper", "Upper end of the difference's interval."),
+        column("margin", "Loss that is still acceptable."),
+        column("prompts_needed", "Prompts that would decide an inconclusive comparison."),
+        column("message", "One sentence for people."),
+    ],
+};
+
+pub(crate) const TABLES: &[&Table] =
+    &[&CELLS, &TRAIN_LOG, &COMPLETIONS, &JUDGMENTS, &JUDGE_TRIALS, &PAIR_SCORES, &ESTIMATES, &FINDINGS, &GATE];
+
+/// `COLUMNS.md`.
+pub(crate) fn markdown() -> String {
+    let mut out = String::from(
+        "# Columns\n\nUTF-8, comma-separated, RFC 4180 quoting, one header line. Numbers are in the shortest form that \
+         reads back the same; an empty field means there is no value.\n",
+    );
+    for table in TABLES {
+        writeln!(out, "\n## {}\n\n{}\n\n| column | meaning |\n|---|---|", table.file, table.about).expect("a String takes all");
+        for c in table.columns {
+            writeln!(out, "| `{}` | {} |", c.name, c.about).expect("a String takes all");
+        }
+    }
+    out.push_str("\n## Metrics of estimates.csv\n\n| metric | unit | meaning |\n|---|---|---|\n");
+    for m in METRICS {
+        writeln!(out, "| `{}` | {} | {} |", m.name, m.unit, m.about).expect("a String takes all");
+    }
+    out
+}

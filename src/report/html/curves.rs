@@ -1,0 +1,108 @@
+//! Training curves: the mean over seeds as a line, smallest to largest as a band.
+
+use std::collections::BTreeMap;
+
+use crate::train::TrainStep;
+
+use super::super::ReportData;
+use super::super::chart::{self, Axis, Plot};
+use super::{Figure, safe};
+
+/// Longer logs are shown as means over equal runs of steps, so that the page stays small.
+const MOST_POINTS: u64 = 200;
+
+type Field = fn(&TrainStep) -> f64;
+
+struct Panel {
+    title: &'static str,
+    unit: &'static str,
+    /// The second, where there is one, is dashed.
+    fields: &'static [Field],
+    caption: &'static str,
+}
+
+const PANELS: [Panel; 6] = [
+    Panel { title: "loss", unit: "nats", fields: &[|r| r.loss], caption: "" },
+    Panel { title: "rewards/margins", unit: "β × nats", fields: &[|r| r.rewards_margins], caption: "" },
+    Panel { title: "rewards/accuracies", unit: "share of pairs", fields: &[|r| r.rewards_accuracies], caption: "" },
+    Panel { title: "grad_norm", unit: "before clipping", fields: &[|r| r.grad_norm], caption: "" },
+    Panel {
+        title: "rewards/chosen and rewards/rejected",
+        unit: "β × nats",
+        fields: &[|r| r.rewards_chosen, |r| r.rewards_rejected],
+        caption: "Solid: chosen. Dashed: rejected.",
+    },
+    Panel {
+        title: "logps/chosen and logps/rejected",
+        unit: "nats a sequence",
+        fields: &[|r| r.logps_chosen, |r| r.logps_rejected],
+        caption: "Solid: chosen. Dashed: rejected.",
+    },
+];
+
+/// One curve: at a step, the mean, smallest and largest over seeds.
+type Curve = Vec<(f64, [f64; 3])>;
+
+pub(super) fn figures(data: &ReportData) -> Vec<Figure> {
+    if data.train_log.is_empty() {
+        return Vec::new();
+    }
+    let last = data.train_log.iter().map(|r| r.step).max().unwrap_or(1);
+    let width = last.div_ceil(MOST_POINTS).max(1);
+    PANELS.iter().enumerate().map(|(number, panel)| figure(data, number, panel, width)).collect()
+}
+
+fn figure(data: &ReportData, number: usize, panel: &Panel, width: u64) -> Figure {
+    let variants = &data.suite.variants;
+    let curves: Vec<Vec<Curve>> =
+        variants.iter().map(|v| panel.fields.iter().map(|f| curve(data, &v.name, *f, width)).collect()).collect();
+    let all = || curves.iter().flatten().flatten();
+    let x = Axis::fit("optimizer step", all().map(|p| p.0).chain([0.0]), 5);
+    let y = Axis::fit(panel.unit, all().flat_map(|p| p.1), 5);
+    let about = format!("{} over optimizer steps, a line a variant.", panel.title);
+    let mut plot = Plot::new(&format!("curve-{number}"), panel.title, &about, (340.0, 230.0), x, y);
+    for (series, curves) in curves.iter().enumerate() {
+        for curve in curves {
+            let band: Vec<_> = curve.iter().map(|&(x, [_, low, high])| (x, low, high)).collect();
+            plot.band(&chart::colour(series), &band);
+        }
+    }
+    for (series, curves) in curves.iter().enumerate() {
+        for (field, curve) in curves.iter().enumerate() {
+            draw(&mut plot, data.label(&variants[series].name), series, field, curve);
+        }
+    }
+    let mean = if width > 1 { format!(" Means over {width} steps.") } else { String::new() };
+    let caption = format!("{}{mean}", panel.caption).trim().to_owned();
+    Figure { title: panel.title.to_owned(), svg: safe(plot.finish()), narrow: None, caption }
+}
+
+fn draw(plot: &mut Plot, name: &str, series: usize, field: usize, curve: &Curve) {
+    let class = chart::colour(series);
+    let dashed = if field > 0 { " dashed" } else { "" };
+    let line: Vec<_> = curve.iter().map(|&(x, [mean, ..])| (x, mean)).collect();
+    plot.line(&format!("{class}{dashed}"), &line);
+    if let Some(&(x, mean)) = line.last() {
+        plot.point(series, &class, (x, mean), &format!("{name}, step {x}: {}", super::format::fixed(mean, 4)));
+    }
+}
+
+/// A point for every `width` steps. A seed counts with the mean of its steps there.
+fn curve(data: &ReportData, variant: &str, field: Field, width: u64) -> Curve {
+    let mut bins: BTreeMap<u64, BTreeMap<u64, Vec<f64>>> = BTreeMap::new();
+    for row in data.train_log.iter().filter(|r| r.variant == variant) {
+        let end = row.step.div_ceil(width) * width;
+        bins.entry(end).or_default().entry(row.seed).or_default().push(field(row));
+    }
+    let point = |(step, seeds): (u64, BTreeMap<u64, Vec<f64>>)| {
+        let means: Vec<f64> = seeds.values().map(|v| mean(v)).collect();
+        let low = means.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = means.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        (step as f64, [mean(&means), low, high])
+    };
+    bins.into_iter().map(point).collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}

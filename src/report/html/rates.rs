@@ -1,0 +1,128 @@
+//! Win rates: the forest plot at the last checkpoint, and the way there over √KL.
+
+use minijinja::Value;
+use serde::Serialize;
+
+use crate::judge::GOLD;
+use crate::statistics::Estimate;
+
+use super::super::chart::{self, Axis, ForestRow, Plot};
+use super::super::{ReportData, format};
+use super::{Figure, safe};
+
+#[derive(Serialize)]
+pub(super) struct Section {
+    forest: Option<Figure>,
+    frontier: Vec<Figure>,
+    legend: Value,
+}
+
+pub(super) fn section(data: &ReportData) -> Section {
+    let shown = data.judges().into_iter().filter(|j| *j == data.judge || *j == GOLD);
+    let frontier = shown.enumerate().filter_map(|(i, judge)| frontier(data, i, judge)).collect();
+    Section { forest: forest(data), frontier, legend: super::legend(super::variant_keys(data)) }
+}
+
+fn forest(data: &ReportData) -> Option<Figure> {
+    let mut rows = Vec::new();
+    for (series, variant) in data.suite.variants.iter().enumerate() {
+        let mut heading = Some(data.label(&variant.name).to_owned());
+        for judge in data.judges() {
+            let pooled = std::iter::once(None);
+            for seed in pooled.chain(variant.seeds.iter().copied().map(Some)) {
+                let checkpoint = data.last_checkpoint(&variant.name);
+                let Some(e) = data.estimate("win_rate", &variant.name, checkpoint, seed, Some(judge)) else { continue };
+                rows.push(row(e, series, judge, heading.take()));
+            }
+        }
+    }
+    if rows.is_empty() {
+        return None;
+    }
+    let ends = rows.iter().flat_map(|r| [r.lower, r.upper]).chain([0.5]);
+    let axis = Axis::fit("win rate against the reference", ends, 6);
+    let title = "Win rates against the reference";
+    let about = format!("{} with intervals, against a line at one half.", format::plural(rows.len(), "estimate"));
+    let draw = |id: &str, wide| safe(chart::forest(id, title, &about, &axis, 0.5, &rows, wide));
+    Some(Figure {
+        title: title.to_owned(),
+        svg: draw("forest", true),
+        narrow: Some(draw("forest-narrow", false)),
+        caption:
+            "Right of the line at ½ the policy is preferred. Strong rows are pooled over seeds, light rows are single seeds. \
+                  Intervals are clustered by prompt."
+                .to_owned(),
+    })
+}
+
+fn row(e: &Estimate, series: usize, judge: &str, heading: Option<String>) -> ForestRow {
+    let label = e
+        .seed
+        .map_or_else(|| format!("by {}", format::cut(judge, 20)), |seed| format!("  by {}, seed {seed}", format::cut(judge, 14)));
+    ForestRow {
+        heading,
+        label,
+        value: e.value,
+        lower: e.lower,
+        upper: e.upper,
+        series,
+        strong: e.seed.is_none(),
+        text: format::estimate(e),
+    }
+}
+
+/// A checkpoint's win rate and the root of its KL, both with their intervals.
+struct Stop<'a> {
+    step: u64,
+    win_rate: &'a Estimate,
+    kl: [f64; 3],
+}
+
+fn stops<'a>(data: &'a ReportData, variant: &str, judge: &str, seed: Option<u64>) -> Vec<Stop<'a>> {
+    let stop = |step: u64| {
+        let win_rate = data.estimate("win_rate", variant, Some(step), seed, Some(judge))?;
+        let kl = data.estimate("kl_per_sequence", variant, Some(step), seed, None)?;
+        let root = |v: f64| v.max(0.0).sqrt();
+        Some(Stop { step, win_rate, kl: [root(kl.value), root(kl.lower), root(kl.upper)] })
+    };
+    data.checkpoints_of("win_rate", variant).into_iter().filter_map(stop).collect()
+}
+
+fn frontier(data: &ReportData, number: usize, judge: &str) -> Option<Figure> {
+    let variants: Vec<_> = data.suite.variants.iter().map(|v| stops(data, &v.name, judge, None)).collect();
+    let all = || variants.iter().flatten();
+    all().next()?;
+    let x = Axis::fit("√KL to the reference, √nats a sequence", all().flat_map(|s| s.kl).chain([0.0]), 5);
+    let y = Axis::fit("win rate", all().flat_map(|s| [s.win_rate.lower, s.win_rate.upper]).chain([0.5]), 5);
+    let title = if judge == GOLD { "By gold".to_owned() } else { format!("By {judge}") };
+    let about = format!("Win rate by {judge} over the root of the KL to the reference, a point a checkpoint.");
+    let draw = |id: String, size| {
+        let plot = Plot::new(&id, &title, &about, size, x.clone(), y.clone());
+        safe(draw_frontier(data, plot, &variants))
+    };
+    let caption = "A point a checkpoint, pooled over seeds; the number is its step.".to_owned();
+    let svg = draw(format!("frontier-{number}"), (480.0, 320.0));
+    let narrow = Some(draw(format!("frontier-{number}-narrow"), (320.0, 260.0)));
+    Some(Figure { title, svg, narrow, caption })
+}
+
+fn draw_frontier(data: &ReportData, mut plot: Plot, variants: &[Vec<Stop>]) -> String {
+    plot.rule(0.5, "no difference");
+    for (series, stops) in variants.iter().enumerate() {
+        let class = chart::colour(series);
+        let points: Vec<_> = stops.iter().map(|s| (s.kl[0], s.win_rate.value)).collect();
+        plot.line(&class, &points);
+        for s in stops {
+            let at = (s.kl[0], s.win_rate.value);
+            plot.error_x(&class, at.1, s.kl[1], s.kl[2]);
+            plot.error_y(&class, at.0, s.win_rate.lower, s.win_rate.upper);
+            let label = data.label(&s.win_rate.variant);
+            let root = format::with_interval(s.kl[0], s.kl[1], s.kl[2], 2);
+            plot.point(series, &class, at, &format!("{label}, step {}: {} at √KL {root}", s.step, format::estimate(s.win_rate)));
+            // Above the points of one variant and below those of the next, so that neighbours stay apart.
+            let up = if series % 2 == 0 { 8.0 } else { -16.0 };
+            plot.note(at, (6.0, up), &s.step.to_string());
+        }
+    }
+    plot.finish()
+}

@@ -1,0 +1,147 @@
+//! From the rows of finished cells to `ReportData`: summarise, inspect, conclude.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+
+use crate::checks;
+use crate::data::AuditItem;
+use crate::data::files::read_jsonl;
+use crate::digest::Digest;
+use crate::error::{Error, Kind, Result};
+use crate::report::{CellRow, Fact, ReportData, SCHEMA, SuiteInfo, VariantInfo};
+use crate::run::plan::{self, Plan};
+use crate::run::stages::{JUDGE_FOLDER, checkpoints_in};
+use crate::statistics::summary::{self, Evidence};
+use crate::store::{Receipt, Store};
+use crate::suite::Suite;
+use crate::suite::settings::{LossType, PolicySource, TrainSettings, Variant};
+
+pub fn collect(
+    suite: &Suite,
+    plan: &Plan,
+    store: &Store,
+    receipts: &BTreeMap<String, Receipt>,
+    versions: Vec<Fact>,
+) -> Result<ReportData> {
+    let collector = Collector { store, plan, receipts };
+    let audit: Vec<AuditItem> = collector.rows("audit.jsonl")?;
+    let completions = collector.rows("completions.jsonl")?;
+    let judgments = collector.rows("judgments.jsonl")?;
+    let pair_scores = collector.rows("pair_scores.jsonl")?;
+    let judge_trials = collector.rows("trials.jsonl")?;
+    let evidence =
+        Evidence { completions: &completions, judgments: &judgments, pair_scores: &pair_scores, judge_trials: &judge_trials };
+    let estimates = summary::summarise(&evidence, suite.statistics.level);
+    let findings = checks::inspect(suite, &evidence, &estimates, &audit);
+    let conclusions = checks::conclude(suite, &estimates);
+    let variants = suite.variants.iter().map(|v| collector.variant(suite, v)).collect::<Result<_>>()?;
+    Ok(ReportData {
+        schema: SCHEMA,
+        suite: SuiteInfo {
+            name: suite.name.clone(),
+            title: suite.title.clone(),
+            description: suite.description.clone(),
+            digest: suite.digest(),
+            variants,
+        },
+        judge: suite.compare.judge.clone(),
+        conclusions,
+        estimates,
+        findings,
+        gate: None,
+        gate_settings: suite.gate.clone(),
+        cells: collector.cells()?,
+        provenance: collector.provenance(suite, versions)?,
+        train_log: collector.rows("train_log.jsonl")?,
+        pair_scores,
+        completions,
+        judgments,
+        judge_trials,
+        samples_shown: suite.report.samples,
+    })
+}
+
+struct Collector<'a> {
+    store: &'a Store,
+    plan: &'a Plan,
+    receipts: &'a BTreeMap<String, Receipt>,
+}
+
+impl Collector<'_> {
+    fn receipt(&self, id: &str) -> Result<&Receipt> {
+        self.receipts.get(id).ok_or_else(|| {
+            Error::new(Kind::Incomplete, format!("cell `{id}` isn't finished"))
+                .help("run the suite again; finished cells are kept")
+        })
+    }
+
+    /// The rows of every cell that has a file of that name, in plan order.
+    fn rows<T: DeserializeOwned>(&self, name: &str) -> Result<Vec<T>> {
+        let mut rows = Vec::new();
+        for cell in &self.plan.cells {
+            let receipt = self.receipt(&cell.id)?;
+            if receipt.outputs.contains_key(name) {
+                rows.extend(read_jsonl::<T>(&self.store.output(receipt, name)?)?);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn cells(&self) -> Result<Vec<CellRow>> {
+        let row = |cell: &plan::Cell| {
+            let receipt = self.receipt(&cell.id)?;
+            Ok(CellRow { id: cell.id.clone(), stage: cell.stage.name().into(), key: cell.key, output: receipt.output_digest() })
+        };
+        self.plan.cells.iter().map(row).collect()
+    }
+
+    fn variant(&self, suite: &Suite, variant: &Variant) -> Result<VariantInfo> {
+        let (label, seeds, checkpoints) = match &variant.policy {
+            PolicySource::Checkpoint { beta, .. } => (format!("trained elsewhere, β = {beta}"), vec![], vec![0]),
+            PolicySource::Train(settings) => {
+                let first = plan::train_id(&variant.name, suite.seeds[0]);
+                let steps = checkpoints_in(&self.store.folder(self.receipt(&first)?.key))?;
+                (label(settings), suite.seeds.clone(), steps)
+            }
+        };
+        Ok(VariantInfo { name: variant.name.clone(), label, seeds, checkpoints })
+    }
+
+    /// Digests of what the claims rest on, then the versions given.
+    fn provenance(&self, suite: &Suite, versions: Vec<Fact>) -> Result<Vec<Fact>> {
+        let fact = |name: &str, value: String| Fact { name: name.into(), value };
+        let digest_of =
+            |cell: &str, file: &str| -> Result<Option<Digest>> { Ok(self.receipt(cell)?.outputs.get(file).map(|o| o.digest)) };
+        let mut facts = vec![fact("suite", suite.digest().to_string())];
+        let mut add = |name: String, digest: Option<Digest>| facts.extend(digest.map(|d| fact(&name, d.to_string())));
+        add("tokenizer.json".into(), digest_of("reference", "tokenizer.json")?);
+        add("reference model.safetensors".into(), digest_of("reference", "model.safetensors")?);
+        for judge in &suite.judges {
+            add(
+                format!("judge {} model.onnx", judge.name),
+                digest_of(&plan::judge_id(&judge.name), &format!("{JUDGE_FOLDER}/model.onnx"))?,
+            );
+        }
+        for variant in &suite.variants {
+            for seed in plan::variant_seeds(suite, variant).into_iter().flatten() {
+                let cell = plan::train_id(&variant.name, seed);
+                let last = checkpoints_in(&self.store.folder(self.receipt(&cell)?.key))?.pop().unwrap_or_default();
+                let digest = digest_of(&cell, &format!("checkpoint-{last}/model.safetensors"))?;
+                add(format!("{} seed {seed} step {last} model.safetensors", variant.name), digest);
+            }
+        }
+        facts.extend(versions);
+        Ok(facts)
+    }
+}
+
+/// What distinguishes a variant, for people.
+fn label(settings: &TrainSettings) -> String {
+    let smoothing = settings.label_smoothing;
+    match settings.loss_type {
+        LossType::Sigmoid if smoothing > 0.0 => format!("conservative DPO, β = {}, ε = {smoothing}", settings.beta),
+        LossType::Sigmoid => format!("DPO, β = {}", settings.beta),
+        LossType::Sft => "SFT".to_owned(),
+    }
+}

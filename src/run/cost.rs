@@ -1,0 +1,155 @@
+//! How long cells will take, for plans and progress bars. Estimates only: nothing here reaches a result.
+
+use std::time::Instant;
+
+use crate::numerics::gemm::{MatRef, gemm};
+use crate::run::plan::{Cell, Stage, variant_seeds};
+use crate::suite::Suite;
+use crate::suite::settings::{Dataset, FreshModel, JudgeKind, JudgeSource, ModelSource, PolicySource, TrainSettings};
+
+/// What small models reach of the machine's measured matrix-product rate, all overheads included.
+const EFFICIENCY: f64 = 0.45;
+/// Tokens of a text whose length isn't known yet.
+const TYPICAL_TOKENS: f64 = 32.0;
+
+/// Expected seconds of a cell on one thread at `rate` floating-point operations a second.
+pub fn expected_seconds(suite: &Suite, cell: &Cell, rate: f64) -> f64 {
+    let forward = 2.0 * parameter_count(suite);
+    let sampled = |prompts: usize, samples: usize| (prompts * samples) as f64 * TYPICAL_TOKENS;
+    let tokens = match &cell.stage {
+        Stage::Data => 0.0,
+        Stage::Reference => suite.sft.as_ref().map_or(0.0, |sft| 3.0 * trained_tokens(sft, demonstrations(suite), 1.0)),
+        Stage::Pairs => match &suite.dataset {
+            Dataset::World(w) => sampled(w.train_prompts + w.heldout_prompts + w.judge_prompts, w.samples_per_prompt),
+            Dataset::Pairs(_) => 0.0,
+        },
+        Stage::Judge { judge } => suite.judges.iter().find(|j| &j.name == judge).map_or(0.0, |j| match &j.source {
+            // Two texts a pair; a pairwise judge reads both of them in both orders.
+            JudgeSource::Train(t) => {
+                let texts = if j.kind == JudgeKind::Pairwise { 4.0 } else { 2.0 };
+                3.0 * trained_tokens(t, judge_pairs(suite), texts)
+            }
+            JudgeSource::Folder { .. } => 0.0,
+        }),
+        Stage::Train { variant, .. } => match suite.variants.iter().find(|v| &v.name == variant).map(|v| &v.policy) {
+            // Forward twice (metrics and gradient), backward as two forwards, the reference once; two completions a pair.
+            Some(PolicySource::Train(t)) => 4.0 * trained_tokens(t, train_pairs(suite), 2.0),
+            _ => 0.0,
+        },
+        Stage::Evaluate { variant, .. } => {
+            let policies = variant.as_ref().map_or(1.0, |name| checkpoints(suite, name));
+            3.0 * policies * sampled(eval_prompts(suite), suite.generate.samples_per_prompt)
+        }
+        Stage::Judgments { judge, variant, .. } => {
+            let kind = suite.judges.iter().find(|j| &j.name == judge).map(|j| j.kind);
+            let texts = kind.map_or(0.0, |k| if k == JudgeKind::Pairwise { 4.0 } else { 2.0 });
+            texts * checkpoints(suite, variant) * sampled(eval_prompts(suite), suite.generate.samples_per_prompt)
+        }
+    };
+    0.1 + tokens * forward / rate
+}
+
+/// Measures this machine for a twentieth of a second: floating-point operations a second on one thread.
+pub fn measured_rate() -> f64 {
+    let (m, n, k) = (192, 256, 256);
+    let (a, b, mut c) = (vec![0.5; m * k], vec![0.25; k * n], vec![0.0; m * n]);
+    let started = Instant::now();
+    let mut rounds = 0.0;
+    while started.elapsed().as_secs_f64() < 0.05 {
+        gemm(m, n, k, MatRef::rows(&a, k), MatRef::rows(&b, n), &mut c, n, false);
+        rounds += 1.0;
+    }
+    EFFICIENCY * rounds * (2 * m * n * k) as f64 / started.elapsed().as_secs_f64()
+}
+
+/// Seconds until everything is done when the cells are shared out over `jobs` workers, stages that all wait for alone.
+pub fn expected_total(suite: &Suite, cells: &[&Cell], rate: f64, threads: usize, jobs: usize) -> f64 {
+    let shared = |c: &&&Cell| matches!(c.stage, Stage::Data | Stage::Reference | Stage::Pairs);
+    let alone: f64 = cells.iter().filter(shared).map(|c| expected_seconds(suite, c, rate)).sum();
+    let side_by_side: f64 = cells.iter().filter(|c| !shared(c)).map(|c| expected_seconds(suite, c, rate)).sum();
+    // Several threads on one cell gain about two thirds of themselves.
+    let speedup = 1.0 + (threads.max(1) - 1) as f64 * 0.66;
+    alone / speedup + side_by_side / jobs.max(1) as f64
+}
+
+fn parameter_count(suite: &Suite) -> f64 {
+    match &suite.model {
+        ModelSource::Fresh(model) => {
+            let vocab = match &suite.dataset {
+                Dataset::World(w) => w.vocab_size,
+                Dataset::Pairs(_) => 0,
+            };
+            fresh_parameters(model, vocab)
+        }
+        ModelSource::Folder { path } => {
+            let weights = std::fs::metadata(suite.locate(path).join("model.safetensors"));
+            weights.map_or(1e8, |m| m.len() as f64 / 4.0)
+        }
+    }
+}
+
+fn fresh_parameters(model: &FreshModel, vocab: usize) -> f64 {
+    let head = model.hidden_size / model.num_attention_heads;
+    let attention = model.hidden_size * (2 * model.hidden_size + 2 * head * model.num_key_value_heads);
+    let mlp = 3 * model.hidden_size * model.intermediate_size;
+    (model.num_hidden_layers * (attention + mlp) + vocab * model.hidden_size) as f64
+}
+
+fn trained_tokens(settings: &TrainSettings, examples: usize, texts: f64) -> f64 {
+    let batch = settings.per_device_train_batch_size * settings.gradient_accumulation_steps;
+    let seen = match settings.max_steps {
+        Some(steps) => (steps as usize * batch) as f64,
+        None => examples as f64 * settings.num_train_epochs,
+    };
+    seen * texts * TYPICAL_TOKENS
+}
+
+fn demonstrations(suite: &Suite) -> usize {
+    match &suite.dataset {
+        Dataset::World(w) => w.demonstrations,
+        Dataset::Pairs(_) => 0,
+    }
+}
+
+fn train_pairs(suite: &Suite) -> usize {
+    match &suite.dataset {
+        Dataset::World(w) => w.train_prompts * w.pairs_per_prompt,
+        Dataset::Pairs(p) => p.limit.unwrap_or(1000),
+    }
+}
+
+fn judge_pairs(suite: &Suite) -> usize {
+    match &suite.dataset {
+        Dataset::World(w) => w.judge_prompts * w.pairs_per_prompt,
+        Dataset::Pairs(p) => (p.limit.unwrap_or(1000) as f64 * p.judge_share) as usize,
+    }
+}
+
+fn eval_prompts(suite: &Suite) -> usize {
+    match &suite.dataset {
+        Dataset::World(w) => w.eval_prompts,
+        Dataset::Pairs(p) => p.eval_prompts,
+    }
+}
+
+fn checkpoints(suite: &Suite, variant: &str) -> f64 {
+    let policy = suite.variants.iter().find(|v| v.name == variant).map(|v| &v.policy);
+    match policy {
+        Some(PolicySource::Train(t)) => match (t.max_steps, t.save_steps) {
+            (Some(steps), Some(save)) => steps.div_ceil(save.max(1)) as f64,
+            (None, Some(_)) => 3.0,
+            (_, None) => 1.0,
+        },
+        _ => 1.0,
+    }
+}
+
+/// The cells that are still to be run.
+pub fn open_cells<'a>(cells: &'a [Cell], finished: &dyn Fn(&Cell) -> bool) -> Vec<&'a Cell> {
+    cells.iter().filter(|c| !finished(c)).collect()
+}
+
+/// Training runs a suite makes: for one-line summaries.
+pub fn training_runs(suite: &Suite) -> usize {
+    suite.variants.iter().map(|v| variant_seeds(suite, v).iter().flatten().count()).sum()
+}

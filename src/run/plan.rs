@@ -1,0 +1,305 @@
+//! The plan: which cells a suite consists of, what each depends on, and its key.
+//!
+//! A key is the digest of everything that can change the cell's output, and of nothing else: the settings of its stage, the
+//! keys of its inputs, the digests of the files it reads, and the engine's version. So keys are known before anything runs.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::judge::GOLD;
+use crate::suite::Suite;
+use crate::suite::settings::{Dataset, JudgeSource, ModelSource, PolicySource, Variant};
+
+/// Raised whenever the same settings would give other bytes: every finished cell is then made again.
+const ENGINE: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stage {
+    /// Prompts, demonstrations or pairs, and the tokenizer.
+    Data,
+    /// The policy that preference training starts from and is compared with: SFT, or a model as it is.
+    Reference,
+    /// Labelled pairs: for training, held out, for the judges and for measuring them.
+    Pairs,
+    /// A judge, trained or brought along, with its trials on held-out pairs.
+    Judge {
+        judge: String,
+    },
+    Train {
+        variant: String,
+        seed: u64,
+    },
+    /// Completions and pair log-probabilities of a policy at each of its checkpoints; `variant` none: the reference's own.
+    Evaluate {
+        variant: Option<String>,
+        seed: Option<u64>,
+    },
+    Judgments {
+        judge: String,
+        variant: String,
+        seed: Option<u64>,
+    },
+}
+
+impl Stage {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Data => "data",
+            Self::Reference => "reference",
+            Self::Pairs => "pairs",
+            Self::Judge { .. } => "judge",
+            Self::Train { .. } => "train",
+            Self::Evaluate { .. } => "evaluate",
+            Self::Judgments { .. } => "judgments",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// Unique in the plan, readable: `train/dpo-b0.1/seed-1`.
+    pub id: String,
+    pub stage: Stage,
+    /// Ids of the cells whose outputs it reads.
+    pub inputs: Vec<String>,
+    pub key: Digest,
+}
+
+/// Cells in an order in which each comes after its inputs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub cells: Vec<Cell>,
+}
+
+impl Plan {
+    pub fn cell(&self, id: &str) -> Option<&Cell> {
+        self.cells.iter().find(|c| c.id == id)
+    }
+
+    /// The cells that the named ones need, themselves included.
+    pub fn restricted_to(&self, ids: &[String]) -> Plan {
+        let mut wanted: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let mut cells = Vec::new();
+        for cell in self.cells.iter().rev() {
+            if wanted.contains(&cell.id.as_str()) {
+                wanted.extend(cell.inputs.iter().map(String::as_str));
+                cells.push(cell.clone());
+            }
+        }
+        cells.reverse();
+        Plan { cells }
+    }
+}
+
+pub fn train_id(variant: &str, seed: u64) -> String {
+    format!("train/{variant}/seed-{seed}")
+}
+
+pub fn evaluate_id(variant: Option<&str>, seed: Option<u64>) -> String {
+    format!("evaluate/{}", policy_id(variant.unwrap_or(crate::generate::REFERENCE), seed))
+}
+
+pub fn judge_id(judge: &str) -> String {
+    format!("judge/{judge}")
+}
+
+pub fn judgments_id(judge: &str, variant: &str, seed: Option<u64>) -> String {
+    format!("judgments/{judge}/{}", policy_id(variant, seed))
+}
+
+fn policy_id(variant: &str, seed: Option<u64>) -> String {
+    seed.map_or_else(|| variant.to_owned(), |seed| format!("{variant}/seed-{seed}"))
+}
+
+/// The seeds under which a variant runs: those of the suite when it is trained here, none when it was trained elsewhere.
+pub fn variant_seeds(suite: &Suite, variant: &Variant) -> Vec<Option<u64>> {
+    match variant.policy {
+        PolicySource::Train(_) => suite.seeds.iter().copied().map(Some).collect(),
+        PolicySource::Checkpoint { .. } => vec![None],
+    }
+}
+
+/// The shortest `max_length` of the suite's trainings: what the audit counts truncation by.
+pub fn shortest_max_length(suite: &Suite) -> Option<usize> {
+    let of = |variant: &Variant| match &variant.policy {
+        PolicySource::Train(settings) => settings.max_length,
+        PolicySource::Checkpoint { .. } => None,
+    };
+    suite.variants.iter().filter_map(of).min()
+}
+
+/// `runtime`: digest of the ONNX Runtime library, whose last bits differ between versions.
+pub fn plan(suite: &Suite, runtime: Digest) -> Result<Plan> {
+    let mut planner = Planner { suite, runtime, cells: Vec::new() };
+    planner.shared_cells()?;
+    for judge in &suite.judges {
+        planner.judge_cell(judge)?;
+    }
+    planner.policy_cells()?;
+    planner.judgment_cells();
+    Ok(Plan { cells: planner.cells })
+}
+
+struct Planner<'a> {
+    suite: &'a Suite,
+    runtime: Digest,
+    cells: Vec<Cell>,
+}
+
+impl Planner<'_> {
+    fn add(&mut self, id: String, stage: Stage, inputs: &[String], settings: Value) {
+        let input_keys: Vec<Digest> = inputs
+            .iter()
+            .map(|id| self.cells.iter().find(|c| &c.id == id).map(|c| c.key).expect("inputs are planned before their readers"))
+            .collect();
+        let key = Digest::of_value(&json!({
+            "engine": ENGINE, "stage": stage.name(), "settings": settings, "inputs": input_keys,
+        }));
+        self.cells.push(Cell { id, stage, inputs: inputs.to_vec(), key });
+    }
+
+    fn shared_cells(&mut self) -> Result<()> {
+        let suite = self.suite;
+        let files = match &suite.dataset {
+            Dataset::World(_) => Value::Null,
+            Dataset::Pairs(pairs) => json!(Digest::of_file(&suite.locate(&pairs.path))?),
+        };
+        let model = match &suite.model {
+            ModelSource::Fresh(_) => Value::Null,
+            ModelSource::Folder { path } => folder_digests(&suite.locate(path))?,
+        };
+        self.add(
+            "data".into(),
+            Stage::Data,
+            &[],
+            json!({"dataset": without_paths(&suite.dataset), "file": files, "seed": suite.seed, "model": model}),
+        );
+        self.add(
+            "reference".into(),
+            Stage::Reference,
+            &["data".into()],
+            json!({"model": without_paths(&suite.model), "files": model, "sft": suite.sft, "seed": suite.seed}),
+        );
+        self.add(
+            "pairs".into(),
+            Stage::Pairs,
+            &["data".into(), "reference".into()],
+            json!({"seed": suite.seed, "dataset": without_paths(&suite.dataset), "max_new_tokens": suite.generate.max_new_tokens,
+                "max_length": shortest_max_length(suite)}),
+        );
+        Ok(())
+    }
+
+    fn judge_cell(&mut self, judge: &crate::suite::settings::JudgeSettings) -> Result<()> {
+        let files = match &judge.source {
+            JudgeSource::Train(_) => Value::Null,
+            JudgeSource::Folder { path } => folder_digests(&self.suite.locate(path))?,
+        };
+        self.add(
+            judge_id(&judge.name),
+            Stage::Judge { judge: judge.name.clone() },
+            &["reference".into(), "pairs".into()],
+            json!({"judge": without_paths(judge), "files": files, "seed": self.suite.seed, "runtime": self.runtime}),
+        );
+        Ok(())
+    }
+
+    fn policy_cells(&mut self) -> Result<()> {
+        let suite = self.suite;
+        let shared = ["data".to_owned(), "reference".into(), "pairs".into()];
+        for variant in &suite.variants {
+            if let PolicySource::Train(settings) = &variant.policy {
+                for &seed in &suite.seeds {
+                    self.add(
+                        train_id(&variant.name, seed),
+                        Stage::Train { variant: variant.name.clone(), seed },
+                        &["reference".into(), "pairs".into()],
+                        json!({"train": settings, "seed": seed, "name": variant.name}),
+                    );
+                }
+            }
+        }
+        let settings = json!({"generate": suite.generate, "seed": suite.seed});
+        self.add(evaluate_id(None, None), Stage::Evaluate { variant: None, seed: None }, &shared, settings.clone());
+        for variant in &suite.variants {
+            for seed in variant_seeds(suite, variant) {
+                let mut inputs = shared.to_vec();
+                let policy = match (&variant.policy, seed) {
+                    (PolicySource::Checkpoint { path, beta }, _) => {
+                        json!({"files": folder_digests(&suite.locate(path))?, "beta": beta})
+                    }
+                    (PolicySource::Train(_), seed) => {
+                        inputs.push(train_id(&variant.name, seed.expect("a trained variant has a seed")));
+                        Value::Null
+                    }
+                };
+                self.add(
+                    evaluate_id(Some(&variant.name), seed),
+                    Stage::Evaluate { variant: Some(variant.name.clone()), seed },
+                    &inputs,
+                    json!({"evaluate": settings, "policy": policy, "name": variant.name}),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn judgment_cells(&mut self) {
+        let suite = self.suite;
+        let mut judges: Vec<String> = suite.judges.iter().map(|j| j.name.clone()).collect();
+        if matches!(suite.dataset, Dataset::World(_)) {
+            judges.push(GOLD.into());
+        }
+        for judge in judges {
+            for variant in &suite.variants {
+                for seed in variant_seeds(suite, variant) {
+                    let mut inputs = vec![evaluate_id(None, None), evaluate_id(Some(&variant.name), seed)];
+                    if judge != GOLD {
+                        inputs.push(judge_id(&judge));
+                    }
+                    self.add(
+                        judgments_id(&judge, &variant.name, seed),
+                        Stage::Judgments { judge: judge.clone(), variant: variant.name.clone(), seed },
+                        &inputs,
+                        json!({"judge": judge}),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Settings as JSON without the places where inputs lie: their contents are in the key, their paths must not be.
+fn without_paths<T: Serialize>(settings: &T) -> Value {
+    let mut value = serde_json::to_value(settings).expect("settings are plain data");
+    fn strip(value: &mut Value) {
+        if let Value::Object(map) = value {
+            map.remove("path");
+            map.values_mut().for_each(strip);
+        }
+    }
+    strip(&mut value);
+    value
+}
+
+/// Digests of the files in a model or judge folder that can change a number.
+fn folder_digests(folder: &Path) -> Result<Value> {
+    let entries = std::fs::read_dir(folder).map_err(|e| Error::io("read the folder", folder, &e))?;
+    let mut digests = std::collections::BTreeMap::new();
+    for entry in entries {
+        let path = entry.map_err(|e| Error::io("read the folder", folder, &e))?.path();
+        let relevant = path.extension().is_some_and(|e| ["json", "safetensors", "onnx", "data"].iter().any(|x| e == *x));
+        if relevant && path.is_file() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            digests.insert(name, Digest::of_file(&path)?);
+        }
+    }
+    if digests.is_empty() {
+        return Err(Error::input(format!("{} holds no model: no .json, .safetensors or .onnx file is in it", folder.display())));
+    }
+    Ok(json!(digests))
+}

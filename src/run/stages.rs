@@ -1,0 +1,389 @@
+//! What each kind of cell does. A body reads its inputs' files, writes its outputs into its scratch folder, and names them.
+
+use std::path::Path;
+
+use crate::data::audit::{self, AuditInput};
+use crate::data::files::{read_jsonl, read_pairs, write_jsonl};
+use crate::data::tokenize::TextTokenizer;
+use crate::data::{AuditItem, Demonstration, Pair, Prompt, label, split, world};
+use crate::error::{Error, Result};
+use crate::generate::{self, Completion, MeasuredPolicy, REFERENCE, Sampled};
+use crate::judge::{self, GOLD, protocol, session::OnnxJudge};
+use crate::model::Llama;
+use crate::run::execute::Context;
+use crate::run::plan::{self, Cell, Stage};
+use crate::store::write_atomically;
+use crate::suite::Suite;
+use crate::suite::settings::{
+    Dataset, GenerateSettings, JudgeSettings, JudgeSource, ModelSource, PairsSettings, PolicySource, Variant, WorldSettings,
+};
+use crate::train::{self, PairScore, PreferenceTask, ScoredPolicy, SftTask, TrainStep};
+
+/// Share of the judges' own prompts on which they are trained; the rest measures them.
+const JUDGE_TRAINING_SHARE: f64 = 0.75;
+/// Where a judge stands among its cell's outputs.
+pub const JUDGE_FOLDER: &str = "judge";
+
+pub fn run_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec<String>> {
+    let body = Body { suite, context };
+    match &cell.stage {
+        Stage::Data => body.data(),
+        Stage::Reference => body.reference(),
+        Stage::Pairs => body.pairs(),
+        Stage::Judge { judge } => body.judge(judge),
+        Stage::Train { variant, seed } => body.train(variant, *seed),
+        Stage::Evaluate { variant: None, .. } => body.evaluate_reference(),
+        Stage::Evaluate { variant: Some(variant), seed } => body.evaluate(variant, *seed),
+        Stage::Judgments { judge, variant, seed } => body.judgments(judge, variant, *seed),
+    }
+}
+
+struct Body<'a> {
+    suite: &'a Suite,
+    context: &'a Context<'a>,
+}
+
+fn names(list: &[&str]) -> Vec<String> {
+    list.iter().map(|&name| name.to_owned()).collect()
+}
+
+impl Body<'_> {
+    fn work(&self) -> &Path {
+        &self.context.work
+    }
+
+    fn data(&self) -> Result<Vec<String>> {
+        match &self.suite.dataset {
+            Dataset::World(settings) => self.world_data(settings),
+            Dataset::Pairs(settings) => self.file_data(settings),
+        }
+    }
+
+    fn world_data(&self, settings: &WorldSettings) -> Result<Vec<String>> {
+        let world = world::make(settings, self.suite.seed)?;
+        let tokenizer = match &self.suite.model {
+            ModelSource::Fresh(_) => TextTokenizer::train(&world.corpus, settings.vocab_size)?,
+            ModelSource::Folder { path } => TextTokenizer::load(&self.suite.locate(path))?,
+        };
+        tokenizer.save(self.work())?;
+        write_jsonl(&self.work().join("demonstrations.jsonl"), &world.demonstrations)?;
+        let sets = [("train", &world.train), ("heldout", &world.heldout), ("judge", &world.judge), ("eval", &world.eval)];
+        for (name, prompts) in sets {
+            write_jsonl(&self.work().join(format!("{name}_prompts.jsonl")), prompts)?;
+        }
+        Ok(names(&[
+            "demonstrations.jsonl",
+            "train_prompts.jsonl",
+            "heldout_prompts.jsonl",
+            "judge_prompts.jsonl",
+            "eval_prompts.jsonl",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ]))
+    }
+
+    fn file_data(&self, settings: &PairsSettings) -> Result<Vec<String>> {
+        let ModelSource::Folder { path } = &self.suite.model else {
+            return Err(Error::usage("pairs from a file need a model folder with its tokenizer: set [model] path"));
+        };
+        TextTokenizer::load(&self.suite.locate(path))?.save(self.work())?;
+        let file = read_pairs(&self.suite.locate(&settings.path), settings.format, settings.limit)?;
+        let splits = split::split(file.pairs, settings)?;
+        for (name, pairs) in [("train", &splits.train), ("heldout", &splits.heldout), ("judge", &splits.judge)] {
+            write_jsonl(&self.work().join(format!("{name}_pairs.jsonl")), pairs)?;
+        }
+        write_jsonl(&self.work().join("eval_prompts.jsonl"), &splits.eval)?;
+        write_jsonl(&self.work().join("audit.jsonl"), &file.audit)?;
+        Ok(names(&[
+            "train_pairs.jsonl",
+            "heldout_pairs.jsonl",
+            "judge_pairs.jsonl",
+            "eval_prompts.jsonl",
+            "audit.jsonl",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ]))
+    }
+
+    /// Policies, reference and judges share one tokenizer: that of the reference's folder.
+    fn tokenizer(&self) -> Result<TextTokenizer> {
+        TextTokenizer::load(&self.context.folder("reference")?)
+    }
+
+    fn reference(&self) -> Result<Vec<String>> {
+        let tokenizer = TextTokenizer::load(&self.context.folder("data")?)?;
+        tokenizer.save(self.work())?;
+        let mut outputs = names(&["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
+        let base = match &self.suite.model {
+            ModelSource::Fresh(shape) => {
+                let bos = tokenizer.bos().ok_or_else(|| Error::unexpected("our own tokenizer has no BOS"))?;
+                Llama::fresh(shape, tokenizer.vocab_size(), bos, tokenizer.eos(), self.suite.seed)
+            }
+            ModelSource::Folder { path } => Llama::load(&self.suite.locate(path))?,
+        };
+        let model = match &self.suite.sft {
+            None => base,
+            Some(settings) => {
+                let demonstrations: Vec<Demonstration> = read_jsonl(&self.context.file("data", "demonstrations.jsonl")?)?;
+                let examples: Vec<_> = demonstrations.iter().map(|d| tokenizer.example(d)).collect();
+                let mut task = SftTask::new(base, &examples, settings)?;
+                let log = train::run(&mut task, settings, self.suite.seed, self.work(), self.context.watch)?;
+                write_jsonl(&self.work().join("sft_log.jsonl"), &log)?;
+                outputs.push("sft_log.jsonl".into());
+                task.into_model()
+            }
+        };
+        model.save(self.work())?;
+        Ok(outputs)
+    }
+
+    fn reference_model(&self) -> Result<Llama> {
+        Llama::load(&self.context.folder("reference")?)
+    }
+
+    fn pairs(&self) -> Result<Vec<String>> {
+        let mut items: Vec<AuditItem> = Vec::new();
+        let (train, heldout, judge) = match &self.suite.dataset {
+            Dataset::World(settings) => self.world_pairs(settings, &mut items)?,
+            Dataset::Pairs(_) => {
+                let read = |name: &str| read_jsonl::<Pair>(&self.context.file("data", name)?);
+                (read("train_pairs.jsonl")?, read("heldout_pairs.jsonl")?, read("judge_pairs.jsonl")?)
+            }
+        };
+        items.extend(self.audit(&train, &heldout, &judge)?);
+        write_jsonl(&self.work().join("audit.jsonl"), &items)?;
+        let (judge_train, judge_heldout) = split_by_prompt(judge, JUDGE_TRAINING_SHARE);
+        for (name, pairs) in
+            [("train", &train), ("heldout", &heldout), ("judge_train", &judge_train), ("judge_heldout", &judge_heldout)]
+        {
+            write_jsonl(&self.work().join(format!("{name}.jsonl")), pairs)?;
+        }
+        Ok(names(&["train.jsonl", "heldout.jsonl", "judge_train.jsonl", "judge_heldout.jsonl", "audit.jsonl"]))
+    }
+
+    /// Counts what is odd in all the suite's texts, and refuses prompts that the model can't hold.
+    fn audit(&self, train: &[Pair], heldout: &[Pair], judge: &[Pair]) -> Result<Vec<AuditItem>> {
+        let tokenizer = self.tokenizer()?;
+        let context = self.reference_model()?.config.max_position_embeddings;
+        let eval: Vec<Prompt> = read_jsonl(&self.context.file("data", "eval_prompts.jsonl")?)?;
+        let demonstrations: Vec<Demonstration> = match self.suite.dataset {
+            Dataset::World(_) => read_jsonl(&self.context.file("data", "demonstrations.jsonl")?)?,
+            Dataset::Pairs(_) => Vec::new(),
+        };
+        let room = self.suite.generate.max_new_tokens;
+        audit::check_lengths(&tokenizer, context, room, eval.iter().map(|p| (p.id.as_str(), p.text.as_str())))?;
+        let pairs = train.iter().chain(heldout).map(|p| (p.id.as_str(), p.prompt.as_str()));
+        audit::check_lengths(&tokenizer, context, 1, pairs)?;
+        Ok(audit::audit(&AuditInput {
+            demonstrations: &demonstrations,
+            train,
+            heldout,
+            judge,
+            eval: &eval,
+            tokenizer: Some(&tokenizer),
+            max_length: plan::shortest_max_length(self.suite),
+        }))
+    }
+
+    /// Samples from the reference, labelled by Bradley–Terry on the gold reward.
+    fn world_pairs(&self, settings: &WorldSettings, items: &mut Vec<AuditItem>) -> Result<(Vec<Pair>, Vec<Pair>, Vec<Pair>)> {
+        let (model, tokenizer) = (self.reference_model()?, self.tokenizer()?);
+        let sampling = GenerateSettings {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: None,
+            max_new_tokens: self.suite.generate.max_new_tokens,
+            samples_per_prompt: settings.samples_per_prompt,
+        };
+        let mut label_set = |name: &str, noise: f64| -> Result<Vec<Pair>> {
+            let prompts: Vec<Prompt> = read_jsonl(&self.context.file("data", &format!("{name}_prompts.jsonl"))?)?;
+            let purpose = format!("pairs/sample/{name}");
+            let samples =
+                generate::sample(&model, &tokenizer, &prompts, &sampling, self.suite.seed, &purpose, self.context.watch)?;
+            let texts: Vec<Vec<String>> =
+                samples.chunks(settings.samples_per_prompt).map(|c| c.iter().map(|s| s.text.clone()).collect()).collect();
+            let purpose = format!("pairs/{name}");
+            let (count, temperature) = (settings.pairs_per_prompt, settings.label_temperature);
+            let labelled = label::pairs(&prompts, &texts, count, temperature, noise, self.suite.seed, &purpose);
+            items.extend(labelled.audit);
+            Ok(labelled.pairs)
+        };
+        Ok((label_set("train", settings.label_noise)?, label_set("heldout", 0.0)?, label_set("judge", 0.0)?))
+    }
+
+    fn judge_settings(&self, name: &str) -> Result<&JudgeSettings> {
+        let found = self.suite.judges.iter().find(|j| j.name == name);
+        found.ok_or_else(|| Error::unexpected(format!("the suite has no judge `{name}`")))
+    }
+
+    fn judge(&self, name: &str) -> Result<Vec<String>> {
+        let settings = self.judge_settings(name)?;
+        let mut outputs = match &settings.source {
+            JudgeSource::Train(train) => {
+                let pairs: Vec<Pair> = read_jsonl(&self.context.file("pairs", "judge_train.jsonl")?)?;
+                let (base, tokenizer) = (self.reference_model()?, self.tokenizer()?);
+                judge::train::train_judge(
+                    settings,
+                    train,
+                    &base,
+                    &tokenizer,
+                    &pairs,
+                    self.suite.seed,
+                    self.work(),
+                    self.context.watch,
+                )?;
+                files_in(&self.work().join(JUDGE_FOLDER))?
+            }
+            JudgeSource::Folder { path } => copy_folder(&self.suite.locate(path), &self.work().join(JUDGE_FOLDER))?,
+        };
+        outputs.iter_mut().for_each(|name| *name = format!("{JUDGE_FOLDER}/{name}"));
+        let heldout: Vec<Pair> = read_jsonl(&self.context.file("pairs", "judge_heldout.jsonl")?)?;
+        let mut judge = OnnxJudge::open(&self.work().join(JUDGE_FOLDER), settings, self.context.threads)?;
+        write_jsonl(&self.work().join("trials.jsonl"), &judge.trials(&heldout, self.context.watch)?)?;
+        outputs.push("trials.jsonl".into());
+        Ok(outputs)
+    }
+
+    fn variant(&self, name: &str) -> Result<&Variant> {
+        let found = self.suite.variants.iter().find(|v| v.name == name);
+        found.ok_or_else(|| Error::unexpected(format!("the suite has no variant `{name}`")))
+    }
+
+    fn train(&self, name: &str, seed: u64) -> Result<Vec<String>> {
+        let PolicySource::Train(settings) = &self.variant(name)?.policy else {
+            return Err(Error::unexpected(format!("variant `{name}` isn't trained here")));
+        };
+        let pairs: Vec<Pair> = read_jsonl(&self.context.file("pairs", "train.jsonl")?)?;
+        let (reference, tokenizer) = (self.reference_model()?, self.tokenizer()?);
+        let tokenized: Vec<_> = pairs.iter().map(|p| tokenizer.pair(p)).collect();
+        let mut task = PreferenceTask::new(reference.clone(), &reference, &tokenized, settings, self.context.watch)?;
+        let metrics = train::run(&mut task, settings, seed, self.work(), self.context.watch)?;
+        let log = metrics.iter().map(|m| m.train_step(name, seed)).collect::<Result<Vec<TrainStep>>>()?;
+        write_jsonl(&self.work().join("train_log.jsonl"), &log)?;
+        let mut outputs = vec!["train_log.jsonl".to_owned()];
+        for step in checkpoints_in(self.work())? {
+            let folder = format!("checkpoint-{step}");
+            let config = reference.config.to_json("LlamaForCausalLM");
+            write_atomically(&self.work().join(&folder), "config.json", config.as_bytes())?;
+            outputs.extend([format!("{folder}/config.json"), format!("{folder}/model.safetensors")]);
+        }
+        Ok(outputs)
+    }
+
+    fn evaluation_samples(&self, model: &Llama, tokenizer: &TextTokenizer, purpose: &str) -> Result<Vec<Sampled>> {
+        let prompts: Vec<Prompt> = read_jsonl(&self.context.file("data", "eval_prompts.jsonl")?)?;
+        generate::sample(model, tokenizer, &prompts, &self.suite.generate, self.suite.seed, purpose, self.context.watch)
+    }
+
+    fn evaluate_reference(&self) -> Result<Vec<String>> {
+        let (reference, tokenizer) = (self.reference_model()?, self.tokenizer()?);
+        let samples = self.evaluation_samples(&reference, &tokenizer, "evaluate/reference")?;
+        let of = MeasuredPolicy { variant: REFERENCE, seed: None, checkpoint: 0 };
+        let rows = generate::measure(&of, &reference, &reference, &samples, self.gold(), self.context.watch)?;
+        write_jsonl(&self.work().join("completions.jsonl"), &rows)?;
+        Ok(names(&["completions.jsonl"]))
+    }
+
+    /// Samples of every policy and checkpoint share one purpose: the same random numbers pair them.
+    fn evaluate(&self, name: &str, seed: Option<u64>) -> Result<Vec<String>> {
+        let (reference, tokenizer) = (self.reference_model()?, self.tokenizer()?);
+        let heldout: Vec<Pair> = read_jsonl(&self.context.file("pairs", "heldout.jsonl")?)?;
+        let heldout: Vec<_> = heldout.iter().map(|p| tokenizer.pair(p)).collect();
+        let (mut completions, mut scores) = (Vec::<Completion>::new(), Vec::<PairScore>::new());
+        for (checkpoint, policy, beta) in self.policies(name, seed, &reference)? {
+            let samples = self.evaluation_samples(&policy, &tokenizer, "evaluate/policy")?;
+            let of = MeasuredPolicy { variant: name, seed, checkpoint };
+            completions.extend(generate::measure(&of, &policy, &reference, &samples, self.gold(), self.context.watch)?);
+            let of = ScoredPolicy { variant: name, seed, checkpoint, beta };
+            scores.extend(train::pair_scores(&of, &policy, &reference, &heldout, None, self.context.watch)?);
+        }
+        write_jsonl(&self.work().join("completions.jsonl"), &completions)?;
+        write_jsonl(&self.work().join("pair_scores.jsonl"), &scores)?;
+        Ok(names(&["completions.jsonl", "pair_scores.jsonl"]))
+    }
+
+    /// The policy of a variant at each of its checkpoints, with the β of its implicit reward.
+    fn policies(&self, name: &str, seed: Option<u64>, reference: &Llama) -> Result<Vec<(u64, Llama, f64)>> {
+        match (&self.variant(name)?.policy, seed) {
+            (PolicySource::Checkpoint { path, beta }, _) => {
+                let policy = Llama::load(&self.suite.locate(path))?;
+                if policy.config.vocab_size != reference.config.vocab_size {
+                    return Err(Error::input(format!(
+                        "variant `{name}` has a vocabulary of {} tokens, the reference of {}",
+                        policy.config.vocab_size, reference.config.vocab_size
+                    ))
+                    .help("policy and reference must share a tokenizer: their token log-probabilities are compared"));
+                }
+                Ok(vec![(0, policy, *beta)])
+            }
+            (PolicySource::Train(settings), Some(seed)) => {
+                let folder = self.context.folder(&plan::train_id(name, seed))?;
+                let load = |step: u64| Llama::load(&folder.join(format!("checkpoint-{step}")));
+                checkpoints_in(&folder)?.into_iter().map(|step| Ok((step, load(step)?, settings.beta))).collect()
+            }
+            (PolicySource::Train(_), None) => Err(Error::unexpected(format!("variant `{name}` is trained under a seed"))),
+        }
+    }
+
+    /// The gold reward, where the truth is known.
+    fn gold(&self) -> Option<fn(&str, &str) -> f64> {
+        matches!(self.suite.dataset, Dataset::World(_)).then_some(world::gold_reward)
+    }
+
+    fn judgments(&self, judge: &str, variant: &str, seed: Option<u64>) -> Result<Vec<String>> {
+        let read = |id: String| read_jsonl::<Completion>(&self.context.file(&id, "completions.jsonl")?);
+        let reference = read(plan::evaluate_id(None, None))?;
+        let policy = read(plan::evaluate_id(Some(variant), seed))?;
+        let items = protocol::items(&policy, &reference)?;
+        let rows = if judge == GOLD {
+            judge::gold::judgments(&items)
+        } else {
+            let folder = self.context.folder(&plan::judge_id(judge))?.join(JUDGE_FOLDER);
+            let mut onnx = OnnxJudge::open(&folder, self.judge_settings(judge)?, self.context.threads)?;
+            onnx.judge(&items, self.context.watch)?
+        };
+        write_jsonl(&self.work().join("judgments.jsonl"), &rows)?;
+        Ok(names(&["judgments.jsonl"]))
+    }
+}
+
+/// Splits pairs so that a prompt's pairs stay together; the first share of the prompts comes first.
+fn split_by_prompt(pairs: Vec<Pair>, share: f64) -> (Vec<Pair>, Vec<Pair>) {
+    let mut prompts: Vec<&str> = Vec::new();
+    for pair in &pairs {
+        if !prompts.contains(&pair.prompt_id.as_str()) {
+            prompts.push(&pair.prompt_id);
+        }
+    }
+    let first: std::collections::BTreeSet<String> =
+        prompts.iter().take((prompts.len() as f64 * share).round() as usize).map(|&id| id.to_owned()).collect();
+    pairs.into_iter().partition(|p| first.contains(&p.prompt_id))
+}
+
+/// The steps of the `checkpoint-<step>` folders, ascending.
+pub fn checkpoints_in(folder: &Path) -> Result<Vec<u64>> {
+    let entries = std::fs::read_dir(folder).map_err(|e| Error::io("list", folder, &e))?;
+    let mut steps: Vec<u64> =
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix("checkpoint-")?.parse().ok()).collect();
+    steps.sort_unstable();
+    Ok(steps)
+}
+
+/// Copies the files of a judge's folder; gives their names in order.
+fn copy_folder(from: &Path, to: &Path) -> Result<Vec<String>> {
+    std::fs::create_dir_all(to).map_err(|e| Error::io("create", to, &e))?;
+    let names = files_in(from)?;
+    for name in &names {
+        std::fs::copy(from.join(name), to.join(name)).map_err(|e| Error::io("copy", &from.join(name), &e))?;
+    }
+    Ok(names)
+}
+
+/// The names of the files in a folder, in order.
+fn files_in(folder: &Path) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(folder).map_err(|e| Error::io("read the folder", folder, &e))?;
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.ok().filter(|e| e.path().is_file())?.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,91 @@
+//! Limits of an interval, and the quantiles that intervals are made of.
+
+use statrs::distribution::{Beta, ContinuousCDF, StudentsT};
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    pub lower: f64,
+    pub upper: f64,
+}
+
+impl Interval {
+    pub fn around(value: f64, half_width: f64) -> Self {
+        Self { lower: value - half_width, upper: value + half_width }
+    }
+
+    /// Cut to the range of what is estimated.
+    pub fn within(self, lower: f64, upper: f64) -> Self {
+        Self { lower: self.lower.max(lower), upper: self.upper.min(upper) }
+    }
+
+    pub fn width(self) -> f64 {
+        self.upper - self.lower
+    }
+}
+
+/// z with P(|Z| ≤ z) = `level`.
+pub fn z(level: f64) -> f64 {
+    normal_quantile(0.5 + level / 2.0)
+}
+
+/// t with P(|T| ≤ t) = `level`, for `df` degrees of freedom.
+///
+/// # Panics
+/// When `df` is 0: one observation has no spread.
+pub fn t(level: f64, df: usize) -> f64 {
+    assert!(df > 0, "a t quantile needs at least one degree of freedom");
+    let distribution = StudentsT::new(0.0, 1.0, df as f64).expect("positive degrees of freedom");
+    let p = 0.5 + level / 2.0;
+    let mut upper = 1.0;
+    while distribution.cdf(upper) < p && upper < 1e12 {
+        upper *= 2.0;
+    }
+    bisect(0.0, upper, |x| distribution.cdf(x) - p)
+}
+
+pub(crate) fn normal_quantile(p: f64) -> f64 {
+    bisect(-40.0, 40.0, |x| 0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2) - p)
+}
+
+/// The quantile of Beta(a, b).
+pub(crate) fn beta_quantile(p: f64, a: f64, b: f64) -> f64 {
+    let distribution = Beta::new(a, b).expect("positive shapes");
+    bisect(0.0, 1.0, |x| distribution.cdf(x) - p)
+}
+
+/// The zero of an increasing function, to the last bit that halving can give: the inverse functions at hand stop at 1e-8 or
+/// so, which the reference vectors don't forgive.
+fn bisect(mut lower: f64, mut upper: f64, f: impl Fn(f64) -> f64) -> f64 {
+    // Enough for quantiles as small as 1e-60.
+    for _ in 0..200 {
+        let middle = lower + (upper - lower) / 2.0;
+        if middle <= lower || middle >= upper {
+            break;
+        }
+        if f(middle) < 0.0 { lower = middle } else { upper = middle }
+    }
+    lower + (upper - lower) / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_printed_tables() {
+        // R 4: qnorm(.975), qt(.975, 5), qt(.995, 1).
+        assert!((z(0.95) - 1.959_963_984_540_054).abs() < 1e-12);
+        assert!((t(0.95, 5) - 2.570_581_835_636_314).abs() < 1e-11);
+        assert!((t(0.99, 1) - 63.656_741_162_871_55).abs() < 1e-8);
+    }
+
+    #[test]
+    fn the_t_quantile_approaches_the_normal_one() {
+        assert!((t(0.95, 2_000_000) - z(0.95)).abs() < 1e-5);
+    }
+
+    #[test]
+    fn beta_with_two_equal_shapes_of_one_is_uniform() {
+        assert!((beta_quantile(0.3, 1.0, 1.0) - 0.3).abs() < 1e-14);
+    }
+}

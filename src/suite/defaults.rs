@@ -1,0 +1,130 @@
+//! Every default of a suite, and the only home of them. Where a field is TRL's or transformers', so is the default
+//! (TRL 1.10: `DPOConfig`, `SFTConfig`, `RewardConfig`); the thresholds of the checks come from the literature cited in
+//! `checks`.
+
+use super::settings::{
+    CheckSettings, FreshModel, GenerateSettings, JudgeKind, LossType, OnInconclusive, Optimizer, PairsFormat, Sampling,
+    Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
+};
+
+pub(super) const SEED: u64 = 42;
+pub(super) const SAMPLING: Sampling = Sampling::Shuffle;
+pub(super) const EVAL_PROMPTS: usize = 200;
+pub(super) const PAIRS_FORMAT: PairsFormat = PairsFormat::Explicit;
+/// Shares of prompts in a pairs file: held out, for the judges, for evaluation.
+pub(super) const SHARES: [f64; 3] = [0.1, 0.2, 0.2];
+
+/// What is trained; the learning rate's default is that of TRL's trainer for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Preference,
+    Sft,
+    Judge,
+}
+
+pub(super) fn training(purpose: Purpose, sampling: Sampling) -> TrainSettings {
+    TrainSettings {
+        loss_type: match purpose {
+            Purpose::Sft => LossType::Sft,
+            Purpose::Preference | Purpose::Judge => LossType::Sigmoid,
+        },
+        beta: 0.1,
+        label_smoothing: 0.0,
+        learning_rate: match purpose {
+            Purpose::Preference => 1e-6,
+            Purpose::Sft => 2e-5,
+            Purpose::Judge => 1e-4,
+        },
+        lr_scheduler_type: Scheduler::Linear,
+        warmup_steps: 0,
+        optim: Optimizer::Adamw,
+        adam_beta1: 0.9,
+        adam_beta2: 0.999,
+        adam_epsilon: 1e-8,
+        weight_decay: 0.0,
+        max_grad_norm: Some(1.0),
+        per_device_train_batch_size: 8,
+        gradient_accumulation_steps: 1,
+        num_train_epochs: 3.0,
+        max_steps: None,
+        max_length: Some(MAX_LENGTH),
+        save_steps: None,
+        sampling,
+    }
+}
+
+/// Tokens that training and judges read; a fresh model that reads less lowers it to what it reads.
+pub(super) const MAX_LENGTH: usize = 1024;
+
+pub(super) fn world() -> WorldSettings {
+    WorldSettings {
+        demonstrations: 4000,
+        vocab_size: 800,
+        train_prompts: 400,
+        heldout_prompts: 100,
+        judge_prompts: 400,
+        eval_prompts: EVAL_PROMPTS,
+        samples_per_prompt: 4,
+        pairs_per_prompt: 2,
+        label_temperature: 1.0,
+        label_noise: 0.0,
+        sampling: SAMPLING,
+    }
+}
+
+pub(super) fn fresh_model() -> FreshModel {
+    FreshModel {
+        hidden_size: 128,
+        intermediate_size: intermediate_size(128),
+        num_hidden_layers: 4,
+        num_attention_heads: 4,
+        num_key_value_heads: 4,
+        max_position_embeddings: 256,
+        rope_theta: 10_000.0,
+        rms_norm_eps: 1e-5,
+        initializer_range: 0.02,
+        tie_word_embeddings: true,
+    }
+}
+
+/// 8/3 of the hidden size, rounded up to a multiple of 8: a gated MLP with the parameters of a plain one four times as wide
+/// as the model (Shazeer 2020, "GLU variants improve Transformer").
+pub(super) fn intermediate_size(hidden_size: usize) -> usize {
+    hidden_size.saturating_mul(8).div_ceil(3).next_multiple_of(8)
+}
+
+pub(super) fn generate() -> GenerateSettings {
+    GenerateSettings { temperature: 1.0, top_p: 1.0, top_k: None, max_new_tokens: 128, samples_per_prompt: 1 }
+}
+
+pub(super) fn template(kind: JudgeKind) -> &'static str {
+    match kind {
+        JudgeKind::Pairwise => "{prompt}\nA:{a}\nB:{b}\nBetter:",
+        JudgeKind::RewardModel => "{prompt}{completion}",
+    }
+}
+
+pub(super) const TIE_WIDTH: f64 = 0.0;
+pub(super) const MIN_ACCURACY: f64 = 0.6;
+
+pub(super) fn statistics() -> StatisticsSettings {
+    StatisticsSettings { level: 0.95 }
+}
+
+pub(super) fn checks() -> CheckSettings {
+    CheckSettings {
+        kl_warn: 10.0,
+        kl_fail: 50.0,
+        displacement_warn: 0.05,
+        displacement_fail: 0.25,
+        length_ratio_warn: 1.3,
+        length_ratio_fail: 1.6,
+        no_eos_fail: 0.02,
+        position_warn: 0.1,
+    }
+}
+
+pub(super) const GATE_MARGIN: f64 = 0.02;
+pub(super) const CURVE_TOLERANCE: f64 = 0.01;
+pub(super) const ON_INCONCLUSIVE: OnInconclusive = OnInconclusive::Fail;
+pub(super) const REPORT_SAMPLES: usize = 8;

@@ -1,0 +1,40 @@
+//! Whether the files and folders that a suite names are there.
+
+use std::path::Path;
+
+use super::document::{Document, Table};
+use super::settings::{Dataset, JudgeSource, ModelSource, PolicySource, Suite};
+use crate::error::{Error, Kind, Result};
+
+pub(super) fn check(suite: &Suite, document: &Document) -> Result<()> {
+    if let Dataset::Pairs(pairs) = &suite.dataset {
+        let path = suite.locate(&pairs.path);
+        if !path.is_file() {
+            return Err(missing(&document.table("dataset"), "path", "file", &path));
+        }
+    }
+    let folder = |written: &Path, table: Table<'_>, key: &str| {
+        let path = suite.locate(written);
+        if path.is_dir() { Ok(()) } else { Err(missing(&table, key, "folder", &path)) }
+    };
+    if let ModelSource::Folder { path } = &suite.model {
+        folder(path, document.table("model"), "path")?;
+    }
+    for (index, variant) in suite.variants.iter().enumerate() {
+        if let PolicySource::Checkpoint { path, .. } = &variant.policy {
+            folder(path, document.table(format!("variant[{index}]")), "checkpoint")?;
+        }
+    }
+    for (index, judge) in suite.judges.iter().enumerate() {
+        if let JudgeSource::Folder { path } = &judge.source {
+            folder(path, document.table(format!("judge[{index}]")), "path")?;
+        }
+    }
+    Ok(())
+}
+
+fn missing(table: &Table<'_>, key: &str, what: &str, path: &Path) -> Error {
+    let problem = if path.exists() { format!("is no {what}") } else { "does not exist".to_owned() };
+    let error = table.at_value(key, format!("{} {problem}", path.display()));
+    Error { kind: Kind::Input, ..error }.help(format!("`{key}` names a {what}, relative to the suite file"))
+}

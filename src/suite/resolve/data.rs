@@ -1,0 +1,138 @@
+//! `[dataset]` and `[model]`.
+
+use crate::error::Result;
+use crate::suite::defaults;
+use crate::suite::document::{Document, Table};
+use crate::suite::rules;
+use crate::suite::settings::{Dataset, FreshModel, ModelSource, PairsSettings, WorldSettings};
+use crate::suite::spec::{DatasetKind, DatasetSpec, ModelSpec, SuiteSpec};
+
+/// Keys of `[dataset]` that every kind takes.
+const COMMON: [&str; 3] = ["kind", "sampling", "eval_prompts"];
+const PAIRS_ONLY: [&str; 6] = ["path", "format", "limit", "heldout_share", "judge_share", "eval_share"];
+
+pub(super) fn dataset(written: &DatasetSpec, table: &Table<'_>) -> Result<Dataset> {
+    let (kind, stranger) = match written.kind {
+        DatasetKind::World => ("world", table.first_key(|key| PAIRS_ONLY.contains(&key))),
+        DatasetKind::Pairs => ("pairs", table.first_key(|key| !PAIRS_ONLY.contains(&key) && !COMMON.contains(&key))),
+    };
+    if let Some(key) = stranger {
+        let other = if kind == "world" { "pairs" } else { "world" };
+        return Err(table
+            .at_key(key, format!("`{key}` has no effect with kind = \"{kind}\""))
+            .help(format!("leave it out, or set kind = \"{other}\"")));
+    }
+    match written.kind {
+        DatasetKind::World => world(written, table).map(Dataset::World),
+        DatasetKind::Pairs => pairs(written, table).map(Dataset::Pairs),
+    }
+}
+
+fn world(written: &DatasetSpec, table: &Table<'_>) -> Result<WorldSettings> {
+    let mut world = defaults::world();
+    table.set(&mut world.demonstrations, "demonstrations", written.demonstrations, rules::AT_LEAST_ONE)?;
+    table.set(&mut world.vocab_size, "vocab_size", written.vocab_size, rules::VOCABULARY)?;
+    table.set(&mut world.train_prompts, "train_prompts", written.train_prompts, rules::AT_LEAST_ONE)?;
+    table.set(&mut world.heldout_prompts, "heldout_prompts", written.heldout_prompts, rules::TWO_OR_MORE)?;
+    table.set(&mut world.judge_prompts, "judge_prompts", written.judge_prompts, rules::TWO_OR_MORE)?;
+    table.set(&mut world.eval_prompts, "eval_prompts", written.eval_prompts, rules::TWO_OR_MORE)?;
+    table.set(&mut world.samples_per_prompt, "samples_per_prompt", written.samples_per_prompt, rules::TWO_OR_MORE)?;
+    table.set(&mut world.pairs_per_prompt, "pairs_per_prompt", written.pairs_per_prompt, rules::AT_LEAST_ONE)?;
+    table.set(&mut world.label_temperature, "label_temperature", written.label_temperature, rules::POSITIVE)?;
+    table.set(&mut world.label_noise, "label_noise", written.label_noise, rules::BELOW_HALF)?;
+    table.set(&mut world.sampling, "sampling", written.sampling, rules::any())?;
+    let samples = world.samples_per_prompt;
+    let most = samples.saturating_mul(samples - 1) / 2;
+    if world.pairs_per_prompt > most {
+        let message = format!("pairs_per_prompt = {} is too many: {samples} samples make {most} pairs", world.pairs_per_prompt);
+        let key = if table.has("pairs_per_prompt") { "pairs_per_prompt" } else { "samples_per_prompt" };
+        return Err(table.at_value(key, message).help("lower pairs_per_prompt or raise samples_per_prompt"));
+    }
+    Ok(world)
+}
+
+fn pairs(written: &DatasetSpec, table: &Table<'_>) -> Result<PairsSettings> {
+    let Some(path) = written.path.clone() else {
+        let error = table.at_value("kind", "[dataset] with kind = \"pairs\" needs `path`");
+        return Err(error.help("name the JSONL file with the preference pairs, relative to the suite file"));
+    };
+    let [heldout_share, judge_share, eval_share] = defaults::SHARES;
+    let mut pairs = PairsSettings {
+        path,
+        format: defaults::PAIRS_FORMAT,
+        limit: written.limit,
+        heldout_share,
+        judge_share,
+        eval_share,
+        eval_prompts: defaults::EVAL_PROMPTS,
+        sampling: defaults::SAMPLING,
+    };
+    table.set(&mut pairs.format, "format", written.format, rules::any())?;
+    if let Some(limit) = &mut pairs.limit {
+        table.set(limit, "limit", written.limit, rules::AT_LEAST_ONE)?;
+    }
+    table.set(&mut pairs.heldout_share, "heldout_share", written.heldout_share, rules::SHARE)?;
+    table.set(&mut pairs.judge_share, "judge_share", written.judge_share, rules::BELOW_ONE)?;
+    table.set(&mut pairs.eval_share, "eval_share", written.eval_share, rules::SHARE)?;
+    table.set(&mut pairs.eval_prompts, "eval_prompts", written.eval_prompts, rules::TWO_OR_MORE)?;
+    table.set(&mut pairs.sampling, "sampling", written.sampling, rules::any())?;
+    let sum = pairs.heldout_share + pairs.judge_share + pairs.eval_share;
+    if sum >= 1.0 {
+        let key = table.first_key(|key| key.ends_with("_share")).unwrap_or("kind");
+        let message = format!("heldout_share, judge_share and eval_share sum to {sum:.3}, so nothing is left to train on");
+        return Err(table.at_key(key, message).help("the three shares must sum to less than 1"));
+    }
+    Ok(pairs)
+}
+
+pub(super) fn model(spec: &SuiteSpec, dataset: &Dataset, document: &Document) -> Result<ModelSource> {
+    let table = document.table("model");
+    let written = spec.model.clone().unwrap_or_default();
+    if let Some(path) = written.path {
+        if let Some(key) = table.first_key(|key| key != "path") {
+            let error = table.at_key(key, format!("`{key}` has no effect: the folder's config.json describes the model"));
+            return Err(error.help(format!("leave out `{key}`, or leave out `path` for a fresh model")));
+        }
+        let data = document.table("dataset");
+        if data.has("vocab_size") {
+            let error = data.at_key("vocab_size", "`vocab_size` has no effect: the model's folder brings its tokenizer");
+            return Err(error.help("leave it out"));
+        }
+        return Ok(ModelSource::Folder { path });
+    }
+    if matches!(dataset, Dataset::Pairs(_)) {
+        let error = table.at_header("a fresh model can't read a pairs file: it has no tokenizer");
+        return Err(error.help("give a Hugging Face folder in [model] `path`, or set kind = \"world\" in [dataset]"));
+    }
+    fresh_model(&written, &table).map(ModelSource::Fresh)
+}
+
+fn fresh_model(written: &ModelSpec, table: &Table<'_>) -> Result<FreshModel> {
+    let mut m = defaults::fresh_model();
+    table.set(&mut m.hidden_size, "hidden_size", written.hidden_size, rules::AT_LEAST_ONE)?;
+    m.intermediate_size = defaults::intermediate_size(m.hidden_size);
+    table.set(&mut m.intermediate_size, "intermediate_size", written.intermediate_size, rules::AT_LEAST_ONE)?;
+    table.set(&mut m.num_hidden_layers, "num_hidden_layers", written.num_hidden_layers, rules::AT_LEAST_ONE)?;
+    table.set(&mut m.num_attention_heads, "num_attention_heads", written.num_attention_heads, rules::AT_LEAST_ONE)?;
+    m.num_key_value_heads = m.num_attention_heads;
+    table.set(&mut m.num_key_value_heads, "num_key_value_heads", written.num_key_value_heads, rules::AT_LEAST_ONE)?;
+    let context = written.max_position_embeddings;
+    table.set(&mut m.max_position_embeddings, "max_position_embeddings", context, rules::TWO_OR_MORE)?;
+    table.set(&mut m.rope_theta, "rope_theta", written.rope_theta, rules::POSITIVE)?;
+    table.set(&mut m.rms_norm_eps, "rms_norm_eps", written.rms_norm_eps, rules::POSITIVE)?;
+    table.set(&mut m.initializer_range, "initializer_range", written.initializer_range, rules::POSITIVE)?;
+    table.set(&mut m.tie_word_embeddings, "tie_word_embeddings", written.tie_word_embeddings, rules::any())?;
+    let (hidden, heads, shared) = (m.hidden_size, m.num_attention_heads, m.num_key_value_heads);
+    let blame = |keys: [&'static str; 2]| if table.has(keys[0]) { keys[0] } else { keys[1] };
+    if hidden % heads != 0 || !(hidden / heads).is_multiple_of(2) {
+        let message = format!("hidden_size = {hidden} doesn't split into {heads} heads of an even size");
+        let error = table.at_value(blame(["num_attention_heads", "hidden_size"]), message);
+        return Err(error.help("hidden_size must be a multiple of 2 × num_attention_heads (rotary embeddings turn pairs)"));
+    }
+    if heads % shared != 0 {
+        let message = format!("{heads} attention heads can't share {shared} heads of keys and values evenly");
+        let error = table.at_value(blame(["num_key_value_heads", "num_attention_heads"]), message);
+        return Err(error.help("num_key_value_heads must divide num_attention_heads"));
+    }
+    Ok(m)
+}

@@ -1,0 +1,110 @@
+//! `[[judge]]`.
+
+use super::training::{Surroundings, alone};
+use super::{name_is_free, names_differ};
+use crate::error::Result;
+use crate::suite::defaults::{self, Purpose};
+use crate::suite::document::{Document, Table};
+use crate::suite::rules;
+use crate::suite::settings::{Dataset, JudgeKind, JudgeSettings, JudgeSource};
+use crate::suite::spec::{JudgeSpec, SuiteSpec};
+
+pub(super) fn judges(
+    spec: &SuiteSpec,
+    dataset: &Dataset,
+    surroundings: &Surroundings,
+    document: &Document,
+) -> Result<Vec<JudgeSettings>> {
+    if spec.judge.is_empty() && matches!(dataset, Dataset::Pairs(_)) {
+        let error = document.table("").at_header("the suite has no `[[judge]]`, so there is no win rate");
+        return Err(error.help("add a [[judge]] with `name` and `kind`; without `path` it is trained on your pairs"));
+    }
+    let names: Vec<&str> = spec.judge.iter().map(|judge| judge.name.as_str()).collect();
+    names_differ(&names, "judge", document)?;
+    let judge = |(index, written)| judge(written, dataset, surroundings, &format!("judge[{index}]"), document);
+    spec.judge.iter().enumerate().map(judge).collect()
+}
+
+fn judge(
+    written: &JudgeSpec,
+    dataset: &Dataset,
+    surroundings: &Surroundings,
+    path: &str,
+    document: &Document,
+) -> Result<JudgeSettings> {
+    let table = document.table(path);
+    name_is_free(&written.name, &table)?;
+    let trained = written.path.is_none();
+    let mut settings = JudgeSettings {
+        name: written.name.clone(),
+        kind: written.kind,
+        source: source(written, dataset, surroundings, path, document)?,
+        template: template(written, &table)?,
+        max_length: if trained { surroundings.max_length() } else { defaults::MAX_LENGTH },
+        tie_width: defaults::TIE_WIDTH,
+        min_accuracy: defaults::MIN_ACCURACY,
+    };
+    table.set(&mut settings.max_length, "max_length", written.max_length, rules::TWO_OR_MORE)?;
+    if trained {
+        surroundings.length_fits(Some(settings.max_length), &table)?;
+    }
+    if let JudgeSource::Train(train) = &mut settings.source {
+        train.max_length = Some(settings.max_length);
+    }
+    table.set(&mut settings.tie_width, "tie_width", written.tie_width, rules::NOT_NEGATIVE)?;
+    table.set(&mut settings.min_accuracy, "min_accuracy", written.min_accuracy, rules::BELOW_ONE)?;
+    Ok(settings)
+}
+
+fn source(
+    written: &JudgeSpec,
+    dataset: &Dataset,
+    surroundings: &Surroundings,
+    path: &str,
+    document: &Document,
+) -> Result<JudgeSource> {
+    let table = document.table(path);
+    if let Some(folder) = &written.path {
+        if written.train.is_some() {
+            let error = table.at_key("train", "`[judge.train]` has no effect: `path` brings a judge that is trained already");
+            return Err(error.help("leave out one of the two"));
+        }
+        return Ok(JudgeSource::Folder { path: folder.clone() });
+    }
+    if let Dataset::Pairs(pairs) = dataset
+        && pairs.judge_share == 0.0
+    {
+        let error = document.table("dataset").at_value("judge_share", "judge_share = 0 leaves no pairs to train a judge on");
+        return Err(error.help(format!("raise it, or give judge `{}` a `path`", written.name)));
+    }
+    let train = document.table(format!("{path}.train"));
+    let spec = written.train.clone().unwrap_or_default();
+    if train.has("max_length") {
+        let error = train.at_key("max_length", "`max_length` has no effect in [judge.train]: the judge's own counts");
+        return Err(error.help("write `max_length` in [[judge]]"));
+    }
+    alone(&spec, Purpose::Judge, surroundings, &train).map(JudgeSource::Train)
+}
+
+/// Every placeholder must be one that the judge reads, and what is judged must be among them; the prompt may be left out.
+fn template(written: &JudgeSpec, table: &Table<'_>) -> Result<String> {
+    let Some(template) = &written.template else { return Ok(defaults::template(written.kind).to_owned()) };
+    let (judged, listed): (&[&str], _) = match written.kind {
+        JudgeKind::Pairwise => (&["a", "b"], "{prompt}, {a}, {b}"),
+        JudgeKind::RewardModel => (&["completion"], "{prompt}, {completion}"),
+    };
+    let wrong = |what: String| {
+        let error = table.at_value("template", format!("the template {what}"));
+        error.help(format!("this kind of judge reads {listed}"))
+    };
+    for after in template.split('{').skip(1) {
+        let Some((name, _)) = after.split_once('}') else { return Err(wrong("has a `{` without its `}`".to_owned())) };
+        if name != "prompt" && !judged.contains(&name) {
+            return Err(wrong(format!("names {{{name}}}")));
+        }
+    }
+    match judged.iter().find(|name| !template.contains(&format!("{{{name}}}"))) {
+        Some(name) => Err(wrong(format!("lacks {{{name}}}"))),
+        None => Ok(template.clone()),
+    }
+}

@@ -1,0 +1,209 @@
+//! From what was written to what it means: lays the suite file over the defaults, and refuses what is out of range, what
+//! contradicts itself, and what would have no effect.
+
+use std::path::PathBuf;
+
+use super::defaults;
+use super::document::{Document, Table};
+use super::rules::{self, Rule};
+use super::settings::{
+    CheckSettings, CompareSettings, Dataset, GateSettings, GenerateSettings, ModelSource, ReportSettings, StatisticsSettings,
+    Suite,
+};
+use super::spec::SuiteSpec;
+use crate::error::Result;
+
+mod data;
+mod judges;
+mod training;
+
+pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> Result<Suite> {
+    let top = document.table("");
+    name_is_usable(&spec.name, &top)?;
+    let dataset = data::dataset(&spec.dataset, &document.table("dataset"))?;
+    let model = data::model(spec, &dataset, document)?;
+    let context = match &model {
+        ModelSource::Fresh(fresh) => Some(fresh.max_position_embeddings),
+        ModelSource::Folder { .. } => None,
+    };
+    let surroundings = training::Surroundings { sampling: sampling(&dataset), context };
+    let sft = training::sft(spec, &model, &surroundings, document)?;
+    let variants = training::variants(spec, &surroundings, document)?;
+    let judges = judges::judges(spec, &dataset, &surroundings, document)?;
+    Ok(Suite {
+        name: spec.name.clone(),
+        title: spec.title.clone().unwrap_or_else(|| spec.name.clone()),
+        description: spec.description.clone().unwrap_or_default(),
+        seed: spec.seed.unwrap_or(defaults::SEED),
+        seeds: seeds(spec, document)?,
+        generate: generate(spec, context, &document.table("generate"))?,
+        compare: compare(spec, &dataset, document)?,
+        statistics: statistics(spec, &document.table("statistics"))?,
+        checks: checks(spec, &document.table("checks"))?,
+        gate: gate(spec, &document.table("gate"))?,
+        report: report(spec, &document.table("report"))?,
+        dataset,
+        model,
+        sft,
+        variants,
+        judges,
+        base,
+    })
+}
+
+fn sampling(dataset: &Dataset) -> super::settings::Sampling {
+    match dataset {
+        Dataset::World(world) => world.sampling,
+        Dataset::Pairs(pairs) => pairs.sampling,
+    }
+}
+
+/// Names that mean something else where variants and judges stand in the results.
+const TAKEN: [(&str, &str); 2] = [("reference", "the frozen reference model"), ("gold", "the world's own reward")];
+
+fn name_is_free(name: &str, table: &Table<'_>) -> Result<()> {
+    match TAKEN.iter().find(|(taken, _)| *taken == name) {
+        Some((_, meaning)) => {
+            Err(table.at_value("name", format!("the name `{name}` is taken: in the results it means {meaning}")))
+        }
+        None => name_is_usable(name, table),
+    }
+}
+
+/// Names become folders, file names and columns.
+fn name_is_usable(name: &str, table: &Table<'_>) -> Result<()> {
+    let usable = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
+    let starts_well = name.starts_with(|first: char| first.is_ascii_alphanumeric());
+    if name.len() > 64 || !starts_well || !name.chars().all(usable) {
+        let error = table.at_value("name", format!("\"{name}\" can't be a name"));
+        return Err(error.help("a name has up to 64 letters, digits, `.`, `_` and `-`, and starts with a letter or digit"));
+    }
+    Ok(())
+}
+
+fn names_differ(names: &[&str], list: &str, document: &Document) -> Result<()> {
+    for (index, name) in names.iter().enumerate() {
+        if let Some(first) = names[..index].iter().position(|earlier| earlier == name) {
+            let line = document.table(format!("{list}[{first}]")).line("name");
+            let table = document.table(format!("{list}[{index}]"));
+            return Err(table
+                .at_value("name", format!("the name `{name}` is used twice"))
+                .help(format!("line {line} has it already; each [[{list}]] needs a name of its own")));
+        }
+    }
+    Ok(())
+}
+
+fn seeds(spec: &SuiteSpec, document: &Document) -> Result<Vec<u64>> {
+    let Some(seeds) = &spec.seeds else { return Ok(vec![defaults::SEED]) };
+    if seeds.is_empty() {
+        return Err(document.table("").at_value("seeds", "`seeds` is empty, so nothing would be trained"));
+    }
+    for (index, seed) in seeds.iter().enumerate() {
+        if seeds[..index].contains(seed) {
+            let error = document.table("seeds").at_value(&format!("[{index}]"), format!("seed {seed} is given twice"));
+            return Err(error.help("a seed repeated gives the same run, not another sample; leave it out"));
+        }
+    }
+    Ok(seeds.clone())
+}
+
+fn generate(spec: &SuiteSpec, context: Option<usize>, table: &Table<'_>) -> Result<GenerateSettings> {
+    let written = spec.generate.clone().unwrap_or_default();
+    let mut settings = defaults::generate();
+    table.set(&mut settings.temperature, "temperature", written.temperature, rules::NOT_NEGATIVE)?;
+    table.set(&mut settings.top_p, "top_p", written.top_p, rules::PROBABILITY)?;
+    table.set_or_none(&mut settings.top_k, "top_k", written.top_k, rules::any())?;
+    table.set(&mut settings.max_new_tokens, "max_new_tokens", written.max_new_tokens, rules::AT_LEAST_ONE)?;
+    table.set(&mut settings.samples_per_prompt, "samples_per_prompt", written.samples_per_prompt, rules::AT_LEAST_ONE)?;
+    if settings.temperature == 0.0 {
+        let sampled = ["top_p", "top_k", "samples_per_prompt"];
+        if let Some(key) = table.first_key(|key| sampled.contains(&key)) {
+            let message = format!("`{key}` has no effect: with temperature 0 decoding is greedy");
+            return Err(table.at_key(key, message).help(format!("leave `{key}` out, or set a temperature above 0")));
+        }
+    }
+    if let Some(context) = context.filter(|&context| settings.max_new_tokens >= context) {
+        let message =
+            format!("max_new_tokens = {} leaves no room for a prompt: the model reads {context} tokens", settings.max_new_tokens);
+        return Err(table.at_value("max_new_tokens", message).help("lower it, or raise max_position_embeddings in [model]"));
+    }
+    Ok(settings)
+}
+
+fn compare(spec: &SuiteSpec, dataset: &Dataset, document: &Document) -> Result<CompareSettings> {
+    let table = document.table("compare");
+    let gold = matches!(dataset, Dataset::World(_)).then(|| "gold".to_owned());
+    let names: Vec<String> = spec.judge.iter().map(|judge| judge.name.clone()).chain(gold).collect();
+    let written = spec.compare.as_ref().and_then(|compare| compare.judge.clone());
+    let judge = match (written, spec.judge.as_slice()) {
+        (Some(name), _) if names.contains(&name) => name,
+        (Some(name), _) => {
+            let error = table.at_value("judge", format!("there is no judge `{name}`"));
+            return Err(error.help(super::translate::with_suggestion(&name, &names, "the judges are ")));
+        }
+        (None, [only]) => only.name.clone(),
+        (None, []) => "gold".to_owned(),
+        (None, _) => {
+            let listed = super::translate::with_suggestion("", &names, "write `[compare]` with `judge` one of ");
+            let second = document.table("judge[1]");
+            return Err(second.at_header("with several judges the suite must say whose win rate decides").help(listed));
+        }
+    };
+    Ok(CompareSettings { judge })
+}
+
+fn statistics(spec: &SuiteSpec, table: &Table<'_>) -> Result<StatisticsSettings> {
+    let written = spec.statistics.clone().unwrap_or_default();
+    let mut settings = defaults::statistics();
+    table.set(&mut settings.level, "level", written.level, rules::LEVEL)?;
+    Ok(settings)
+}
+
+fn checks(spec: &SuiteSpec, table: &Table<'_>) -> Result<CheckSettings> {
+    let written = spec.checks.clone().unwrap_or_default();
+    let mut c = defaults::checks();
+    table.set(&mut c.kl_warn, "kl_warn", written.kl_warn, rules::POSITIVE)?;
+    table.set(&mut c.kl_fail, "kl_fail", written.kl_fail, rules::POSITIVE)?;
+    table.set(&mut c.displacement_warn, "displacement_warn", written.displacement_warn, rules::POSITIVE)?;
+    table.set(&mut c.displacement_fail, "displacement_fail", written.displacement_fail, rules::POSITIVE)?;
+    table.set(&mut c.length_ratio_warn, "length_ratio_warn", written.length_ratio_warn, rules::POSITIVE)?;
+    table.set(&mut c.length_ratio_fail, "length_ratio_fail", written.length_ratio_fail, rules::POSITIVE)?;
+    table.set(&mut c.no_eos_fail, "no_eos_fail", written.no_eos_fail, rules::SHARE)?;
+    table.set(&mut c.position_warn, "position_warn", written.position_warn, rules::SHARE)?;
+    let pairs = [
+        ("kl", c.kl_warn, c.kl_fail),
+        ("displacement", c.displacement_warn, c.displacement_fail),
+        ("length_ratio", c.length_ratio_warn, c.length_ratio_fail),
+    ];
+    for (name, warn, fail) in pairs {
+        if warn > fail {
+            let written = if table.has(&format!("{name}_warn")) { "warn" } else { "fail" };
+            let message = format!("{name}_warn = {warn} is above {name}_fail = {fail}, so it would never warn");
+            return Err(table.at_value(&format!("{name}_{written}"), message));
+        }
+    }
+    Ok(c)
+}
+
+fn gate(spec: &SuiteSpec, table: &Table<'_>) -> Result<GateSettings> {
+    let written = spec.gate.clone().unwrap_or_default();
+    let golden = written.golden.unwrap_or_else(|| PathBuf::from(format!("golden/{}.json", spec.name)));
+    let mut settings = GateSettings {
+        golden,
+        margin: defaults::GATE_MARGIN,
+        curve_tolerance: defaults::CURVE_TOLERANCE,
+        on_inconclusive: defaults::ON_INCONCLUSIVE,
+    };
+    table.set(&mut settings.margin, "margin", written.margin, rules::SHARE)?;
+    table.set(&mut settings.curve_tolerance, "curve_tolerance", written.curve_tolerance, rules::NOT_NEGATIVE)?;
+    table.set(&mut settings.on_inconclusive, "on_inconclusive", written.on_inconclusive, rules::any())?;
+    Ok(settings)
+}
+
+fn report(spec: &SuiteSpec, table: &Table<'_>) -> Result<ReportSettings> {
+    let written = spec.report.clone().unwrap_or_default();
+    let mut samples = defaults::REPORT_SAMPLES;
+    table.set(&mut samples, "samples", written.samples, Rule { words: "at most 1000", holds: |n| n <= 1000 })?;
+    Ok(ReportSettings { samples })
+}

@@ -1,0 +1,209 @@
+//! `[sft]`, `[train]` and `[[variant]]`: training settings, laid over each other.
+
+use super::{name_is_free, names_differ};
+use crate::error::{Error, Result};
+use crate::suite::defaults::{self, Purpose};
+use crate::suite::document::{Document, Table};
+use crate::suite::rules;
+use crate::suite::settings::{LossType, ModelSource, Optimizer, PolicySource, Sampling, Scheduler, TrainSettings, Variant};
+use crate::suite::spec::{PreferenceLoss, SuiteSpec, TrainSpec, VariantSpec};
+
+/// What other tables say about every training.
+pub(super) struct Surroundings {
+    pub(super) sampling: Sampling,
+    /// Tokens that the model reads, where the suite says it.
+    pub(super) context: Option<usize>,
+}
+
+impl Surroundings {
+    /// Longest text by default, in tokens.
+    pub(super) fn max_length(&self) -> usize {
+        self.context.map_or(defaults::MAX_LENGTH, |context| context.min(defaults::MAX_LENGTH))
+    }
+
+    pub(super) fn defaults(&self, purpose: Purpose) -> TrainSettings {
+        TrainSettings { max_length: Some(self.max_length()), ..defaults::training(purpose, self.sampling) }
+    }
+
+    /// A written length above what the model reads would cut nothing.
+    pub(super) fn length_fits(&self, length: Option<usize>, table: &Table<'_>) -> Result<()> {
+        match (length, self.context) {
+            (Some(length), Some(context)) if length > context && table.has("max_length") => Err(table
+                .at_value("max_length", format!("max_length = {length} is more than the {context} tokens that the model reads"))
+                .help("lower it, or raise max_position_embeddings in [model]")),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub(super) fn sft(
+    spec: &SuiteSpec,
+    model: &ModelSource,
+    surroundings: &Surroundings,
+    document: &Document,
+) -> Result<Option<TrainSettings>> {
+    let table = document.table("sft");
+    let Some(written) = &spec.sft else {
+        if matches!(model, ModelSource::Fresh(_)) {
+            let error = table.at_header("a fresh model needs `[sft]`: with random weights it writes noise");
+            return Err(error.help("add an [sft] table, or give a trained model in [model] `path`"));
+        }
+        return Ok(None);
+    };
+    alone(written, Purpose::Sft, surroundings, &table).map(Some)
+}
+
+/// Settings of a table that nothing is laid over.
+pub(super) fn alone(
+    written: &TrainSpec,
+    purpose: Purpose,
+    surroundings: &Surroundings,
+    table: &Table<'_>,
+) -> Result<TrainSettings> {
+    let mut settings = surroundings.defaults(purpose);
+    overlay(&mut settings, written, surroundings, table)?;
+    match ineffective(&settings, purpose).into_iter().find(|(key, _)| table.has(key)) {
+        Some((key, why)) => Err(no_effect(table, key, &why)),
+        None => Ok(settings),
+    }
+}
+
+pub(super) fn variants(spec: &SuiteSpec, surroundings: &Surroundings, document: &Document) -> Result<Vec<Variant>> {
+    if spec.variant.is_empty() {
+        let error = document.table("").at_header("the suite has no `[[variant]]`, so there is nothing to evaluate");
+        return Err(error.help("add a [[variant]] with a `name`; see `dpo-eval suite init` for an example"));
+    }
+    let names: Vec<&str> = spec.variant.iter().map(|variant| variant.name.as_str()).collect();
+    names_differ(&names, "variant", document)?;
+    let train = document.table("train");
+    let mut common = surroundings.defaults(Purpose::Preference);
+    overlay(&mut common, &spec.train.clone().unwrap_or_default(), surroundings, &train)?;
+    let variants = spec
+        .variant
+        .iter()
+        .enumerate()
+        .map(|(index, written)| variant(written, &common, surroundings, &document.table(format!("variant[{index}]"))))
+        .collect::<Result<Vec<Variant>>>()?;
+    if spec.train.is_some() {
+        train_has_effect(&variants, &train)?;
+    }
+    Ok(variants)
+}
+
+fn variant(written: &VariantSpec, common: &TrainSettings, surroundings: &Surroundings, table: &Table<'_>) -> Result<Variant> {
+    name_is_free(&written.name, table)?;
+    let policy = match &written.checkpoint {
+        Some(path) => {
+            if let Some(key) = table.first_key(|key| !["name", "checkpoint", "beta"].contains(&key)) {
+                return Err(no_effect(table, key, "this policy was trained elsewhere (`checkpoint`)"));
+            }
+            let mut beta = defaults::training(Purpose::Preference, surroundings.sampling).beta;
+            table.set(&mut beta, "beta", written.beta, rules::POSITIVE)?;
+            PolicySource::Checkpoint { path: path.clone(), beta }
+        }
+        None => {
+            let mut settings = common.clone();
+            overlay(&mut settings, &written.training(), surroundings, table)?;
+            if let Some((key, why)) = ineffective(&settings, Purpose::Preference).into_iter().find(|(key, _)| table.has(key)) {
+                return Err(no_effect(table, key, &why));
+            }
+            PolicySource::Train(settings)
+        }
+    };
+    Ok(Variant { name: written.name.clone(), policy })
+}
+
+/// A key of `[train]` must matter to at least one variant.
+fn train_has_effect(variants: &[Variant], table: &Table<'_>) -> Result<()> {
+    let trained: Vec<&TrainSettings> = variants
+        .iter()
+        .filter_map(|variant| match &variant.policy {
+            PolicySource::Train(settings) => Some(settings),
+            PolicySource::Checkpoint { .. } => None,
+        })
+        .collect();
+    let Some((first, others)) = trained.split_first() else {
+        let error = table.at_header("`[train]` has no effect: every variant is a checkpoint trained elsewhere");
+        return Err(error.help("leave [train] out, or add a [[variant]] without `checkpoint`"));
+    };
+    for (key, why) in ineffective(first, Purpose::Preference) {
+        let everywhere = others.iter().all(|other| ineffective(other, Purpose::Preference).iter().any(|(k, _)| *k == key));
+        if everywhere && table.has(key) {
+            return Err(no_effect(table, key, &why));
+        }
+    }
+    Ok(())
+}
+
+fn no_effect(table: &Table<'_>, key: &str, why: &str) -> Error {
+    table.at_key(key, format!("`{key}` has no effect in {}: {why}", table.title())).help(format!("leave `{key}` out"))
+}
+
+/// Overwrites `settings` with what `table` writes.
+fn overlay(settings: &mut TrainSettings, written: &TrainSpec, around: &Surroundings, table: &Table<'_>) -> Result<()> {
+    let s = settings;
+    if let Some(PreferenceLoss::Sigmoid) = written.loss_type {
+        s.loss_type = LossType::Sigmoid;
+    }
+    table.set(&mut s.beta, "beta", written.beta, rules::POSITIVE)?;
+    table.set(&mut s.label_smoothing, "label_smoothing", written.label_smoothing, rules::BELOW_HALF)?;
+    table.set(&mut s.learning_rate, "learning_rate", written.learning_rate, rules::POSITIVE)?;
+    table.set(&mut s.lr_scheduler_type, "lr_scheduler_type", written.lr_scheduler_type, rules::any())?;
+    table.set(&mut s.warmup_steps, "warmup_steps", written.warmup_steps, rules::any())?;
+    table.set(&mut s.optim, "optim", written.optim, rules::any())?;
+    table.set(&mut s.adam_beta1, "adam_beta1", written.adam_beta1, rules::BELOW_ONE)?;
+    table.set(&mut s.adam_beta2, "adam_beta2", written.adam_beta2, rules::BELOW_ONE)?;
+    table.set(&mut s.adam_epsilon, "adam_epsilon", written.adam_epsilon, rules::POSITIVE)?;
+    table.set(&mut s.weight_decay, "weight_decay", written.weight_decay, rules::NOT_NEGATIVE)?;
+    table.set_or_none(&mut s.max_grad_norm, "max_grad_norm", written.max_grad_norm, rules::POSITIVE)?;
+    let batch = written.per_device_train_batch_size;
+    table.set(&mut s.per_device_train_batch_size, "per_device_train_batch_size", batch, rules::AT_LEAST_ONE)?;
+    let accumulation = written.gradient_accumulation_steps;
+    table.set(&mut s.gradient_accumulation_steps, "gradient_accumulation_steps", accumulation, rules::AT_LEAST_ONE)?;
+    table.set(&mut s.num_train_epochs, "num_train_epochs", written.num_train_epochs, rules::POSITIVE)?;
+    duration(s, written, table)?;
+    table.set_or_none(&mut s.max_length, "max_length", written.max_length, rules::TWO_OR_MORE)?;
+    around.length_fits(s.max_length, table)?;
+    table.set_or_none(&mut s.save_steps, "save_steps", written.save_steps, rules::STEPS)
+}
+
+/// `max_steps` stands in place of `num_train_epochs`; the table that is laid on top decides which of the two counts.
+fn duration(settings: &mut TrainSettings, written: &TrainSpec, table: &Table<'_>) -> Result<()> {
+    match (written.max_steps, written.num_train_epochs) {
+        (Some(_), Some(_)) => Err(no_effect(table, "num_train_epochs", "`max_steps` decides how long training takes")),
+        (None, Some(_)) => {
+            settings.max_steps = None;
+            Ok(())
+        }
+        (Some(steps), None) => {
+            let mut inner = steps;
+            table.set(&mut inner, "max_steps", written.max_steps, rules::STEPS)?;
+            settings.max_steps = Some(inner);
+            Ok(())
+        }
+        (None, None) => Ok(()),
+    }
+}
+
+/// The keys that would change nothing, each with the reason.
+fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str, String)> {
+    let mut keys = Vec::new();
+    let mut add = |names: &[&'static str], why: &str| keys.extend(names.iter().map(|&name| (name, why.to_owned())));
+    match purpose {
+        Purpose::Preference => {}
+        Purpose::Sft => add(&["loss_type", "beta", "label_smoothing"], "fine-tuning minimises the cross-entropy"),
+        Purpose::Judge => add(&["loss_type", "beta", "label_smoothing"], "judges are trained by the Bradley–Terry likelihood"),
+    }
+    if settings.lr_scheduler_type == Scheduler::Constant {
+        add(&["warmup_steps"], "lr_scheduler_type = \"constant\" doesn't warm up (\"constant_with_warmup\" does)");
+    }
+    if settings.optim != Optimizer::Adamw {
+        add(&["adam_beta1", "adam_beta2", "adam_epsilon"], "optim isn't \"adamw\"");
+    }
+    if let (Some(max), Some(save)) = (settings.max_steps, settings.save_steps)
+        && save > max
+    {
+        add(&["save_steps"], &format!("training ends after max_steps = {max}"));
+    }
+    keys
+}

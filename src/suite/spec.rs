@@ -1,0 +1,284 @@
+//! The suite file as it is written: one struct a table, every key optional that has a default. The doc comments here become
+//! the descriptions in the JSON Schema.
+//!
+//! Tables with several kinds (`[dataset]`, `[model]`) are flat, so that a key of the wrong kind gets an error of its own
+//! instead of "unknown key"; `resolve` tells the kinds apart. Keys that TRL or transformers know carry their names.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::settings::{JudgeKind, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler};
+
+/// A suite: what is trained, on what, how it is judged, and what it is held against.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SuiteSpec {
+    /// Names the run's folders and files: letters, digits, `.`, `_`, `-`.
+    pub name: String,
+    /// Heading of the report; the name if not given.
+    pub title: Option<String>,
+    /// What the suite is for, in a sentence or two.
+    pub description: Option<String>,
+    /// Seeds everything made once: the world, the tokenizer, SFT, the judges, sampling.
+    pub seed: Option<u64>,
+    /// Each variant is trained once with each of these.
+    pub seeds: Option<Vec<u64>>,
+    pub dataset: DatasetSpec,
+    pub model: Option<ModelSpec>,
+    /// Supervised fine-tuning before preference training; its result is the frozen reference.
+    pub sft: Option<TrainSpec>,
+    /// Preference training: what every variant starts from.
+    pub train: Option<TrainSpec>,
+    /// The policies to evaluate.
+    #[serde(default)]
+    pub variant: Vec<VariantSpec>,
+    pub generate: Option<GenerateSpec>,
+    #[serde(default)]
+    pub judge: Vec<JudgeSpec>,
+    pub compare: Option<CompareSpec>,
+    pub statistics: Option<StatisticsSpec>,
+    pub checks: Option<ChecksSpec>,
+    pub gate: Option<GateSpec>,
+    pub report: Option<ReportSpec>,
+}
+
+/// Where prompts and preference pairs come from.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetSpec {
+    pub kind: DatasetKind,
+    /// Order in which examples are trained on.
+    pub sampling: Option<Sampling>,
+    /// Prompts that policies are evaluated on (of a pairs file: at most this many).
+    pub eval_prompts: Option<usize>,
+
+    /// World: texts that the tokenizer and SFT learn from.
+    pub demonstrations: Option<usize>,
+    /// World: size of the BPE vocabulary.
+    pub vocab_size: Option<usize>,
+    /// World: prompts for preference training.
+    pub train_prompts: Option<usize>,
+    /// World: prompts for held-out pairs.
+    pub heldout_prompts: Option<usize>,
+    /// World: prompts for the judges' own pairs.
+    pub judge_prompts: Option<usize>,
+    /// World: samples drawn from the SFT policy for each prompt that needs pairs.
+    pub samples_per_prompt: Option<usize>,
+    /// World: pairs made from the samples of one prompt.
+    pub pairs_per_prompt: Option<usize>,
+    /// World: Bradley–Terry temperature of the labels, P(a preferred) = σ((gold(a) − gold(b)) / label_temperature).
+    pub label_temperature: Option<f64>,
+    /// World: share of training labels flipped after labelling.
+    pub label_noise: Option<f64>,
+
+    /// Pairs: the JSONL file (`.gz` too), relative to the suite file.
+    pub path: Option<PathBuf>,
+    /// Pairs: `explicit` (`prompt`, `chosen`, `rejected` a line) or `hh` (whole transcripts).
+    pub format: Option<PairsFormat>,
+    /// Pairs: use only the first pairs of the file.
+    pub limit: Option<usize>,
+    /// Pairs: share of prompts held out to measure implicit-reward accuracy.
+    pub heldout_share: Option<f64>,
+    /// Pairs: share of prompts for the judges' own pairs.
+    pub judge_share: Option<f64>,
+    /// Pairs: share of prompts to evaluate on.
+    pub eval_share: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DatasetKind {
+    /// A synthetic world whose gold reward is known.
+    World,
+    /// Preference pairs from a file.
+    Pairs,
+}
+
+/// The model that training starts from: a Hugging Face folder (`path`), or a fresh Llama-shaped one, described by the names
+/// of Hugging Face's config.json.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSpec {
+    /// Folder with config.json, model.safetensors and tokenizer.json, relative to the suite file.
+    pub path: Option<PathBuf>,
+    pub hidden_size: Option<usize>,
+    /// Width of the MLP; 8/3 of hidden_size, rounded up to a multiple of 8, if not given.
+    pub intermediate_size: Option<usize>,
+    pub num_hidden_layers: Option<usize>,
+    pub num_attention_heads: Option<usize>,
+    /// Heads of keys and values; num_attention_heads if not given.
+    pub num_key_value_heads: Option<usize>,
+    /// Longest sequence that the model reads, in tokens.
+    pub max_position_embeddings: Option<usize>,
+    pub rope_theta: Option<f64>,
+    pub rms_norm_eps: Option<f64>,
+    /// Standard deviation of the random weights.
+    pub initializer_range: Option<f64>,
+    pub tie_word_embeddings: Option<bool>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PreferenceLoss {
+    /// DPO; with `label_smoothing` > 0 conservative DPO.
+    Sigmoid,
+}
+
+/// Declares the tables that hold training keys from one list of them.
+macro_rules! training_tables {
+    ($($(#[$doc:meta])* $key:ident: $type:ty,)*) => {
+        /// Training: names and meanings as in TRL and transformers.
+        #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct TrainSpec {
+            $($(#[$doc])* pub $key: Option<$type>,)*
+        }
+
+        /// One policy: trained here with `[train]` and the keys given here, or trained elsewhere (`checkpoint`).
+        #[derive(Debug, Clone, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct VariantSpec {
+            /// Names the policy: letters, digits, `.`, `_`, `-`.
+            pub name: String,
+            /// Hugging Face folder of a policy trained elsewhere, relative to the suite file.
+            pub checkpoint: Option<PathBuf>,
+            $($(#[$doc])* pub $key: Option<$type>,)*
+        }
+
+        impl VariantSpec {
+            /// The training keys alone.
+            pub(super) fn training(&self) -> TrainSpec {
+                TrainSpec { $($key: self.$key,)* }
+            }
+        }
+    };
+}
+
+training_tables! {
+    /// The preference loss.
+    loss_type: PreferenceLoss,
+    /// Strength of the pull to the reference.
+    beta: f64,
+    /// Assumed share of wrong labels (conservative DPO).
+    label_smoothing: f64,
+    /// Peak learning rate.
+    learning_rate: f64,
+    /// Course of the learning rate.
+    lr_scheduler_type: Scheduler,
+    /// Steps of linear warm-up.
+    warmup_steps: u64,
+    optim: Optimizer,
+    adam_beta1: f64,
+    adam_beta2: f64,
+    adam_epsilon: f64,
+    /// Decoupled weight decay.
+    weight_decay: f64,
+    /// Clip the gradient's norm to this; 0: don't.
+    max_grad_norm: f64,
+    /// Examples a batch.
+    per_device_train_batch_size: usize,
+    /// Batches an optimizer step.
+    gradient_accumulation_steps: usize,
+    /// Passes over the training data.
+    num_train_epochs: f64,
+    /// Optimizer steps, in place of num_train_epochs.
+    max_steps: u64,
+    /// Prompt and completion together, in tokens; what is longer is cut at the end. 0: no limit.
+    max_length: usize,
+    /// A checkpoint every so many steps, and always one at the end. 0: only that one.
+    save_steps: u64,
+}
+
+/// How policies and reference complete the evaluation prompts.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GenerateSpec {
+    /// 0: greedy.
+    pub temperature: Option<f64>,
+    /// Sample from the most likely tokens that hold this much probability.
+    pub top_p: Option<f64>,
+    /// Sample from this many of the most likely tokens; 0: from all.
+    pub top_k: Option<usize>,
+    pub max_new_tokens: Option<usize>,
+    /// Completions of each evaluation prompt.
+    pub samples_per_prompt: Option<usize>,
+}
+
+/// A judge: an ONNX model, trained here (`[judge.train]`) or brought along (`path`).
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeSpec {
+    /// Names the judge: letters, digits, `.`, `_`, `-`.
+    pub name: String,
+    /// `pairwise` reads a prompt and two completions, `reward_model` one completion.
+    pub kind: JudgeKind,
+    /// Folder with model.onnx and tokenizer.json, relative to the suite file.
+    pub path: Option<PathBuf>,
+    /// Training of a judge made here, on the judges' own pairs, from the reference's weights.
+    pub train: Option<TrainSpec>,
+    /// What the judge reads, with {prompt}, {a}, {b} (pairwise) or {prompt}, {completion} (reward_model).
+    pub template: Option<String>,
+    /// Longest text that the judge reads, in tokens.
+    pub max_length: Option<usize>,
+    /// A debiased logit no further from 0 than this is a tie.
+    pub tie_width: Option<f64>,
+    /// Below this accuracy on held-out pairs the judge's win rates are void.
+    pub min_accuracy: Option<f64>,
+}
+
+/// Which win rate decides.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CompareSpec {
+    /// Name of a `[[judge]]`, or `gold` in a world. Needed where there are several judges.
+    pub judge: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatisticsSpec {
+    /// Confidence level of every interval.
+    pub level: Option<f64>,
+}
+
+/// Thresholds at which a run warns or fails.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChecksSpec {
+    /// KL to the reference, nats a sequence.
+    pub kl_warn: Option<f64>,
+    pub kl_fail: Option<f64>,
+    /// Fall of the log-probability of chosen completions below the reference, nats a token.
+    pub displacement_warn: Option<f64>,
+    pub displacement_fail: Option<f64>,
+    /// Mean length of the policy's completions over the reference's.
+    pub length_ratio_warn: Option<f64>,
+    pub length_ratio_fail: Option<f64>,
+    /// Rise of the share of completions without EOS over the reference's.
+    pub no_eos_fail: Option<f64>,
+    /// Position effect of a judge, in probability.
+    pub position_warn: Option<f64>,
+}
+
+/// What a run is held against.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GateSpec {
+    /// The golden file, relative to the suite file; `golden/<name>.json` if not given.
+    pub golden: Option<PathBuf>,
+    /// Loss of win rate that is still acceptable, as a fraction.
+    pub margin: Option<f64>,
+    /// Relative tolerance of training curves.
+    pub curve_tolerance: Option<f64>,
+    /// Whether a gate that can't decide passes or fails.
+    pub on_inconclusive: Option<OnInconclusive>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportSpec {
+    /// Prompts whose completions are shown side by side.
+    pub samples: Option<usize>,
+}

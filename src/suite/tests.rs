@@ -1,0 +1,514 @@
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+
+use super::settings::{Dataset, PolicySource, TrainSettings};
+use super::templates::TEMPLATES;
+use super::*;
+
+const WORLD: &str = r#"name = "toy"
+seeds = [1, 2]
+
+[dataset]
+kind = "world"
+vocab_size = 500
+
+[sft]
+learning_rate = 1e-3
+
+[train]
+learning_rate = 1e-4
+warmup_steps = 5
+
+[[variant]]
+name = "a"
+beta = 0.2
+
+[[variant]]
+name = "b"
+optim = "sgd"
+
+[generate]
+temperature = 0.7
+
+[[judge]]
+name = "pairwise"
+kind = "pairwise"
+[judge.train]
+max_steps = 9
+"#;
+
+const PAIRS: &str = r#"name = "toy"
+
+[dataset]
+kind = "pairs"
+path = "pairs.jsonl"
+
+[model]
+path = "model"
+
+[[variant]]
+name = "a"
+
+[[judge]]
+name = "pairwise"
+kind = "pairwise"
+"#;
+
+fn understood(text: &str) -> Suite {
+    parse(text, Path::new("suites/toy.toml")).unwrap_or_else(|error| panic!("{error}\n---\n{text}"))
+}
+
+/// The messages that `base` gives with `from` replaced by `to`, for each pair of them.
+fn refusals(base: &str, changes: &[(&str, &str)]) -> String {
+    let mut shown = String::new();
+    for (from, to) in changes {
+        assert!(base.contains(from), "the base has no {from:?}");
+        let error = parse(&base.replacen(from, to, 1), Path::new("toy.toml")).expect_err(to);
+        assert_eq!(error.kind, crate::error::Kind::Usage);
+        assert!(error.place.is_some(), "no place: {error}");
+        writeln!(shown, "{error}\n").unwrap();
+    }
+    shown
+}
+
+/// Holds messages against the snapshot `name`.
+fn refused(name: &str, messages: String) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, messages));
+}
+
+fn trained<'a>(suite: &'a Suite, name: &str) -> &'a TrainSettings {
+    let variant = suite.variants.iter().find(|variant| variant.name == name).unwrap();
+    match &variant.policy {
+        PolicySource::Train(settings) => settings,
+        PolicySource::Checkpoint { .. } => panic!("{name} is a checkpoint"),
+    }
+}
+
+#[test]
+fn what_is_not_toml_or_not_of_the_right_type_is_refused_at_its_place() {
+    refused(
+        "what_is_not_toml_or_not_of_the_right_type_is_refused_at_its_place",
+        refusals(
+            WORLD,
+            &[
+                ("seeds = [1, 2]", "seeds = [1, 2"),
+                ("seeds = [1, 2]", "seeds = [1, 2]\nseeds = [3]"),
+                ("seeds = [1, 2]", "seeds = [1, -2]"),
+                ("seeds = [1, 2]", "seeds = 3"),
+                ("name = \"toy\"", "name = toy"),
+                ("beta = 0.2", "beta = \"0.2\""),
+                ("vocab_size = 500", "vocab_size = 500.5"),
+                ("temperature = 0.7", "temperature = true"),
+                ("[generate]", "[gate]\ngolden = 3\n[generate]"),
+                ("[sft]\nlearning_rate = 1e-3", "[[sft]]\nlearning_rate = 1e-3"),
+                ("[generate]", "[[generate]]"),
+                ("[judge.train]", "[[judge.train]]"),
+                ("seeds = [1, 2]", "seeds = [1, 2]\nstatistics = [0.9]"),
+                ("optim = \"sgd\"", "optim = 3"),
+                ("optim = \"sgd\"", "optim = { adamw = 1 }"),
+                ("name = \"b\"", "name = [\"b\"]"),
+                ("beta = 0.2", "beta = { a = 1 }"),
+                ("seeds = [1, 2]", "seeds = [1, 99999999999999999999]"),
+                ("seeds = [1, 2]", "seeds = [1, 2]\ntitle = yes"),
+                ("[sft]", "[sft"),
+                ("name = \"toy\"", "name = \"toy"),
+            ],
+        ),
+    );
+}
+
+#[test]
+fn unknown_keys_and_names_list_what_is_accepted_and_what_comes_close() {
+    refused(
+        "unknown_keys_and_names_list_what_is_accepted_and_what_comes_close",
+        refusals(
+            WORLD,
+            &[
+                ("beta = 0.2", "betta = 0.2"),
+                ("beta = 0.2", "gamma = 0.2"),
+                ("[generate]", "[genrate]"),
+                ("temperature", "temprature"),
+                ("max_steps", "max_setps"),
+                ("kind = \"world\"", "kind = \"wordl\""),
+                ("optim = \"sgd\"", "optim = \"adam\""),
+                ("kind = \"pairwise\"", "kind = \"pointwise\""),
+                ("beta = 0.2", "loss_type = \"ipo\""),
+            ],
+        ),
+    );
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    refused(
+        "what_is_missing_is_named",
+        refusals(
+            WORLD,
+            &[
+                ("name = \"toy\"\n", ""),
+                ("[dataset]\nkind = \"world\"\nvocab_size = 500\n", ""),
+                ("kind = \"world\"\n", ""),
+                ("name = \"b\"\n", ""),
+                ("kind = \"pairwise\"\n", ""),
+                ("[sft]\nlearning_rate = 1e-3\n", ""),
+            ],
+        ),
+    );
+    refused(
+        "what_is_missing_is_named_for_pairs",
+        refusals(
+            PAIRS,
+            &[
+                ("path = \"pairs.jsonl\"\n", ""),
+                ("[model]\npath = \"model\"\n", ""),
+                ("[[variant]]\nname = \"a\"\n", ""),
+                ("[[judge]]\nname = \"pairwise\"\nkind = \"pairwise\"\n", ""),
+            ],
+        ),
+    );
+}
+
+#[test]
+fn numbers_out_of_range_are_refused() {
+    refused(
+        "numbers_out_of_range_are_refused",
+        refusals(
+            WORLD,
+            &[
+                ("beta = 0.2", "beta = 0"),
+                ("beta = 0.2", "beta = nan"),
+                ("beta = 0.2", "label_smoothing = 0.5"),
+                ("beta = 0.2", "learning_rate = -1e-4"),
+                ("beta = 0.2", "learning_rate = inf"),
+                ("beta = 0.2", "adam_beta2 = 1.0"),
+                ("beta = 0.2", "max_grad_norm = -1.0"),
+                ("beta = 0.2", "per_device_train_batch_size = 0"),
+                ("beta = 0.2", "gradient_accumulation_steps = 0"),
+                ("beta = 0.2", "max_steps = 0"),
+                ("beta = 0.2", "max_length = 512"),
+                ("temperature = 0.7", "temperature = -0.1"),
+                ("temperature = 0.7", "top_p = 1.5"),
+                ("temperature = 0.7", "max_new_tokens = 256"),
+                ("vocab_size = 500", "vocab_size = 100"),
+                ("vocab_size = 500", "pairs_per_prompt = 7"),
+                ("vocab_size = 500", "label_noise = 0.7"),
+                ("[sft]", "[model]\nhidden_size = 100\nnum_attention_heads = 3\n[sft]"),
+                ("[sft]", "[model]\nhidden_size = 64\nnum_attention_heads = 64\n[sft]"),
+                ("[sft]", "[model]\nnum_key_value_heads = 3\n[sft]"),
+                ("[sft]", "[statistics]\nlevel = 95\n[sft]"),
+                ("[sft]", "[checks]\nkl_warn = 60.0\n[sft]"),
+                ("[sft]", "[gate]\nmargin = 2.0\n[sft]"),
+                ("[sft]", "[report]\nsamples = 100000\n[sft]"),
+                ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntie_width = -1\n"),
+                ("kind = \"pairwise\"\n", "kind = \"pairwise\"\nmin_accuracy = 1.0\n"),
+            ],
+        ),
+    );
+    refused(
+        "numbers_out_of_range_are_refused_for_pairs",
+        refusals(
+            PAIRS,
+            &[
+                ("path = \"pairs.jsonl\"", "path = \"pairs.jsonl\"\nheldout_share = 0.5\njudge_share = 0.4"),
+                ("path = \"pairs.jsonl\"", "path = \"pairs.jsonl\"\neval_share = 0"),
+                ("path = \"pairs.jsonl\"", "path = \"pairs.jsonl\"\njudge_share = 0"),
+                ("path = \"pairs.jsonl\"", "path = \"pairs.jsonl\"\nlimit = 0"),
+            ],
+        ),
+    );
+}
+
+#[test]
+fn an_option_without_effect_is_an_error() {
+    refused(
+        "an_option_without_effect_is_an_error",
+        refusals(
+            WORLD,
+            &[
+                ("[sft]\n", "[sft]\nlabel_smoothing = 0.1\n"),
+                ("[sft]\n", "[sft]\nbeta = 0.1\n"),
+                ("max_steps = 9", "beta = 0.1"),
+                ("max_steps = 9", "max_length = 100"),
+                ("max_steps = 9", "max_steps = 9\nnum_train_epochs = 2"),
+                ("max_steps = 9", "max_steps = 9\nsave_steps = 10"),
+                ("optim = \"sgd\"", "optim = \"sgd\"\nadam_beta1 = 0.8"),
+                ("beta = 0.2", "lr_scheduler_type = \"constant\"\nwarmup_steps = 3"),
+                ("warmup_steps = 5", "warmup_steps = 5\nlr_scheduler_type = \"constant\""),
+                ("temperature = 0.7", "temperature = 0\ntop_p = 0.9"),
+                ("temperature = 0.7", "samples_per_prompt = 4\ntemperature = 0"),
+                ("vocab_size = 500", "judge_share = 0.1"),
+                ("[sft]", "[model]\npath = \"model\"\n[sft]"),
+                ("vocab_size = 500", "[model]\npath = \"model\"\nhidden_size = 3"),
+                ("kind = \"pairwise\"\n", "kind = \"pairwise\"\npath = \"judge\"\n"),
+            ],
+        ),
+    );
+    refused(
+        "an_option_without_effect_is_an_error_for_pairs",
+        refusals(
+            PAIRS,
+            &[
+                ("path = \"pairs.jsonl\"", "path = \"pairs.jsonl\"\nlabel_noise = 0.1"),
+                ("name = \"a\"", "name = \"a\"\ncheckpoint = \"policy\"\nlearning_rate = 1e-4"),
+                ("[[variant]]\nname = \"a\"", "[train]\nbeta = 0.2\n[[variant]]\nname = \"a\"\ncheckpoint = \"policy\""),
+            ],
+        ),
+    );
+}
+
+#[test]
+fn names_and_seeds_are_usable_and_differ() {
+    refused(
+        "names_and_seeds_are_usable_and_differ",
+        refusals(
+            WORLD,
+            &[
+                ("name = \"toy\"", "name = \"to y\""),
+                ("name = \"toy\"", "name = \"\""),
+                ("name = \"a\"", "name = \"../a\""),
+                ("name = \"a\"", "name = \"ä\""),
+                ("name = \"a\"", "name = \"reference\""),
+                ("name = \"pairwise\"", "name = \"gold\""),
+                ("name = \"b\"", "name = \"a\""),
+                ("seeds = [1, 2]", "seeds = [1, 2, 1]"),
+                ("seeds = [1, 2]", "seeds = []"),
+                ("[generate]", "[[judge]]\nname = \"pairwise\"\nkind = \"reward_model\"\n[generate]"),
+                ("[generate]", "[[judge]]\nname = \"reward\"\nkind = \"reward_model\"\n[generate]"),
+                ("[generate]", "[compare]\njudge = \"pairwize\"\n[generate]"),
+            ],
+        ),
+    );
+}
+
+#[test]
+fn a_template_names_what_its_judge_reads() {
+    refused(
+        "a_template_names_what_its_judge_reads",
+        refusals(
+            WORLD,
+            &[
+                ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntemplate = \"{prompt} {a}\"\n"),
+                ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntemplate = \"{prompt}{a}{b} {c\"\n"),
+                ("kind = \"pairwise\"\n", "kind = \"pairwise\"\ntemplate = \"{prompt}{a}{b}{completion}\"\n"),
+                ("kind = \"pairwise\"\n", "kind = \"reward_model\"\ntemplate = \"{prompt}\"\n"),
+            ],
+        ),
+    );
+}
+
+#[test]
+fn gold_decides_only_in_a_world() {
+    let text = format!("{WORLD}\n[compare]\njudge = \"gold\"\n");
+    assert_eq!(understood(&text).compare.judge, "gold");
+    assert_eq!(understood(WORLD).compare.judge, "pairwise");
+    let text = format!("{PAIRS}\n[compare]\njudge = \"gold\"\n");
+    assert!(parse(&text, Path::new("toy.toml")).is_err());
+}
+
+#[test]
+fn a_suite_file_that_is_missing_or_a_folder_or_not_utf8_is_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let absent = load(&folder.path().join("no.toml")).unwrap_err();
+    assert_eq!(absent.kind, crate::error::Kind::Input);
+    assert!(absent.help.unwrap().contains("suite init"));
+    assert_eq!(load(folder.path()).unwrap_err().kind, crate::error::Kind::Input);
+    let latin = folder.path().join("latin.toml");
+    std::fs::write(&latin, b"name = \"a\"\ntitle = \"\xe9\"\n").unwrap();
+    let error = load(&latin).unwrap_err();
+    assert_eq!((error.kind, error.place.unwrap().line), (crate::error::Kind::Usage, Some(2)));
+}
+
+#[test]
+fn inputs_that_are_not_there_are_named_at_their_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("toy.toml");
+    std::fs::write(&file, PAIRS).unwrap();
+    let line = |error: Error| (error.kind, error.place.unwrap().line.unwrap());
+    assert_eq!(line(load(&file).unwrap_err()), (crate::error::Kind::Input, 5));
+    std::fs::write(folder.path().join("pairs.jsonl"), "").unwrap();
+    assert_eq!(line(load(&file).unwrap_err()), (crate::error::Kind::Input, 8));
+    std::fs::create_dir(folder.path().join("model")).unwrap();
+    assert_eq!(load(&file).unwrap().base, folder.path());
+}
+
+#[test]
+fn a_variant_overrides_train_and_train_overrides_the_defaults() {
+    let suite = understood(WORLD);
+    let (a, b) = (trained(&suite, "a"), trained(&suite, "b"));
+    assert_eq!((a.beta, b.beta), (0.2, 0.1));
+    assert_eq!((a.learning_rate, a.warmup_steps), (1e-4, 5));
+    assert_eq!((a.adam_beta1, a.max_grad_norm, a.num_train_epochs), (0.9, Some(1.0), 3.0));
+    assert_ne!(a.optim, b.optim);
+    assert_eq!(suite.sft.as_ref().unwrap().learning_rate, 1e-3);
+}
+
+#[test]
+fn epochs_in_a_variant_take_the_place_of_steps_in_train() {
+    let text = WORLD.replace("[train]", "[train]\nmax_steps = 7").replace("beta = 0.2", "num_train_epochs = 2");
+    let suite = understood(&text);
+    assert_eq!((trained(&suite, "a").max_steps, trained(&suite, "a").num_train_epochs), (None, 2.0));
+    assert_eq!(trained(&suite, "b").max_steps, Some(7));
+}
+
+#[test]
+fn zero_switches_a_limit_off() {
+    let text = WORLD.replace("beta = 0.2", "max_grad_norm = 0\nmax_length = 0\nsave_steps = 0");
+    let suite = understood(&text.replace("[train]", "[train]\nsave_steps = 3"));
+    let a = trained(&suite, "a");
+    assert_eq!((a.max_grad_norm, a.max_length, a.save_steps), (None, None, None));
+    assert_eq!(trained(&suite, "b").save_steps, Some(3));
+}
+
+#[test]
+fn sampling_is_that_of_the_dataset_everywhere() {
+    let suite = understood(&WORLD.replace("vocab_size = 500", "sampling = \"sequential\""));
+    let sequential = super::settings::Sampling::Sequential;
+    assert!(matches!(&suite.dataset, Dataset::World(world) if world.sampling == sequential));
+    assert_eq!(suite.sft.as_ref().unwrap().sampling, sequential);
+    assert_eq!(trained(&suite, "a").sampling, sequential);
+}
+
+#[test]
+fn relative_paths_start_at_the_suite_file() {
+    let suite = understood(PAIRS);
+    assert_eq!(suite.locate(Path::new("pairs.jsonl")), Path::new("suites/pairs.jsonl"));
+    assert_eq!(suite.gate.golden, Path::new("golden/toy.json"));
+}
+
+#[test]
+fn the_digest_knows_nothing_of_place_comments_and_layout() {
+    let suite = understood(PAIRS);
+    let elsewhere = parse(PAIRS, Path::new("/another/checkout/toy.toml")).unwrap();
+    assert_eq!(suite.digest(), elsewhere.digest());
+    let commented = PAIRS.replace('\n', " # note\n").replace("[[judge]]", "\n\n  [[judge]]");
+    assert_eq!(suite.digest(), understood(&commented).digest());
+    let crlf = PAIRS.replace('\n', "\r\n");
+    assert_eq!(suite.digest(), understood(&crlf).digest());
+}
+
+#[test]
+fn the_digest_knows_every_value() {
+    let templates = TEMPLATES.map(|template| uncommented(template.text));
+    for text in templates {
+        let base = understood(&text).digest();
+        let mut changed = 0;
+        let mut table = "";
+        for (index, line) in text.lines().enumerate() {
+            table = if line.starts_with('[') { line } else { table };
+            if table == "[train]" && line.starts_with("beta") {
+                continue; // every variant has its own
+            }
+            let replaced = |other: &String| {
+                text.lines().enumerate().map(|(at, old)| if at == index { other } else { old }).collect::<Vec<_>>().join("\n")
+            };
+            let valid = |other: &String| parse(&replaced(other), Path::new("toy.toml")).ok();
+            if let Some(suite) = other_values(line).iter().find_map(valid) {
+                assert_ne!(suite.digest(), base, "`{line}` in {table} doesn't matter");
+                changed += 1;
+            }
+        }
+        assert!(changed > 10, "only {changed} values could be changed");
+    }
+}
+
+/// The line with another value, tried in turn until the suite is valid again.
+fn other_values(line: &str) -> Vec<String> {
+    let Some((key, value)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) else { return Vec::new() };
+    let with = |value: String| format!("{key} = {value}");
+    if let Ok(number) = value.parse::<i64>() {
+        return vec![with((number + 1).to_string()), with((number * 2).to_string()), with((number - 1).to_string())];
+    }
+    if let Ok(number) = value.parse::<f64>() {
+        let smaller = with(format!("{:e}", number * 0.9));
+        return if number == 0.0 { vec![with("0.1".to_owned())] } else { vec![smaller] };
+    }
+    match value {
+        "true" => vec![with("false".to_owned())],
+        "\"shuffle\"" => vec![with("\"sequential\"".to_owned())],
+        "\"linear\"" => vec![with("\"cosine\"".to_owned())],
+        "\"fail\"" => vec![with("\"pass\"".to_owned())],
+        "\"explicit\"" => vec![with("\"hh\"".to_owned())],
+        text if text.starts_with('"') => vec![with(format!("\"x{}", &text[1..]))],
+        _ => Vec::new(),
+    }
+}
+
+/// A template with its commented defaults made real.
+fn uncommented(text: &str) -> String {
+    let is_default = |line: &str| line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+    text.lines().map(|line| if is_default(line) { &line[1..] } else { line }).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn templates_load_and_the_defaults_that_they_show_are_the_defaults() {
+    for template in &TEMPLATES {
+        assert_eq!(understood(template.text), understood(&uncommented(template.text)), "{}", template.name);
+    }
+}
+
+#[test]
+fn the_templates_show_every_key() {
+    let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
+    let all = TEMPLATES.map(|template| template.text).join("\n");
+    let tables = schema["definitions"].as_object().unwrap().values().chain([&schema]);
+    for key in tables.filter_map(|table| table["properties"].as_object()).flat_map(|properties| properties.keys()) {
+        let shown = [format!("\n{key} ="), format!("\n#{key} ="), format!("\n# {key} ="), format!("[{key}]"), format!(".{key}]")];
+        assert!(shown.iter().any(|form| all.contains(form)), "no template shows `{key}`");
+    }
+}
+
+#[test]
+fn the_suites_of_the_repository_load() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            names.push(understood(&std::fs::read_to_string(&path).unwrap()).name);
+        }
+    }
+    names.sort();
+    assert!(names.contains(&"quickstart".to_owned()) && names.contains(&"smoke".to_owned()), "{names:?}");
+}
+
+/// `DPO_EVAL_WRITE_SCHEMA=1` writes the committed schema instead.
+#[test]
+fn the_committed_schema_is_the_one_of_the_code() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/suite.schema.json");
+    if std::env::var_os("DPO_EVAL_WRITE_SCHEMA").is_some() {
+        std::fs::write(&path, schema()).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == schema(), "{} is out of date: run this test with DPO_EVAL_WRITE_SCHEMA=1", path.display());
+}
+
+#[test]
+fn the_quickstart_resolves_to_these_settings() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("suites/quickstart.toml");
+    let suite = Suite { base: PathBuf::new(), ..load(&path).unwrap() };
+    assert_eq!(suite.variants.len(), 2);
+    assert_eq!(trained(&suite, "dpo-b0.5").max_length, Some(256));
+    assert_eq!(suite.seeds, [1, 2]);
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(at in 0..WORLD.len(), length in 0..20usize, insert in "[a-z\\[\\]=\"{}.#0-9\n é-]{0,12}") {
+        let end = (at + length).min(WORLD.len());
+        let text = format!("{}{insert}{}", &WORLD[..at], &WORLD[end..]);
+        if let Err(error) = parse(&text, Path::new("toy.toml")) {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_written_is_the_number_that_counts(beta in 1e-6f64..1e3, steps in 1u64..1_000_000) {
+        let text = WORLD.replace("beta = 0.2", &format!("beta = {beta:e}\nmax_steps = {steps}"));
+        let suite = understood(&text);
+        prop_assert_eq!(trained(&suite, "a").beta, beta);
+        prop_assert_eq!(trained(&suite, "a").max_steps, Some(steps));
+    }
+}

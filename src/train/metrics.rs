@@ -1,0 +1,100 @@
+//! The metrics of optimizer steps, and the file they are appended to while training runs.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::TrainStep;
+use super::state::write_atomically;
+use crate::error::{Error, Result};
+
+/// One optimizer step of any task. File form: one JSON object a line, `values` flattened into it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// From 1.
+    pub step: u64,
+    pub epoch: f64,
+    pub loss: f64,
+    /// Before clipping.
+    pub grad_norm: f64,
+    pub learning_rate: f64,
+    /// Since step 1, prompts counted once a sequence.
+    pub num_tokens: u64,
+    /// What the task adds.
+    #[serde(flatten)]
+    pub values: BTreeMap<String, f64>,
+}
+
+impl Metrics {
+    /// The first of its numbers that is not finite.
+    pub(crate) fn not_finite(&self) -> Option<&str> {
+        let own = [("loss", self.loss), ("grad_norm", self.grad_norm), ("learning_rate", self.learning_rate)];
+        let all = own.into_iter().chain(self.values.iter().map(|(name, value)| (name.as_str(), *value)));
+        all.into_iter().find(|(_, value)| !value.is_finite()).map(|(name, _)| name)
+    }
+
+    /// A few words for a progress bar: `loss 0.612 acc 0.72`.
+    pub(crate) fn note(&self) -> String {
+        let accuracy = self.values.iter().find(|(name, _)| name.ends_with("accuracies") || name.ends_with("accuracy"));
+        match accuracy {
+            Some((_, value)) => format!("loss {:.4} acc {value:.2}", self.loss),
+            None => format!("loss {:.4}", self.loss),
+        }
+    }
+
+    /// This step of a preference training as a row.
+    pub fn train_step(&self, variant: &str, seed: u64) -> Result<TrainStep> {
+        let value = |name: &str| {
+            let missing =
+                || Error::unexpected(format!("step {} has no metric `{name}`: it is no preference training", self.step));
+            self.values.get(name).copied().ok_or_else(missing)
+        };
+        Ok(TrainStep {
+            variant: variant.to_owned(),
+            seed,
+            step: self.step,
+            epoch: self.epoch,
+            loss: self.loss,
+            rewards_chosen: value("rewards/chosen")?,
+            rewards_rejected: value("rewards/rejected")?,
+            rewards_margins: value("rewards/margins")?,
+            rewards_accuracies: value("rewards/accuracies")?,
+            logps_chosen: value("logps/chosen")?,
+            logps_rejected: value("logps/rejected")?,
+            logits_chosen: value("logits/chosen")?,
+            logits_rejected: value("logits/rejected")?,
+            entropy: value("entropy")?,
+            grad_norm: self.grad_norm,
+            learning_rate: self.learning_rate,
+            num_tokens: self.num_tokens,
+        })
+    }
+}
+
+/// `train_log.jsonl`: holds the steps taken so far, a line a step, flushed after each.
+pub(crate) struct Log {
+    path: PathBuf,
+    file: File,
+}
+
+impl Log {
+    /// Starts the file afresh with the steps that are already done: lines of steps that will be taken again go away.
+    pub fn open(work: &Path, done: &[Metrics]) -> Result<Self> {
+        let path = work.join("train_log.jsonl");
+        let text: String = done.iter().map(line).collect();
+        write_atomically(&path, &[text.as_bytes()])?;
+        let file = File::options().append(true).open(&path).map_err(|e| Error::io("write", &path, &e))?;
+        Ok(Self { path, file })
+    }
+
+    pub fn append(&mut self, metrics: &Metrics) -> Result<()> {
+        self.file.write_all(line(metrics).as_bytes()).map_err(|e| Error::io("write", &self.path, &e))
+    }
+}
+
+fn line(metrics: &Metrics) -> String {
+    serde_json::to_string(metrics).expect("metrics are numbers under text keys") + "\n"
+}

@@ -1,0 +1,206 @@
+//! Optimizers by torch's definitions, and clipping by the global gradient norm.
+
+use crate::model::Parameters;
+use crate::suite::settings::{self, TrainSettings};
+
+/// torch's default smoothing constant of `RMSprop`, which neither TRL nor the original DPO code changes.
+const RMSPROP_ALPHA: f32 = 0.99;
+/// torch's default ε of `RMSprop`.
+const RMSPROP_EPSILON: f32 = 1e-8;
+
+/// An optimizer with its moments, which have the shapes of the parameters.
+pub(crate) struct Optimizer {
+    settings: TrainSettings,
+    /// AdamW: first and second moment; RMSprop: second moment; SGD: none.
+    moments: Vec<Parameters>,
+}
+
+impl Optimizer {
+    pub fn new(settings: &TrainSettings, parameters: &Parameters) -> Self {
+        let count = match settings.optim {
+            settings::Optimizer::Adamw => 2,
+            settings::Optimizer::Rmsprop => 1,
+            settings::Optimizer::Sgd => 0,
+        };
+        Self { settings: settings.clone(), moments: (0..count).map(|_| parameters.zeros_like()).collect() }
+    }
+
+    pub fn moments(&self) -> impl Iterator<Item = &Parameters> {
+        self.moments.iter()
+    }
+
+    pub fn moments_mut(&mut self) -> impl Iterator<Item = &mut Parameters> {
+        self.moments.iter_mut()
+    }
+
+    /// Update number `step`, from 1, after clipping `grads`, whose norm is `grad_norm`, to `max_grad_norm`.
+    pub fn update(&mut self, parameters: &mut Parameters, grads: &mut Parameters, learning_rate: f64, grad_norm: f64, step: u64) {
+        if let Some(factor) = clip_factor(grad_norm, self.settings.max_grad_norm) {
+            grads.iter_mut().flat_map(|(_, tensor)| &mut tensor.values).for_each(|g| *g *= factor);
+        }
+        let mut moments: Vec<_> = self.moments.iter_mut().map(|m| m.iter_mut()).collect();
+        for ((name, p), (_, g)) in parameters.iter_mut().zip(grads.iter()) {
+            let mut moments =
+                moments.iter_mut().map(|m| m.next().expect("moments have the parameters' names").1.values.as_mut_slice());
+            let mut moment = || moments.next().expect("as many moments as the optimizer has");
+            let decay = if decays(name) { self.settings.weight_decay } else { 0.0 };
+            let (p, g) = (p.values.as_mut_slice(), g.values.as_slice());
+            match self.settings.optim {
+                settings::Optimizer::Adamw => adamw(p, g, moment(), moment(), &self.settings, learning_rate, decay, step),
+                settings::Optimizer::Rmsprop => rmsprop(p, g, moment(), learning_rate, decay),
+                settings::Optimizer::Sgd => sgd(p, g, learning_rate, decay),
+            }
+        }
+    }
+}
+
+/// Whether weight decay applies: not to biases and norms, as in transformers' Trainer (`get_decay_parameter_names`).
+fn decays(name: &str) -> bool {
+    let is_norm = |part: &str| part == "norm" || part.ends_with("_norm");
+    !["bias", "layernorm", "rmsnorm"].iter().any(|excluded| name.contains(excluded)) && !name.split('.').any(is_norm)
+}
+
+/// AdamW (Loshchilov & Hutter 2019) as `torch.optim.AdamW`: p ← p(1 − lr·wd); m ← m + (1 − β₁)(g − m);
+/// v ← β₂v + (1 − β₂)g²; p ← p − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε). Scalars are binary64, rounded once.
+#[allow(clippy::too_many_arguments, reason = "one tensor's slices and the scalars of one update")]
+fn adamw(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], settings: &TrainSettings, lr: f64, decay: f64, step: u64) {
+    let correction = |beta: f64| 1.0 - libm::pow(beta, step as f64);
+    let shrink = (1.0 - lr * decay) as f32;
+    let (first, second) = ((1.0 - settings.adam_beta1) as f32, (1.0 - settings.adam_beta2) as f32);
+    let keep = settings.adam_beta2 as f32;
+    let root = correction(settings.adam_beta2).sqrt() as f32;
+    let epsilon = settings.adam_epsilon as f32;
+    let rate = (lr / correction(settings.adam_beta1)) as f32;
+    for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+        *m += first * (g - *m);
+        *v = keep * *v + second * (g * g);
+        *p = *p * shrink - rate * (*m / (v.sqrt() / root + epsilon));
+    }
+}
+
+/// RMSprop as `torch.optim.RMSprop` without momentum: v ← αv + (1 − α)g²; p ← p − lr · g/(√v + ε), wd·p added to g.
+fn rmsprop(p: &mut [f32], g: &[f32], v: &mut [f32], lr: f64, decay: f64) {
+    let (rate, decay) = (lr as f32, decay as f32);
+    for ((p, &g), v) in p.iter_mut().zip(g).zip(v) {
+        let g = g + decay * *p;
+        *v = RMSPROP_ALPHA * *v + (1.0 - RMSPROP_ALPHA) * (g * g);
+        *p -= rate * (g / (v.sqrt() + RMSPROP_EPSILON));
+    }
+}
+
+/// SGD without momentum: p ← p − lr·(g + wd·p).
+fn sgd(p: &mut [f32], g: &[f32], lr: f64, decay: f64) {
+    let (rate, decay) = (lr as f32, decay as f32);
+    for (p, &g) in p.iter_mut().zip(g) {
+        *p -= rate * (g + decay * *p);
+    }
+}
+
+/// What gradients are scaled by so that their norm is at most `max_norm`, as torch's `clip_grad_norm_`; none if they stay.
+fn clip_factor(norm: f64, max_norm: Option<f64>) -> Option<f32> {
+    let factor = max_norm? / (norm + 1e-6);
+    (factor < 1.0).then_some(factor as f32)
+}
+
+/// √Σ g² over all tensors in name order (NUMERICS 7): within a tensor 16 lanes, lane l taking elements l, l + 16, …, then a
+/// tree, all in binary64.
+pub(crate) fn grad_norm(grads: &Parameters) -> f64 {
+    grads.iter().map(|(_, tensor)| sum_of_squares(&tensor.values)).sum::<f64>().sqrt()
+}
+
+fn sum_of_squares(values: &[f32]) -> f64 {
+    let mut lanes = [0.0f64; 16];
+    for chunk in values.chunks(16) {
+        for (lane, &g) in lanes.iter_mut().zip(chunk) {
+            // The square of a binary32 is exact in binary64.
+            *lane += f64::from(g) * f64::from(g);
+        }
+    }
+    for half in [8, 4, 2, 1] {
+        for l in 0..half {
+            lanes[l] += lanes[l + half];
+        }
+    }
+    lanes[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Tensor;
+    use crate::train::tests::settings;
+
+    fn one(name: &str, values: &[f32]) -> Parameters {
+        let mut parameters = Parameters::new();
+        parameters.insert(name, Tensor { shape: vec![values.len()], values: values.to_vec() });
+        parameters
+    }
+
+    fn updated(optim: settings::Optimizer, name: &str, steps: &[[f32; 2]]) -> Vec<f32> {
+        let settings = TrainSettings { optim, weight_decay: 0.1, max_grad_norm: None, ..settings() };
+        let mut parameters = one(name, &[1.0, -2.0]);
+        let mut optimizer = Optimizer::new(&settings, &parameters);
+        for (i, g) in steps.iter().enumerate() {
+            let mut grads = one(name, g);
+            let norm = grad_norm(&grads);
+            optimizer.update(&mut parameters, &mut grads, 0.01, norm, i as u64 + 1);
+        }
+        parameters.get(name).values.clone()
+    }
+
+    /// The formulas again, in binary64 and for one element.
+    #[test]
+    fn updates_follow_their_formulas() {
+        let steps = [[0.5, -1.0], [0.25, 3.0], [-0.125, 0.5]];
+        for (i, start) in [1.0f64, -2.0].into_iter().enumerate() {
+            let (mut adam, mut rms, mut sgd, mut m, mut v, mut s) = (start, start, start, 0.0, 0.0, 0.0);
+            for (t, g) in steps.iter().enumerate() {
+                let (g, t) = (f64::from(g[i]), t as i32 + 1);
+                m = 0.9 * m + 0.1 * g;
+                v = 0.999 * v + 0.001 * g * g;
+                adam = adam * (1.0 - 0.01 * 0.1)
+                    - 0.01 * (m / (1.0 - 0.9f64.powi(t))) / ((v / (1.0 - 0.999f64.powi(t))).sqrt() + 1e-8);
+                let decayed = g + 0.1 * rms;
+                s = 0.99 * s + 0.01 * decayed * decayed;
+                rms -= 0.01 * decayed / (s.sqrt() + 1e-8);
+                sgd -= 0.01 * (g + 0.1 * sgd);
+            }
+            for (optim, expected) in
+                [(settings::Optimizer::Adamw, adam), (settings::Optimizer::Rmsprop, rms), (settings::Optimizer::Sgd, sgd)]
+            {
+                let found = f64::from(updated(optim, "mlp.weight", &steps)[i]);
+                assert!((found - expected).abs() < 1e-6, "{optim:?}: {found} but {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn weight_decay_spares_norms_and_biases() {
+        for (name, decayed) in [
+            ("model.layers.0.self_attn.q_proj.weight", true),
+            ("lm_head.weight", true),
+            ("score.weight", true),
+            ("model.norm.weight", false),
+            ("model.layers.0.input_layernorm.weight", false),
+            ("model.layers.0.self_attn.q_norm.weight", false),
+            ("model.layers.0.self_attn.q_proj.bias", false),
+        ] {
+            let moved = updated(settings::Optimizer::Sgd, name, &[[0.0, 0.0]]) != [1.0, -2.0];
+            assert_eq!(moved, decayed, "{name}");
+        }
+    }
+
+    #[test]
+    fn gradients_are_clipped_only_above_the_maximum() {
+        assert_eq!(clip_factor(0.5, Some(1.0)), None);
+        assert_eq!(clip_factor(1.0, None), None);
+        assert_eq!(clip_factor(4.0, Some(1.0)), Some((1.0 / 4.000_001) as f32));
+    }
+
+    #[test]
+    fn the_gradient_norm_is_that_of_all_tensors_together() {
+        let mut grads = one("a", &[3.0; 33]);
+        grads.insert("b", Tensor { shape: vec![1], values: vec![2.0] });
+        assert_eq!(grad_norm(&grads), (33.0f64 * 9.0 + 4.0).sqrt());
+    }
+}

@@ -1,0 +1,113 @@
+//! Examples as the model sees them: packed ragged batches, and per-token results summed to sequences.
+
+use crate::data::TokenizedPair;
+use crate::error::{Error, Result};
+use crate::model::{LlamaConfig, Packed, Target, TokenScore};
+
+/// A completion's results. Sums run over its tokens in position order, in binary64.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SequenceScore {
+    /// log π(y|x), nats.
+    pub logp: f64,
+    /// Σ of the entropies of the next-token distributions, nats.
+    pub entropy: f64,
+    /// Σ of the mean logits over the vocabulary.
+    pub logits: f64,
+    pub tokens: usize,
+}
+
+impl SequenceScore {
+    pub fn of(tokens: &[TokenScore]) -> Self {
+        let sum = |value: fn(&TokenScore) -> f32| tokens.iter().map(|t| f64::from(value(t))).sum();
+        Self { logp: sum(|t| t.logp), entropy: sum(|t| t.entropy), logits: sum(|t| t.mean_logit), tokens: tokens.len() }
+    }
+}
+
+/// A prompt with its completions, which all attend to one copy of it.
+pub struct Group<'a> {
+    pub prompt: &'a [u32],
+    pub completions: Vec<&'a [u32]>,
+}
+
+/// Groups as one ragged batch.
+pub struct PackedGroups {
+    pub packed: Packed,
+    /// The completions' tokens, group by group, completion by completion, in position order.
+    pub targets: Vec<Target>,
+    /// The number of tokens of each completion, in the same order.
+    pub lengths: Vec<usize>,
+}
+
+impl PackedGroups {
+    pub fn of<'a>(groups: impl IntoIterator<Item = Group<'a>>) -> Self {
+        let (mut packed, mut targets, mut lengths) = (Packed::new(), Vec::new(), Vec::new());
+        for group in groups {
+            let prompt = packed.push(group.prompt);
+            for completion in group.completions {
+                let segment = packed.push_after(prompt, completion);
+                targets.extend(packed.completion_targets(prompt, segment));
+                lengths.push(completion.len());
+            }
+        }
+        Self { packed, targets, lengths }
+    }
+
+    /// One score a completion from one a target.
+    pub fn sequences(&self, tokens: &[TokenScore]) -> Vec<SequenceScore> {
+        self.split(tokens).map(SequenceScore::of).collect()
+    }
+
+    /// What belongs to each completion of something that has one entry a target.
+    pub fn split<'a, T>(&'a self, values: &'a [T]) -> impl Iterator<Item = &'a [T]> {
+        let mut rest = values;
+        self.lengths.iter().map(move |&length| {
+            let (head, tail) = rest.split_at(length);
+            rest = tail;
+            head
+        })
+    }
+
+    /// The gradient of each target from the gradient of each completion's sum.
+    pub fn spread(&self, gradients: impl IntoIterator<Item = f64>) -> Vec<f32> {
+        self.lengths.iter().zip(gradients).flat_map(|(&length, g)| std::iter::repeat_n(g as f32, length)).collect()
+    }
+}
+
+/// Cuts the completion so that prompt and completion together have at most `max_length` tokens (TRL's `keep_start`), and
+/// checks what is left against the model's vocabulary and context.
+///
+/// A prompt that leaves no room for a completion is an error: TRL drops such rows.
+pub(crate) fn fit(
+    config: &LlamaConfig,
+    id: &str,
+    prompt: &[u32],
+    completion: &mut Vec<u32>,
+    max_length: Option<usize>,
+) -> Result<()> {
+    if prompt.is_empty() || completion.is_empty() {
+        let part = if prompt.is_empty() { "prompt" } else { "completion" };
+        return Err(Error::input(format!("example {id} has a {part} without tokens")).help("remove it from the data"));
+    }
+    if let Some(max) = max_length {
+        if prompt.len() >= max {
+            return Err(Error::input(format!(
+                "the prompt of example {id} has {} tokens, which leaves no room for a completion within max_length = {max}",
+                prompt.len()
+            ))
+            .help("raise max_length or remove such prompts from the data"));
+        }
+        completion.truncate(max - prompt.len());
+    }
+    let whole = PackedGroups::of([Group { prompt, completions: vec![completion] }]);
+    whole.packed.check(config).map_err(|e| Error { message: format!("example {id}: {}", e.message), ..e })
+}
+
+/// `fit` on both sides of pairs. Sides that the cut made equal are kept: their gradients cancel, as in TRL.
+pub(crate) fn fit_pairs(config: &LlamaConfig, pairs: &[TokenizedPair], max_length: Option<usize>) -> Result<Vec<TokenizedPair>> {
+    let mut pairs = pairs.to_vec();
+    for pair in &mut pairs {
+        fit(config, &pair.id, &pair.prompt, &mut pair.chosen, max_length)?;
+        fit(config, &pair.id, &pair.prompt, &mut pair.rejected, max_length)?;
+    }
+    Ok(pairs)
+}

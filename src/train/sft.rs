@@ -1,0 +1,92 @@
+//! Supervised fine-tuning on demonstrations: the loss counts completion tokens only.
+
+use std::collections::BTreeMap;
+
+use super::objective::{Objective, SequenceLogps, Sft};
+use super::sequence::{Group, PackedGroups, SequenceScore, fit};
+use super::task::{BatchLoss, Task};
+use crate::data::TokenizedExample;
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::model::{Llama, Parameters, Tape};
+use crate::suite::settings::TrainSettings;
+
+pub struct SftTask {
+    model: Llama,
+    examples: Vec<TokenizedExample>,
+    identity: Digest,
+}
+
+impl SftTask {
+    /// `model`: what training starts from. Completions are cut at `max_length`; a prompt that leaves no room is an error.
+    pub fn new(model: Llama, examples: &[TokenizedExample], settings: &TrainSettings) -> Result<Self> {
+        let mut examples = examples.to_vec();
+        for example in &mut examples {
+            fit(&model.config, &example.prompt_id, &example.prompt, &mut example.completion, settings.max_length)?;
+        }
+        let identity = Digest::of_value(&("sft", model.config.to_json("LlamaForCausalLM"), model.parameters.digest(), &examples));
+        Ok(Self { model, examples, identity })
+    }
+
+    /// The trained model, after `run`.
+    pub fn into_model(self) -> Llama {
+        self.model
+    }
+}
+
+impl Task for SftTask {
+    type Pass = (PackedGroups, Tape);
+    type Output = SequenceScore;
+    type Gradient = f64;
+
+    fn identity(&self) -> Digest {
+        self.identity
+    }
+
+    fn examples(&self) -> usize {
+        self.examples.len()
+    }
+
+    fn example_id(&self, example: usize) -> String {
+        self.examples[example].prompt_id.clone()
+    }
+
+    fn parameters(&self) -> &Parameters {
+        &self.model.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.model.parameters
+    }
+
+    fn forward(&self, examples: &[usize]) -> (Self::Pass, Vec<SequenceScore>) {
+        let groups = PackedGroups::of(examples.iter().map(|&i| {
+            let example = &self.examples[i];
+            Group { prompt: &example.prompt, completions: vec![&example.completion] }
+        }));
+        let tape = self.model.forward(&groups.packed);
+        let outputs = groups.sequences(&self.model.token_scores(&tape, &groups.targets));
+        ((groups, tape), outputs)
+    }
+
+    fn loss(&self, examples: &[usize], outputs: &[SequenceScore]) -> BatchLoss<f64> {
+        let logps: Vec<SequenceLogps> =
+            outputs.iter().map(|s| SequenceLogps { policy: s.logp, reference: 0.0, tokens: s.tokens }).collect();
+        let result = Sft.evaluate(&logps);
+        let completion_tokens: usize = outputs.iter().map(|s| s.tokens).sum();
+        let entropy = outputs.iter().map(|s| s.entropy).sum::<f64>() / completion_tokens as f64;
+        let prompt_tokens: usize = examples.iter().map(|&i| self.examples[i].prompt.len()).sum();
+        BatchLoss {
+            loss: result.loss,
+            losses: result.losses,
+            gradients: result.gradients,
+            tokens: (prompt_tokens + completion_tokens) as u64,
+            metrics: BTreeMap::from([("entropy".to_owned(), entropy)]),
+        }
+    }
+
+    fn backward(&self, (groups, tape): Self::Pass, _: &[usize], gradients: &[f64], grads: &mut Parameters) {
+        let dlogps = groups.spread(gradients.iter().copied());
+        self.model.backward(tape, &groups.packed, &groups.targets, &dlogps, grads);
+    }
+}

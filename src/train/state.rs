@@ -1,0 +1,151 @@
+//! The resume state: everything a killed run needs to go on with the same bits, in one file that is whole or absent.
+//!
+//! Layout of `state`: a line of JSON (the header), then the weights and the optimizer's moments, each a safetensors blob of
+//! the length that the header states, then the SHA-256 of all bytes before it. The last two states are kept, so a file
+//! that a disk damaged costs some steps and not the run.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::metrics::Metrics;
+use crate::digest::Digest;
+use crate::error::{Error, Result};
+use crate::model::Parameters;
+use crate::watch::Watch;
+
+const FORMAT: &str = "dpo-eval training state 1";
+const CURRENT: &str = "state";
+const PREVIOUS: &str = "state.previous";
+const DIGEST_BYTES: usize = 32;
+
+/// Where a training run stands after some steps.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct State {
+    /// Of the task, its settings and its seed.
+    pub identity: Digest,
+    /// One entry a finished step.
+    pub metrics: Vec<Metrics>,
+    /// The weights first, then the optimizer's moments in its own order.
+    pub tensors: Vec<Parameters>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: String,
+    identity: Digest,
+    metrics: Vec<Metrics>,
+    blobs: Vec<usize>,
+}
+
+/// Writes the state; the one before it stays as `state.previous`.
+pub(crate) fn save(work: &Path, identity: Digest, metrics: &[Metrics], tensors: &[&Parameters]) -> Result<()> {
+    let blobs: Vec<Vec<u8>> = tensors.iter().map(|t| t.to_safetensors()).collect();
+    let header =
+        Header { format: FORMAT.into(), identity, metrics: metrics.to_vec(), blobs: blobs.iter().map(Vec::len).collect() };
+    let mut bytes = serde_json::to_vec(&header).expect("a header is plain data");
+    bytes.push(b'\n');
+    for blob in &blobs {
+        bytes.extend_from_slice(blob);
+    }
+    drop(blobs);
+    let digest = Digest::of_bytes(&bytes);
+    let (current, previous) = (work.join(CURRENT), work.join(PREVIOUS));
+    if current.exists() {
+        fs::rename(&current, &previous).map_err(|e| Error::io("rename", &current, &e))?;
+    }
+    write_atomically(&current, &[&bytes, digest.as_bytes()])
+}
+
+/// The latest intact state in `work`, or none if there is none at all.
+///
+/// A damaged one is passed over in favour of the one before it, with a message to `watch`; if nothing intact is left, or
+/// the state belongs to another run, that is an error.
+pub(crate) fn load(work: &Path, identity: Digest, watch: &dyn Watch) -> Result<Option<State>> {
+    let mut damaged: Option<Error> = None;
+    for name in [CURRENT, PREVIOUS] {
+        let path = work.join(name);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(Error::io("read", &path, &e)),
+        };
+        match parse(&bytes) {
+            Ok(state) if state.identity != identity => {
+                return Err(Error::input(
+                    "this training state belongs to another run: its data, settings, seed or initial weights differ",
+                )
+                .in_file(path)
+                .help(format!("remove the folder {} to train from the start", work.display())));
+            }
+            Ok(state) => {
+                if damaged.is_some() {
+                    // Else the next save would keep the damaged file and drop the intact one.
+                    let current = work.join(CURRENT);
+                    fs::remove_file(&current).map_err(|e| Error::io("remove", &current, &e))?;
+                    let step = state.metrics.len() as u64;
+                    watch.advance(step, step, &format!("the latest training state is damaged; going on from step {step}"));
+                }
+                return Ok(Some(state));
+            }
+            Err(reason) => {
+                let error = Error::input(format!("this training state is damaged: {reason}"))
+                    .in_file(path)
+                    .help(format!("remove the folder {} to train from the start", work.display()));
+                damaged.get_or_insert(error);
+            }
+        }
+    }
+    damaged.map_or(Ok(None), Err)
+}
+
+fn parse(bytes: &[u8]) -> std::result::Result<State, String> {
+    let split = bytes.len().checked_sub(DIGEST_BYTES).ok_or("it is too short")?;
+    let (body, digest) = bytes.split_at(split);
+    if Digest::of_bytes(body).as_bytes() != digest {
+        return Err("its bytes don't have the SHA-256 that was written with them".into());
+    }
+    let end = body.iter().position(|&b| b == b'\n').ok_or("it has no header")?;
+    let header: Header = serde_json::from_slice(&body[..end]).map_err(|e| format!("its header can't be read ({e})"))?;
+    if header.format != FORMAT {
+        return Err(format!("its format is \"{}\", not \"{FORMAT}\"", header.format));
+    }
+    let mut rest = &body[end + 1..];
+    let mut tensors = Vec::new();
+    for length in header.blobs {
+        let (blob, tail) = rest.split_at_checked(length).ok_or("it ends within a tensor")?;
+        tensors.push(Parameters::from_safetensors(blob).map_err(|e| e.message)?);
+        rest = tail;
+    }
+    Ok(State { identity: header.identity, metrics: header.metrics, tensors })
+}
+
+/// Writes `parts` under a temporary name, syncs, and renames: afterwards the file is the old one or the new one, whole.
+pub(crate) fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<()> {
+    let mut name = path.file_name().expect("a file's path ends in a name").to_owned();
+    name.push(".new");
+    let temporary = path.with_file_name(name);
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        Error::io("write", path, &e)
+    })?;
+    sync_folder(path.parent().expect("a file's path has a folder"));
+    Ok(())
+}
+
+/// Makes a rename within `folder` survive a power cut, where the system lets a folder be synced.
+fn sync_folder(folder: &Path) {
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
+}

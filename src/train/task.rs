@@ -1,0 +1,68 @@
+//! What the loop trains: the seam between "how steps go" (`run`) and "what is learnt" (SFT, preferences, judges).
+
+use std::collections::BTreeMap;
+
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::model::Parameters;
+
+/// A model with its examples and its loss. The loop calls, for every optimizer batch,
+///
+/// 1. `forward` on each micro-batch, in order, for the examples' outputs (log-probabilities, scores);
+/// 2. `loss` once, on the outputs of the whole batch: objectives may couple examples;
+/// 3. `backward` on each micro-batch, in order, which adds to the gradients.
+///
+/// If a micro-batch is not the whole batch, its `forward` runs a second time before its `backward` rather than keeping
+/// every micro-batch's activations. Results don't depend on the split, provided that an example's output has the same
+/// bits in any batch, and that `backward` carries the sums over examples on in example order (NUMERICS 2 and 5).
+pub trait Task {
+    /// What `forward` keeps for `backward`: activations, the packed batch.
+    type Pass;
+    /// What the model says on one example.
+    type Output;
+    /// d(batch loss) / d(output) of one example.
+    type Gradient;
+
+    /// Whatever else determines the result, beside the training settings and the seed: data, initial weights, frozen
+    /// models. A run resumes only from a state of the same identity.
+    fn identity(&self) -> Digest;
+
+    /// How many training examples there are.
+    fn examples(&self) -> usize;
+
+    /// How error messages call an example.
+    fn example_id(&self, example: usize) -> String;
+
+    fn parameters(&self) -> &Parameters;
+
+    fn parameters_mut(&mut self) -> &mut Parameters;
+
+    /// `examples`: indices into the training set. Returns one output an example, in order.
+    fn forward(&self, examples: &[usize]) -> (Self::Pass, Vec<Self::Output>);
+
+    /// The loss of the whole optimizer batch.
+    fn loss(&self, examples: &[usize], outputs: &[Self::Output]) -> BatchLoss<Self::Gradient>;
+
+    /// Adds d(loss)/d(parameters) of a micro-batch to `grads`, which has the shapes of `parameters`.
+    fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[Self::Gradient], grads: &mut Parameters);
+
+    /// Called once, before the first update: what must hold then (the loss is a known constant, the policy equals the
+    /// reference bit for bit, …) is an error if it doesn't. The loop itself checks that every tensor got a gradient.
+    fn check_first_step(&self, _examples: &[usize], _outputs: &[Self::Output], _loss: f64) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What a task makes of an optimizer batch. Means are binary64, in example order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchLoss<G> {
+    /// nats
+    pub loss: f64,
+    /// One an example, to find the example that went wrong.
+    pub losses: Vec<f64>,
+    pub gradients: Vec<G>,
+    /// Tokens of the batch, counted as TRL does: every sequence with its prompt.
+    pub tokens: u64,
+    /// Further metrics under TRL's names (`rewards/margins`, `entropy`, …).
+    pub metrics: BTreeMap<String, f64>,
+}

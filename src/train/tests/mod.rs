@@ -1,0 +1,32 @@
+//! Tests of the loop, first with a task small enough to think through, then with real models.
+
+mod models;
+mod parity;
+mod quadratic;
+
+use crate::suite::settings::{LossType, Optimizer, Sampling, Scheduler, TrainSettings};
+
+/// Four examples a step, shuffled, AdamW.
+pub(crate) fn settings() -> TrainSettings {
+    TrainSettings {
+        loss_type: LossType::Sigmoid,
+        beta: 0.1,
+        label_smoothing: 0.0,
+        learning_rate: 0.01,
+        lr_scheduler_type: Scheduler::Linear,
+        warmup_steps: 1,
+        optim: Optimizer::Adamw,
+        adam_beta1: 0.9,
+        adam_beta2: 0.999,
+        adam_epsilon: 1e-8,
+        weight_decay: 0.01,
+        max_grad_norm: Some(1.0),
+        per_device_train_batch_size: 4,
+        gradient_accumulation_steps: 1,
+        num_train_epochs: 1.0,
+        max_steps: None,
+        max_length: None,
+        save_steps: None,
+        sampling: Sampling::Shuffle,
+    }
+}

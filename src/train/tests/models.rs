@@ -1,0 +1,220 @@
+//! The loop around small language models: bits, invariants, errors.
+
+use std::path::Path;
+
+use super::settings;
+use crate::data::{TokenizedExample, TokenizedPair};
+use crate::error::Result;
+use crate::model::{Llama, Packed};
+use crate::rng::Stream;
+use crate::suite::settings::{FreshModel, LossType, TrainSettings};
+use crate::train::{Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, pair_scores, run};
+use crate::watch::{Silent, Watch};
+
+const VOCABULARY: usize = 40;
+
+fn model(seed: u64, tie_word_embeddings: bool) -> Llama {
+    let shape = FreshModel {
+        hidden_size: 16,
+        intermediate_size: 24,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        max_position_embeddings: 64,
+        rope_theta: 10_000.0,
+        rms_norm_eps: 1e-5,
+        initializer_range: 0.2,
+        tie_word_embeddings,
+    };
+    Llama::fresh(&shape, VOCABULARY, 1, 2, seed)
+}
+
+fn ids(stream: &mut Stream, at_most: usize) -> Vec<u32> {
+    (0..=stream.index(at_most)).map(|_| 3 + stream.index(VOCABULARY - 3) as u32).collect()
+}
+
+fn pairs(n: usize) -> Vec<TokenizedPair> {
+    let mut stream = Stream::of(4, "test/pairs", 0);
+    let pair = |i| TokenizedPair {
+        id: format!("pair-{i}"),
+        prompt_id: format!("prompt-{i}"),
+        prompt: ids(&mut stream, 9),
+        chosen: [ids(&mut stream, 12), vec![2]].concat(),
+        rejected: [ids(&mut stream, 12), vec![2]].concat(),
+    };
+    (0..n).map(pair).collect()
+}
+
+fn preference_task(pairs: &[TokenizedPair], settings: &TrainSettings) -> Result<PreferenceTask> {
+    let reference = model(3, false);
+    PreferenceTask::new(reference.clone(), &reference, pairs, settings, &Silent)
+}
+
+fn six_steps() -> TrainSettings {
+    TrainSettings { max_steps: Some(6), warmup_steps: 0, ..settings() }
+}
+
+/// Bits of everything that a preference training results in.
+fn train(settings: &TrainSettings, seed: u64, work: &Path, watch: &dyn Watch) -> Result<(String, String)> {
+    let mut task = preference_task(&pairs(18), settings)?;
+    let metrics = run(&mut task, settings, seed, work, watch)?;
+    Ok((serde_json::to_string(&metrics).unwrap(), task.into_policy().parameters.digest().to_string()))
+}
+
+fn afresh(settings: &TrainSettings, seed: u64) -> (String, String) {
+    train(settings, seed, tempfile::tempdir().unwrap().path(), &Silent).unwrap()
+}
+
+#[test]
+fn preference_training_widens_the_margins() {
+    let settings = TrainSettings { max_steps: Some(30), ..settings() };
+    let mut task = preference_task(&pairs(18), &settings).unwrap();
+    let metrics = run(&mut task, &settings, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
+    assert_eq!(metrics[0].values["rewards/margins"], 0.0);
+    assert!(metrics[29].values["rewards/margins"] > 0.5, "{:?}", metrics[29]);
+    assert_eq!(metrics[29].train_step("dpo", 1).unwrap().rewards_margins, metrics[29].values["rewards/margins"]);
+}
+
+#[test]
+fn preference_training_resumed_at_any_step_has_the_bits_of_an_unbroken_run() {
+    struct Stop(u64, std::sync::atomic::AtomicU64);
+    impl Watch for Stop {
+        fn advance(&self, done: u64, _: u64, note: &str) {
+            if note.starts_with("loss") {
+                self.1.store(done, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        fn interrupted(&self) -> bool {
+            let done = self.1.load(std::sync::atomic::Ordering::Relaxed);
+            done > 0 && done >= self.0
+        }
+    }
+    let expected = afresh(&six_steps(), 1);
+    for at in 1..6 {
+        let work = tempfile::tempdir().unwrap();
+        assert!(train(&six_steps(), 1, work.path(), &Stop(at, 0.into())).is_err());
+        assert_eq!(train(&six_steps(), 1, work.path(), &Silent).unwrap(), expected, "interrupted after step {at}");
+    }
+}
+
+#[test]
+fn preference_training_does_not_depend_on_the_micro_batch_split() {
+    let split = |micro, accumulation| {
+        let settings =
+            TrainSettings { per_device_train_batch_size: micro, gradient_accumulation_steps: accumulation, ..six_steps() };
+        afresh(&settings, 1)
+    };
+    let whole = split(4, 1);
+    assert_eq!(split(2, 2), whole);
+    assert_eq!(split(1, 4), whole);
+}
+
+#[test]
+fn another_seed_gives_other_weights() {
+    assert_ne!(afresh(&six_steps(), 1), afresh(&six_steps(), 2));
+}
+
+#[test]
+fn sft_lowers_the_loss_for_tied_and_untied_embeddings() {
+    let settings = TrainSettings { loss_type: LossType::Sft, max_steps: Some(40), ..settings() };
+    for tied in [false, true] {
+        let examples: Vec<TokenizedExample> = pairs(18)
+            .into_iter()
+            .map(|p| TokenizedExample { prompt_id: p.prompt_id, prompt: p.prompt, completion: p.chosen })
+            .collect();
+        let mut task = SftTask::new(model(3, tied), &examples, &settings).unwrap();
+        let metrics = run(&mut task, &settings, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
+        assert!(metrics[39].loss < 0.8 * metrics[0].loss, "{} {}", metrics[0].loss, metrics[39].loss);
+    }
+}
+
+#[test]
+fn the_sft_loss_is_the_mean_over_completion_tokens_of_scoring() {
+    let settings = TrainSettings { loss_type: LossType::Sft, max_steps: Some(1), ..settings() };
+    let pairs = pairs(4);
+    let example = |p: &TokenizedPair| TokenizedExample {
+        prompt_id: p.prompt_id.clone(),
+        prompt: p.prompt.clone(),
+        completion: p.chosen.clone(),
+    };
+    let examples: Vec<TokenizedExample> = pairs.iter().map(example).collect();
+    let model = model(3, false);
+    let (mut sum, mut tokens) = (0.0, 0);
+    for e in &examples {
+        let mut packed = Packed::new();
+        let whole = packed.push(&[e.prompt.clone(), e.completion.clone()].concat());
+        let scores = model.score(&packed, &packed.targets_within(whole));
+        sum -= scores[e.prompt.len() - 1..].iter().map(|s| f64::from(s.logp)).sum::<f64>();
+        tokens += e.completion.len();
+    }
+    let mut task = SftTask::new(model, &examples, &settings).unwrap();
+    let metrics: Vec<Metrics> = run(&mut task, &settings, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
+    assert!((metrics[0].loss - sum / tokens as f64).abs() < 1e-12);
+}
+
+#[test]
+fn pair_scores_are_the_reference_log_probabilities_of_training() {
+    let (policy, reference, pairs) = (model(4, false), model(3, false), pairs(18));
+    let of = ScoredPolicy { variant: "dpo", seed: Some(1), checkpoint: 6, beta: 0.1 };
+    let rows = pair_scores(&of, &policy, &reference, &pairs, None, &Silent).unwrap();
+    let task = preference_task(&pairs, &settings()).unwrap();
+    let all: Vec<usize> = (0..pairs.len()).collect();
+    let (_, outputs) = task.forward(&all);
+    for (row, output) in rows.iter().zip(outputs) {
+        let (chosen, rejected) = output.logps();
+        assert_eq!((row.reference_chosen.to_bits(), row.reference_rejected.to_bits()), (chosen.to_bits(), rejected.to_bits()));
+        assert_ne!(row.policy_chosen, row.reference_chosen);
+    }
+}
+
+#[test]
+fn completions_are_cut_at_max_length_and_prompts_without_room_are_errors() {
+    let pairs = pairs(18);
+    let longest = pairs.iter().map(|p| p.prompt.len()).max().unwrap();
+    let cut = TrainSettings { max_length: Some(longest + 1), ..settings() };
+    let task = preference_task(&pairs, &cut).unwrap();
+    let all: Vec<usize> = (0..pairs.len()).collect();
+    let (_, outputs) = task.forward(&all);
+    let expected: usize = pairs
+        .iter()
+        .map(|p| {
+            let room = longest + 1 - p.prompt.len();
+            2 * p.prompt.len() + p.chosen.len().min(room) + p.rejected.len().min(room)
+        })
+        .sum();
+    assert_eq!(task.loss(&all, &outputs).tokens as usize, expected);
+    let error = preference_task(&pairs, &TrainSettings { max_length: Some(longest), ..settings() }).err().unwrap();
+    assert!(error.message.contains("leaves no room"), "{error}");
+}
+
+#[test]
+fn tokens_outside_the_vocabulary_and_sequences_beyond_the_context_are_errors() {
+    let mut foreign = pairs(3);
+    foreign[1].chosen[0] = VOCABULARY as u32;
+    let error = preference_task(&foreign, &settings()).err().unwrap();
+    assert!(error.message.contains("pair-1"), "{error}");
+    let mut long = pairs(3);
+    long[2].rejected = vec![3; 64];
+    assert!(preference_task(&long, &settings()).err().unwrap().message.contains("pair-2"));
+}
+
+#[test]
+fn a_reference_that_scores_otherwise_than_the_policy_is_caught_at_the_first_step() {
+    let mut task = preference_task(&pairs(18), &settings()).unwrap();
+    task.parameters_mut().get_mut("model.norm.weight").values[0] += 1e-3;
+    let work = tempfile::tempdir().unwrap();
+    let error = run(&mut task, &six_steps(), 1, work.path(), &Silent).unwrap_err();
+    assert!(error.message.contains("before the first update"), "{error}");
+}
+
+#[test]
+fn a_weight_that_is_not_a_number_stops_the_run_and_names_the_pairs() {
+    let reference = model(3, false);
+    let mut policy = reference.clone();
+    policy.parameters.get_mut("model.norm.weight").values[0] = f32::NAN;
+    let mut task = PreferenceTask::new(policy, &reference, &pairs(18), &settings(), &Silent).unwrap();
+    let work = tempfile::tempdir().unwrap();
+    let error = run(&mut task, &six_steps(), 1, work.path(), &Silent).unwrap_err();
+    assert!(error.message.contains("step 1") && error.message.contains("pair-"), "{error}");
+    assert!(!work.path().join("state").exists());
+}

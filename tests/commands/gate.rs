@@ -1,0 +1,69 @@
+//! The gate: golden files, verdicts, exit codes.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::{copy_of_finished_smoke, edit, run_expecting};
+
+fn accept(folder: &Path) {
+    run_expecting(folder, &["baseline", "accept", "smoke", "--reason", "the first results of the test"], 0);
+}
+
+#[test]
+fn a_run_passes_the_gate_of_its_own_golden() {
+    let folder = copy_of_finished_smoke();
+    accept(folder.path());
+    let ran = run_expecting(folder.path(), &["suite", "run", "suites/smoke.toml", "--gate", "--quiet"], 0);
+    assert!(ran.stdout.to_lowercase().contains("pass"), "{}", ran.stdout);
+    run_expecting(folder.path(), &["gate", "smoke"], 0);
+    let junit = fs::read_to_string(folder.path().join("reports/smoke/junit.xml")).unwrap();
+    assert!(junit.contains("<testsuite"), "{junit}");
+}
+
+#[test]
+fn accepting_needs_a_reason_and_the_file_keeps_it() {
+    let folder = copy_of_finished_smoke();
+    run_expecting(folder.path(), &["baseline", "accept", "smoke", "--reason", " "], 2);
+    accept(folder.path());
+    let ran = run_expecting(folder.path(), &["baseline", "show", "golden/smoke.json"], 0);
+    assert!(ran.stdout.contains("the first results of the test"), "{}", ran.stdout);
+    let ran = run_expecting(folder.path(), &["baseline", "diff", "smoke"], 0);
+    assert!(!ran.stdout.contains("changed"), "nothing changed:\n{}", ran.stdout);
+}
+
+#[test]
+fn a_missing_golden_is_exit_3_before_any_work() {
+    let folder = copy_of_finished_smoke();
+    let ran = run_expecting(folder.path(), &["suite", "run", "suites/smoke.toml", "--gate"], 3);
+    assert!(ran.stderr.contains("baseline accept"), "{}", ran.stderr);
+    run_expecting(folder.path(), &["gate", "smoke"], 3);
+}
+
+#[test]
+fn a_foreign_golden_is_exit_3() {
+    let folder = copy_of_finished_smoke();
+    accept(folder.path());
+    edit(&folder.path().join("golden/smoke.json"), "\"suite\": \"smoke\"", "\"suite\": \"another\"");
+    let ran = run_expecting(folder.path(), &["gate", "smoke"], 3);
+    assert!(ran.stderr.contains("another"), "{}", ran.stderr);
+}
+
+#[test]
+fn other_bits_under_the_same_suite_fail_the_gate_and_still_write_junit_and_summary() {
+    let folder = copy_of_finished_smoke();
+    accept(folder.path());
+    let path = folder.path().join("golden/smoke.json");
+    let mut golden: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let cells = golden["cells"].as_object_mut().expect("the golden file has digests of cells");
+    let first = cells.values_mut().next().unwrap();
+    *first = serde_json::Value::String("0".repeat(64));
+    fs::write(&path, serde_json::to_string_pretty(&golden).unwrap()).unwrap();
+    for name in ["junit.xml", "summary.md"] {
+        fs::remove_file(folder.path().join("reports/smoke").join(name)).unwrap();
+    }
+    let ran = run_expecting(folder.path(), &["suite", "run", "suites/smoke.toml", "--gate", "--quiet"], 100);
+    assert!(ran.stdout.to_lowercase().contains("fail"), "{}", ran.stdout);
+    let junit = fs::read_to_string(folder.path().join("reports/smoke/junit.xml")).unwrap();
+    assert!(junit.contains("<failure"), "{junit}");
+    assert!(fs::read_to_string(folder.path().join("reports/smoke/summary.md")).unwrap().to_lowercase().contains("fail"));
+}

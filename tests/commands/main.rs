@@ -1,0 +1,10 @@
+//! Whole commands, as a user types them. One binary: it links once.
+
+mod errors;
+mod gate;
+mod interruption;
+mod quickstart;
+mod readme;
+mod real_input;
+mod smoke;
+mod support;

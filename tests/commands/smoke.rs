@@ -1,0 +1,137 @@
+//! The whole chain on a small suite, and what it prints and leaves.
+
+use std::fs;
+use std::time::Instant;
+
+use crate::support::{assert_same_files, copy_of_finished_smoke, edit, finished_smoke, run_expecting, workplace};
+
+/// Times and machine speeds vary; everything else in these texts is fixed.
+fn stable(text: &str) -> String {
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter(r"\d+\.\d s", "[time]");
+    drop(settings);
+    text.to_owned()
+}
+
+#[test]
+fn two_clean_runs_write_the_same_bytes_whatever_the_threads() {
+    let again = workplace();
+    run_expecting(again.path(), &["suite", "run", "suites/smoke.toml", "--quiet", "--threads", "1"], 0);
+    assert_same_files(&finished_smoke().join("reports/smoke"), &again.path().join("reports/smoke"));
+}
+
+#[test]
+fn a_changed_seed_changes_the_rows() {
+    let other = workplace();
+    edit(&other.path().join("suites/smoke.toml"), "seeds = [1, 2]", "seeds = [3, 2]");
+    run_expecting(other.path(), &["suite", "run", "suites/smoke.toml", "--quiet"], 0);
+    let log = |folder: &std::path::Path| fs::read_to_string(folder.join("reports/smoke/train_log.csv")).unwrap();
+    let (a, b) = (log(finished_smoke()), log(other.path()));
+    let lines = |text: &str, seed: &str| -> Vec<String> {
+        text.lines().filter(|l| l.split(',').nth(1) == Some(seed) && l.starts_with("dpo")).map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&a, "2"), lines(&b, "2"), "a seed's run depends on nothing but itself");
+    let losses = |lines: Vec<String>| lines.iter().map(|l| l.split(',').nth(4).unwrap().to_owned()).collect::<Vec<_>>();
+    assert_ne!(losses(lines(&a, "1")), losses(lines(&b, "3")));
+}
+
+#[test]
+fn a_second_run_is_served_from_the_store() {
+    let folder = copy_of_finished_smoke();
+    let started = Instant::now();
+    let ran = run_expecting(folder.path(), &["suite", "run", "suites/smoke.toml"], 0);
+    assert!(started.elapsed().as_secs() < 10);
+    assert!(!ran.stderr.contains("train/"), "nothing is trained again:\n{}", ran.stderr);
+    assert_same_files(&finished_smoke().join("reports/smoke"), &folder.path().join("reports/smoke"));
+}
+
+#[test]
+fn the_result_table_and_the_summary_are_locked() {
+    let folder = copy_of_finished_smoke();
+    let ran = run_expecting(folder.path(), &["suite", "run", "suites/smoke.toml", "--quiet"], 0);
+    // Judge scores differ between CPUs in their last bits, so the locked text is the shape: every number is masked.
+    insta::with_settings!({filters => vec![(r"[-−]?\d+(\.\d+)?", "#"), (r"#( *%)?", "#"), (r"─+|═+|━+", "─"), (r" +", " ")]}, {
+        insta::assert_snapshot!("smoke_table", stable(&ran.stdout));
+    });
+}
+
+#[test]
+fn the_plan_names_every_cell_and_what_is_finished() {
+    let folder = workplace();
+    let ran = run_expecting(folder.path(), &["suite", "plan", "suites/smoke.toml"], 0);
+    insta::with_settings!({filters => vec![(r" +\d+\.\d s", " [time]"), (r"about \d+ s on \d+ threads", "about [time]")]}, {
+        insta::assert_snapshot!("smoke_plan", ran.stdout);
+    });
+    let ran = run_expecting(finished_smoke(), &["suite", "plan", "suites/smoke.toml"], 0);
+    assert!(!ran.stdout.contains("to run "), "{}", ran.stdout);
+}
+
+#[test]
+fn quickstart_plan_and_checks_are_locked() {
+    let folder = workplace();
+    let ran = run_expecting(folder.path(), &["suite", "check", "suites/quickstart.toml"], 0);
+    insta::assert_snapshot!("quickstart_check", ran.stdout);
+}
+
+#[test]
+fn help_texts_are_locked() {
+    let folder = workplace();
+    for (name, arguments) in [
+        ("help", vec!["--help"]),
+        ("help_suite", vec!["suite", "--help"]),
+        ("help_suite_run", vec!["suite", "run", "--help"]),
+        ("help_baseline", vec!["baseline", "--help"]),
+        ("help_train", vec!["train", "--help"]),
+    ] {
+        insta::assert_snapshot!(name, run_expecting(folder.path(), &arguments, 0).stdout);
+    }
+}
+
+#[test]
+fn one_variant_trains_by_itself_into_a_hugging_face_folder() {
+    let folder = copy_of_finished_smoke();
+    let arguments = ["train", "suites/smoke.toml", "--variant", "dpo-b0.1", "--seed", "2", "--output", "out", "--quiet"];
+    run_expecting(folder.path(), &arguments, 0);
+    let log = fs::read_to_string(folder.path().join("out/train_log.csv")).unwrap();
+    assert!(log.lines().next().unwrap().contains("rewards/margins"), "{log}");
+    assert_eq!(log.lines().count(), 7);
+    fs::write(folder.path().join("in.jsonl"), "{\"ids\": [1, 5, 9, 11]}\n{\"prompt\": \"Review\", \"completion\": \" good\"}\n")
+        .unwrap();
+    let ran = run_expecting(folder.path(), &["logps", "out/final", "in.jsonl", "--format", "json"], 0);
+    let first: serde_json::Value = serde_json::from_str(ran.stdout.lines().next().unwrap()).unwrap();
+    let logps = first["logps"].as_array().unwrap();
+    assert_eq!(logps.len(), 3);
+    assert!(logps.iter().all(|l| l.as_f64().unwrap() < 0.0));
+    assert_eq!(ran.stdout.lines().count(), 2);
+}
+
+#[test]
+fn every_template_of_suite_init_passes_suite_check_or_names_the_missing_input() {
+    let folder = workplace();
+    run_expecting(folder.path(), &["suite", "init", "mine.toml", "--template", "world"], 0);
+    run_expecting(folder.path(), &["suite", "check", "mine.toml"], 0);
+    for template in ["pairs", "checkpoint"] {
+        let file = format!("{template}.toml");
+        run_expecting(folder.path(), &["suite", "init", &file, "--template", template], 0);
+        let ran = run_expecting(folder.path(), &["suite", "check", &file], 3);
+        assert!(ran.stderr.contains("no such file"), "{}", ran.stderr);
+    }
+    let ran = run_expecting(folder.path(), &["suite", "init", "mine.toml"], 2);
+    assert!(ran.stderr.contains("exists already"));
+}
+
+#[test]
+fn runs_are_listed_shown_and_pruned() {
+    let folder = copy_of_finished_smoke();
+    let ran = run_expecting(folder.path(), &["runs", "list"], 0);
+    let id = ran.stdout.split('\t').next().unwrap().to_owned();
+    assert!(id.starts_with("smoke-"), "{id}");
+    let ran = run_expecting(folder.path(), &["runs", "show", &id], 0);
+    assert!(ran.stdout.contains("train/dpo-b0.1/seed-1"), "{}", ran.stdout);
+    run_expecting(folder.path(), &["runs", "prune"], 0);
+    let ran = run_expecting(folder.path(), &["suite", "plan", "suites/smoke.toml"], 0);
+    assert!(ran.stdout.contains(" 0 to run"), "a recorded run is kept:\n{}", ran.stdout);
+    run_expecting(folder.path(), &["runs", "prune", "--keep", "0"], 0);
+    let ran = run_expecting(folder.path(), &["suite", "plan", "suites/smoke.toml"], 0);
+    assert!(!ran.stdout.contains(" 0 to run"), "{}", ran.stdout);
+}
