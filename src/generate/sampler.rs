@@ -1,6 +1,7 @@
 //! The next token from a row of logits: temperature, then top-k, then top-p, in the order of `transformers`.
 
 use crate::error::{Error, Result};
+use crate::numerics::elementary;
 use crate::rng::Stream;
 use crate::suite::settings::GenerateSettings;
 
@@ -42,10 +43,12 @@ impl Sampler {
         Ok(stream.categorical(&weights) as u32)
     }
 
-    /// exp((logit − max) / temperature), in binary64 by a portable libm.
+    /// exp((logit − max) / temperature), in binary32 by the contract's own function (NUMERICS 4); sums over them are binary64.
     fn weights(&self, logits: &[f32]) -> Vec<f64> {
-        let max = f64::from(logits[greatest(logits)]);
-        logits.iter().map(|&l| libm::exp((f64::from(l) - max) / self.temperature)).collect()
+        let (max, temperature) = (logits[greatest(logits)], self.temperature as f32);
+        let mut scaled: Vec<f32> = logits.iter().map(|l| (l - max) / temperature).collect();
+        elementary::exp(&mut scaled);
+        scaled.into_iter().map(f64::from).collect()
     }
 
     /// Tokens whose logit is below the k-th greatest go; those equal to it stay.

@@ -252,7 +252,7 @@ mod tests {
         for function in &FUNCTIONS {
             for isa in isa::available() {
                 for length in 0..40 {
-                    let mut values = vec![0.75; 48];
+                    let mut values = [0.75; 48];
                     (function.fast)(isa, &mut values[..length]);
                     let expected = (function.definition)(0.75);
                     assert!(values[..length].iter().all(|x| *x == expected) && values[length..].iter().all(|x| *x == 0.75));

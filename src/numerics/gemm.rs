@@ -9,9 +9,13 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 use super::isa::{self, Isa};
-#[cfg(target_arch = "x86_64")]
-use super::simd::{Avx2, Avx512};
-use super::simd::{F32x16, LANES, Scalar, dispatch};
+use super::simd::{LANES, dispatch};
+
+mod panels;
+mod tile;
+
+use panels::{Out, Panels, View};
+use tile::Tiled;
 
 /// A read-only matrix view over a slice: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy)]
@@ -87,36 +91,6 @@ pub fn gemm_with(
     }
 }
 
-#[derive(Clone, Copy)]
-struct View {
-    data: *const f32,
-    row_stride: usize,
-    col_stride: usize,
-}
-
-impl View {
-    fn transposed(self) -> Self {
-        Self { row_stride: self.col_stride, col_stride: self.row_stride, ..self }
-    }
-    /// The view that starts at (row, column); stays inside the slice as long as that element is.
-    fn from(self, row: usize, column: usize) -> Self {
-        Self { data: self.data.wrapping_add(row * self.row_stride + column * self.col_stride), ..self }
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Out {
-    data: *mut f32,
-    row_stride: usize,
-    col_stride: usize,
-}
-
-impl Out {
-    fn from(self, row: usize, column: usize) -> Self {
-        Self { data: self.data.wrapping_add(row * self.row_stride + column * self.col_stride), ..self }
-    }
-}
-
 /// One product, or a rectangle of it. Whoever makes one vouches that the three matrices fit their memory for as long as it
 /// lives and that nothing else touches its elements of C.
 #[derive(Clone, Copy)]
@@ -171,7 +145,7 @@ fn share(length: usize, parts: usize, index: usize, unit: usize) -> (usize, usiz
 }
 
 /// Multiply-adds below which handing work to another thread costs more than it saves.
-const WORTH_A_THREAD: usize = 1 << 20;
+const WORTH_A_THREAD: usize = 1 << 21;
 
 /// How many parts down and across: as many as threads and size allow, with the least to pack.
 fn grid(product: &Product, threads: usize) -> (usize, usize) {
@@ -230,7 +204,7 @@ fn product_kernel<V: Tiled>(product: Product) {
                 // SAFETY: A has mc rows of depth kc from (i, p).
                 let a = unsafe { Panels::new(a, mc, kc, V::ROWS, 1, in_place, &mut packed_a) };
                 // SAFETY: the panels hold mc rows and nc columns of depth kc, and C has mc × nc elements from (i, j).
-                unsafe { block::<V>(mc, nc, kc, &a, &b, product.c.from(i, j), carry) };
+                unsafe { tile::block::<V>(mc, nc, kc, &a, &b, product.c.from(i, j), carry) };
             }
         }
     }
@@ -243,314 +217,6 @@ fn reads_well_in_place(a: View, columns: usize, tile_columns: usize) -> bool {
     (a.col_stride == 1 && !a.row_stride.is_multiple_of(256)) || columns <= tile_columns
 }
 
-/// One operand as panels of `width` lanes (rows of A, columns of B): lanes below `in_place` read where they are, the others copied
-/// so that the lanes of one `p` lie together.
-struct Panels {
-    view: View,
-    copied: *const f32,
-    lanes: usize,
-    depth: usize,
-    width: usize,
-    unit: usize,
-    in_place: usize,
-}
-
-impl Panels {
-    /// # Safety
-    /// `view` must be readable for `lanes` rows and `depth` columns. The panels point into `buffer` and into the view.
-    #[inline(always)]
-    unsafe fn new(
-        view: View,
-        lanes: usize,
-        depth: usize,
-        width: usize,
-        unit: usize,
-        in_place: usize,
-        buffer: &mut Vec<f32>,
-    ) -> Self {
-        let room = (lanes - in_place).next_multiple_of(unit) * depth;
-        let copied = aligned_room(buffer, room);
-        let panels = Self { view, copied, lanes, depth, width, unit, in_place };
-        for lane in (in_place..lanes).step_by(width) {
-            let panel_width = panels.panel_width(lane);
-            // SAFETY: the lanes are in the view; the panel lies within the room, as panels before it took width × depth each.
-            unsafe {
-                let to = copied.add((lane - in_place) * depth);
-                pack(view.from(lane, 0), (lanes - lane).min(width), depth, to, panel_width);
-            }
-        }
-        panels
-    }
-
-    /// The last panel is narrower: as wide as what is left, in whole units.
-    #[inline(always)]
-    fn panel_width(&self, lane: usize) -> usize {
-        (self.lanes - lane).next_multiple_of(self.unit).min(self.width)
-    }
-
-    /// The panel that starts at `lane`, as a view of its lanes (rows) along `p` (columns).
-    #[inline(always)]
-    fn panel(&self, lane: usize) -> View {
-        if lane < self.in_place {
-            return self.view.from(lane, 0);
-        }
-        View {
-            data: self.copied.wrapping_add((lane - self.in_place) * self.depth),
-            row_stride: 1,
-            col_stride: self.panel_width(lane),
-        }
-    }
-}
-
-/// At least `length` elements at an address divisible by 64, kept for the next call.
-fn aligned_room(buffer: &mut Vec<f32>, length: usize) -> *mut f32 {
-    if buffer.len() < length + LANES {
-        buffer.resize(length + LANES, 0.0);
-    }
-    let pointer = buffer.as_mut_ptr();
-    let padding = (64 - pointer.addr() % 64) / size_of::<f32>();
-    pointer.wrapping_add(padding)
-}
-
-/// Copies `lanes` rows of `depth` elements to `to[p * width + lane]`; lanes up to `width` are zero.
-///
-/// # Safety
-/// `from` must be readable for `lanes` rows and `depth` columns, `to` writable for `depth * width` elements.
-#[inline(always)]
-unsafe fn pack(from: View, lanes: usize, depth: usize, to: *mut f32, width: usize) {
-    // SAFETY: every index below is under the bounds that the caller vouches for.
-    unsafe {
-        if lanes < width {
-            for p in 0..depth {
-                std::ptr::write_bytes(to.add(p * width + lanes), 0, width - lanes);
-            }
-        }
-        if from.row_stride == 1 {
-            for p in 0..depth {
-                std::ptr::copy_nonoverlapping(from.data.add(p * from.col_stride), to.add(p * width), lanes);
-            }
-            return;
-        }
-        let (whole_lanes, whole_depth) = (lanes - lanes % 4, depth - depth % 4);
-        for lane in (0..whole_lanes).step_by(4) {
-            for p in (0..whole_depth).step_by(4) {
-                let source = from.data.add(lane * from.row_stride + p * from.col_stride);
-                let x: [[f32; 4]; 4] =
-                    std::array::from_fn(|l| std::array::from_fn(|q| *source.add(l * from.row_stride + q * from.col_stride)));
-                for q in 0..4 {
-                    let target = to.add((p + q) * width + lane).cast::<[f32; 4]>();
-                    target.write_unaligned([x[0][q], x[1][q], x[2][q], x[3][q]]);
-                }
-            }
-        }
-        for lane in 0..lanes {
-            for p in if lane < whole_lanes { whole_depth } else { 0 }..depth {
-                *to.add(p * width + lane) = *from.data.add(lane * from.row_stride + p * from.col_stride);
-            }
-        }
-    }
-}
-
-/// The tile shape that fits an instruction set's registers.
-trait Tiled: F32x16 {
-    const ROWS: usize;
-    const COLUMNS: usize;
-    /// One panel of columns against all rows.
-    ///
-    /// # Safety
-    /// See [`strip`].
-    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool);
-}
-
-/// 24 sums, two columns of B and one element of A in 32 registers.
-#[cfg(target_arch = "x86_64")]
-impl Tiled for Avx512 {
-    const ROWS: usize = 12;
-    const COLUMNS: usize = 2 * LANES;
-    #[inline(always)]
-    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool) {
-        // SAFETY: handed on.
-        unsafe {
-            if columns > LANES {
-                strip::<Self, 12, 2>(m, columns, k, a, b, c, carry);
-            } else {
-                strip::<Self, 12, 1>(m, columns, k, a, b, c, carry);
-            }
-        }
-    }
-}
-
-/// 12 sums, two halves of a column of B and one element of A in 16 registers.
-#[cfg(target_arch = "x86_64")]
-impl Tiled for Avx2 {
-    const ROWS: usize = 6;
-    const COLUMNS: usize = LANES;
-    #[inline(always)]
-    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool) {
-        // SAFETY: handed on.
-        unsafe { strip::<Self, 6, 1>(m, columns, k, a, b, c, carry) }
-    }
-}
-
-impl Tiled for Scalar {
-    const ROWS: usize = 4;
-    const COLUMNS: usize = LANES;
-    #[inline(always)]
-    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool) {
-        // SAFETY: handed on.
-        unsafe { strip::<Self, 4, 1>(m, columns, k, a, b, c, carry) }
-    }
-}
-
-/// One block of C: each panel of B stays in the first-level cache while all rows of A pass.
-///
-/// # Safety
-/// `a` must hold `m` lanes and `b` `n` lanes of depth `k`; `c` must be valid for m × n elements that nothing else touches.
-#[inline(always)]
-unsafe fn block<V: Tiled>(m: usize, n: usize, k: usize, a: &Panels, b: &Panels, c: Out, carry: bool) {
-    for j in (0..n).step_by(V::COLUMNS) {
-        // SAFETY: handed on.
-        unsafe { V::panel(m, (n - j).min(V::COLUMNS), k, a, b.panel(j), c.from(0, j), carry) };
-    }
-}
-
-/// All rows of A against one panel of B: tiles of `ROWS`, then of 8, 4, 2 and 1 for what is left.
-///
-/// # Safety
-/// `a` must hold `m` lanes in panels of `ROWS`, `b` `VECTORS * 16` lanes side by side, both of depth `k`; `c` must be valid for `m` rows
-/// and `columns` columns, more than `(VECTORS - 1) * 16`.
-#[inline(always)]
-unsafe fn strip<V: F32x16, const ROWS: usize, const VECTORS: usize>(
-    m: usize,
-    columns: usize,
-    k: usize,
-    a: &Panels,
-    b: View,
-    c: Out,
-    carry: bool,
-) {
-    let whole = m - m % ROWS;
-    // SAFETY: rows `i..i + R` of each tile are below m.
-    unsafe {
-        for i in (0..whole).step_by(ROWS) {
-            tile::<V, ROWS, VECTORS>(k, a.panel(i), b, c.from(i, 0), columns, carry);
-        }
-        let (mut i, rest) = (0, m - whole);
-        if rest == 0 {
-            return;
-        }
-        let (a, c) = (a.panel(whole), c.from(whole, 0));
-        if rest & 8 != 0 {
-            tile::<V, 8, VECTORS>(k, a, b, c, columns, carry);
-            i += 8;
-        }
-        if rest & 4 != 0 {
-            tile::<V, 4, VECTORS>(k, a.from(i, 0), b, c.from(i, 0), columns, carry);
-            i += 4;
-        }
-        if rest & 2 != 0 {
-            tile::<V, 2, VECTORS>(k, a.from(i, 0), b, c.from(i, 0), columns, carry);
-            i += 2;
-        }
-        if rest & 1 != 0 {
-            tile::<V, 1, VECTORS>(k, a.from(i, 0), b, c.from(i, 0), columns, carry);
-        }
-    }
-}
-
-/// `for $i in 0..$count` for a constant of at most 12 (or 2), written out: sums stay in registers only where no loop is left.
-macro_rules! unrolled {
-    ($i:ident in 0..ROWS $body:block) => { unrolled!(@ $i ROWS $body 0 1 2 3 4 5 6 7 8 9 10 11) };
-    ($v:ident in 0..VECTORS $body:block) => { unrolled!(@ $v VECTORS $body 0 1) };
-    (@ $i:ident $count:ident $body:block $($index:literal)*) => {$(
-        if $index < $count {
-            let $i: usize = $index;
-            $body
-        }
-    )*};
-}
-
-/// The chains of `ROWS` × `columns` elements of C side by side in registers.
-///
-/// Elements are read by `read_unaligned` at wrapping offsets: the checks that development builds put on plain reads would force
-/// every sum to memory at each step.
-///
-/// # Safety
-/// As [`strip`] with `ROWS` rows.
-#[inline(always)]
-unsafe fn tile<V: F32x16, const ROWS: usize, const VECTORS: usize>(
-    k: usize,
-    a: View,
-    b: View,
-    c: Out,
-    columns: usize,
-    carry: bool,
-) {
-    let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
-    // SAFETY: all indices are below k, ROWS and columns, which the caller vouches for.
-    unsafe {
-        if carry {
-            unrolled!(i in 0..ROWS {
-                unrolled!(v in 0..VECTORS {
-                    sums[i][v] = load_sums(c.from(i, v * LANES), (columns - v * LANES).min(LANES));
-                });
-            });
-        }
-        let (mut a_p, mut b_p) = (a.data, b.data);
-        for _ in 0..k {
-            let mut column = [V::splat(0.0); VECTORS];
-            unrolled!(v in 0..VECTORS {
-                column[v] = V::load_pointer(b_p.wrapping_add(v * LANES));
-            });
-            unrolled!(i in 0..ROWS {
-                let x = V::splat(*a_p.add(i * a.row_stride));
-                unrolled!(v in 0..VECTORS {
-                    sums[i][v] = x.fma(column[v], sums[i][v]);
-                });
-            });
-            a_p = a_p.wrapping_add(a.col_stride);
-            b_p = b_p.wrapping_add(b.col_stride);
-        }
-        unrolled!(i in 0..ROWS {
-            unrolled!(v in 0..VECTORS {
-                store_sums(sums[i][v], c.from(i, v * LANES), (columns - v * LANES).min(LANES));
-            });
-        });
-    }
-}
-
-/// # Safety
-/// `c` must be valid for one row of `count <= 16` elements.
-#[inline(always)]
-unsafe fn load_sums<V: F32x16>(c: Out, count: usize) -> V {
-    // SAFETY: as promised.
-    unsafe {
-        if c.col_stride == 1 {
-            return if count == LANES { V::load_pointer(c.data) } else { V::load_part_pointer(c.data, count, 0.0) };
-        }
-        let mut lanes = [0.0; LANES];
-        for (l, lane) in lanes.iter_mut().enumerate().take(count) {
-            *lane = *c.data.add(l * c.col_stride);
-        }
-        V::load(&lanes)
-    }
-}
-
-/// # Safety
-/// `c` must be valid for one row of `count <= 16` elements.
-#[inline(always)]
-unsafe fn store_sums<V: F32x16>(sums: V, c: Out, count: usize) {
-    // SAFETY: as promised.
-    unsafe {
-        if c.col_stride == 1 {
-            return if count == LANES { sums.store_pointer(c.data) } else { sums.store_part_pointer(c.data, count) };
-        }
-        for (l, sum) in sums.to_array().into_iter().enumerate().take(count) {
-            *c.data.add(l * c.col_stride) = sum;
-        }
-    }
-}
-
 /// A matrix times one column: the chains of several rows run beside each other, reading A once where it lies.
 ///
 /// # Safety
@@ -559,28 +225,35 @@ unsafe fn store_sums<V: F32x16>(sums: V, c: Out, count: usize) {
 unsafe fn column(product: Product) {
     const CHAINS: usize = 8;
     let Product { m, k, a, b, c, accumulate, .. } = product;
-    let start = |i: usize| if accumulate { unsafe { *c.data.add(i * c.row_stride) } } else { 0.0 };
     let whole = m - m % CHAINS;
     // SAFETY: rows are below m and p is below k.
     unsafe {
         for i in (0..whole).step_by(CHAINS) {
-            let mut sums: [f32; CHAINS] = std::array::from_fn(|r| start(i + r));
-            for p in 0..k {
-                let x = *b.data.add(p * b.row_stride);
+            let mut sums = [0.0; CHAINS];
+            if accumulate {
                 for (r, sum) in sums.iter_mut().enumerate() {
-                    *sum = (*a.data.add((i + r) * a.row_stride + p * a.col_stride)).mul_add(x, *sum);
+                    *sum = *c.from(i + r, 0).data;
                 }
             }
+            let rows: [*const f32; CHAINS] = std::array::from_fn(|r| a.from(i + r, 0).data);
+            let (mut at, mut x) = (0, b.data);
+            for _ in 0..k {
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    *sum = (*row.wrapping_add(at)).mul_add(*x, *sum);
+                }
+                at += a.col_stride;
+                x = x.wrapping_add(b.row_stride);
+            }
             for (r, sum) in sums.into_iter().enumerate() {
-                *c.data.add((i + r) * c.row_stride) = sum;
+                *c.from(i + r, 0).data = sum;
             }
         }
         for i in whole..m {
-            let mut sum = start(i);
+            let mut sum = if accumulate { *c.from(i, 0).data } else { 0.0 };
             for p in 0..k {
-                sum = (*a.data.add(i * a.row_stride + p * a.col_stride)).mul_add(*b.data.add(p * b.row_stride), sum);
+                sum = (*a.from(i, p).data).mul_add(*b.from(p, 0).data, sum);
             }
-            *c.data.add(i * c.row_stride) = sum;
+            *c.from(i, 0).data = sum;
         }
     }
 }
@@ -632,6 +305,7 @@ mod tests {
         x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan()
     }
 
+    #[allow(clippy::too_many_arguments, reason = "each is a dimension of the test")]
     fn check_shape(
         m: usize,
         n: usize,

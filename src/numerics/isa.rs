@@ -17,7 +17,7 @@ pub struct Detected(());
 /// An instruction set that this machine has. A value can't be made for one that it lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
-    /// Portable Rust. `f32::mul_add` is exact everywhere; on CPUs with a vector unit in their baseline (aarch64) the compiler uses it.
+    /// Portable Rust. `f32::mul_add` is exact everywhere: one instruction where the CPU has one (x86-64 with FMA, aarch64), else software.
     Scalar,
     /// AVX2 and FMA: two 8-lane registers a vector.
     #[cfg(target_arch = "x86_64")]

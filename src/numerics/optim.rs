@@ -124,7 +124,8 @@ impl SgdStep {
     }
 }
 
-/// Elements that one thread updates at a time: large enough to be worth handing over, small enough to share one tensor.
+/// Elements that one thread updates at a time: worth handing over, and few enough to share a tensor. Smaller tensors stay on the
+/// calling thread.
 const SHARE: usize = 1 << 15;
 
 /// Updates `param` and the moments `m` and `v`; all four slices are the elements of one tensor.
@@ -151,6 +152,9 @@ pub fn rmsprop(param: &mut [f32], grad: &[f32], v: &mut [f32], step: &RmspropSte
 pub fn rmsprop_with(isa: Isa, param: &mut [f32], grad: &[f32], v: &mut [f32], step: &RmspropStep) {
     assert_eq!([grad.len(), v.len()], [param.len(); 2], "a parameter, its gradient and its mean square have one length");
     let c = step.coefficients();
+    if param.len() <= SHARE {
+        return rmsprop_share(isa, param, grad, v, &c);
+    }
     let shares = param.par_chunks_mut(SHARE).zip(grad.par_chunks(SHARE)).zip(v.par_chunks_mut(SHARE));
     shares.for_each(|((param, grad), v)| rmsprop_share(isa, param, grad, v, &c));
 }
@@ -164,6 +168,9 @@ pub fn sgd(param: &mut [f32], grad: &[f32], step: &SgdStep) {
 pub fn sgd_with(isa: Isa, param: &mut [f32], grad: &[f32], step: &SgdStep) {
     assert_eq!(grad.len(), param.len(), "a parameter and its gradient have one length");
     let c = step.coefficients();
+    if param.len() <= SHARE {
+        return sgd_share(isa, param, grad, &c);
+    }
     param.par_chunks_mut(SHARE).zip(grad.par_chunks(SHARE)).for_each(|(param, grad)| sgd_share(isa, param, grad, &c));
 }
 

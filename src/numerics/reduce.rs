@@ -64,6 +64,7 @@ pub mod lanes {
 use lanes::{dot as dot_kernel, max as max_kernel, sum as sum_kernel, sum_squares as sum_squares_kernel};
 
 /// The vector type only chooses the instructions that the compiler may use for the binary64 lanes.
+#[allow(clippy::extra_unused_type_parameters, reason = "dispatch names the instructions by it")]
 #[inline(always)]
 fn sum_squares_f64_kernel<V: F32x16>(xs: &[f32]) -> f64 {
     let mut sums = [0.0f64; LANES];

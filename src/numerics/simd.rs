@@ -205,6 +205,11 @@ macro_rules! dispatch {
         #[allow(clippy::too_many_arguments, reason = "a kernel takes its operands and shapes flat")]
         $visibility fn $with(isa: $crate::numerics::isa::Isa, $($argument: $type),*) $(-> $output)? {
             #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "fma")]
+            fn scalar_fma($($argument: $type),*) $(-> $output)? {
+                $kernel::<$crate::numerics::simd::Scalar>($($argument),*)
+            }
+            #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2($($argument: $type),*) $(-> $output)? {
                 $kernel::<$crate::numerics::simd::Avx2>($($argument),*)
@@ -215,7 +220,14 @@ macro_rules! dispatch {
                 $kernel::<$crate::numerics::simd::Avx512>($($argument),*)
             }
             match isa {
-                $crate::numerics::isa::Isa::Scalar => $kernel::<$crate::numerics::simd::Scalar>($($argument),*),
+                $crate::numerics::isa::Isa::Scalar => {
+                    #[cfg(target_arch = "x86_64")]
+                    if is_x86_feature_detected!("fma") {
+                        // SAFETY: the CPU was just asked.
+                        return unsafe { scalar_fma($($argument),*) };
+                    }
+                    $kernel::<$crate::numerics::simd::Scalar>($($argument),*)
+                }
                 // SAFETY: the value holds the proof that this CPU has the instructions.
                 #[cfg(target_arch = "x86_64")]
                 $crate::numerics::isa::Isa::Avx2(_) => unsafe { avx2($($argument),*) },

@@ -1,12 +1,13 @@
-//! Optimizers by torch's definitions, and clipping by the global gradient norm.
+//! Optimizers over the kernels of `numerics::optim`, and clipping by the global gradient norm.
 
 use crate::model::Parameters;
+use crate::numerics::optim::{self, AdamwStep, RmspropStep, SgdStep};
 use crate::suite::settings::{self, TrainSettings};
 
 /// torch's default smoothing constant of `RMSprop`, which neither TRL nor the original DPO code changes.
-const RMSPROP_ALPHA: f32 = 0.99;
+const RMSPROP_ALPHA: f64 = 0.99;
 /// torch's default ε of `RMSprop`.
-const RMSPROP_EPSILON: f32 = 1e-8;
+const RMSPROP_EPSILON: f64 = 1e-8;
 
 /// An optimizer with its moments, which have the shapes of the parameters.
 pub(crate) struct Optimizer {
@@ -33,22 +34,27 @@ impl Optimizer {
         self.moments.iter_mut()
     }
 
-    /// Update number `step`, from 1, after clipping `grads`, whose norm is `grad_norm`, to `max_grad_norm`.
-    pub fn update(&mut self, parameters: &mut Parameters, grads: &mut Parameters, learning_rate: f64, grad_norm: f64, step: u64) {
-        if let Some(factor) = clip_factor(grad_norm, self.settings.max_grad_norm) {
-            grads.iter_mut().flat_map(|(_, tensor)| &mut tensor.values).for_each(|g| *g *= factor);
-        }
-        let mut moments: Vec<_> = self.moments.iter_mut().map(|m| m.iter_mut()).collect();
-        for ((name, p), (_, g)) in parameters.iter_mut().zip(grads.iter()) {
-            let mut moments =
-                moments.iter_mut().map(|m| m.next().expect("moments have the parameters' names").1.values.as_mut_slice());
+    /// Update number `step`, from 1. `grad_norm` is the norm of `grads`, which are clipped to `max_grad_norm`.
+    pub fn update(&mut self, parameters: &mut Parameters, grads: &Parameters, lr: f64, grad_norm: f64, step: u64) {
+        let s = &self.settings;
+        let grad_scale = clip_factor(grad_norm, s.max_grad_norm).unwrap_or(1.0);
+        let mut moments: Vec<_> = self.moments.iter_mut().map(|m| m.iter_mut().map(|(_, t)| t.values.as_mut_slice())).collect();
+        for ((name, tensor), (_, grad)) in parameters.iter_mut().zip(grads.iter()) {
+            let (p, g) = (tensor.values.as_mut_slice(), grad.values.as_slice());
+            let mut moments = moments.iter_mut().map(|m| m.next().expect("moments have the parameters' names"));
             let mut moment = || moments.next().expect("as many moments as the optimizer has");
-            let decay = if decays(name) { self.settings.weight_decay } else { 0.0 };
-            let (p, g) = (p.values.as_mut_slice(), g.values.as_slice());
-            match self.settings.optim {
-                settings::Optimizer::Adamw => adamw(p, g, moment(), moment(), &self.settings, learning_rate, decay, step),
-                settings::Optimizer::Rmsprop => rmsprop(p, g, moment(), learning_rate, decay),
-                settings::Optimizer::Sgd => sgd(p, g, learning_rate, decay),
+            let weight_decay = if decays(name) { s.weight_decay } else { 0.0 };
+            match s.optim {
+                settings::Optimizer::Adamw => {
+                    let (beta1, beta2, eps) = (s.adam_beta1, s.adam_beta2, s.adam_epsilon);
+                    let update = AdamwStep { lr, beta1, beta2, eps, weight_decay, step, grad_scale };
+                    optim::adamw(p, g, moment(), moment(), &update);
+                }
+                settings::Optimizer::Rmsprop => {
+                    let (alpha, eps) = (RMSPROP_ALPHA, RMSPROP_EPSILON);
+                    optim::rmsprop(p, g, moment(), &RmspropStep { lr, alpha, eps, weight_decay, grad_scale });
+                }
+                settings::Optimizer::Sgd => optim::sgd(p, g, &SgdStep { lr, weight_decay, grad_scale }),
             }
         }
     }
@@ -60,68 +66,15 @@ fn decays(name: &str) -> bool {
     !["bias", "layernorm", "rmsnorm"].iter().any(|excluded| name.contains(excluded)) && !name.split('.').any(is_norm)
 }
 
-/// AdamW (Loshchilov & Hutter 2019) as `torch.optim.AdamW`: p ← p(1 − lr·wd); m ← m + (1 − β₁)(g − m);
-/// v ← β₂v + (1 − β₂)g²; p ← p − lr/(1 − β₁ᵗ) · m / (√v/√(1 − β₂ᵗ) + ε). Scalars are binary64, rounded once.
-#[allow(clippy::too_many_arguments, reason = "one tensor's slices and the scalars of one update")]
-fn adamw(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], settings: &TrainSettings, lr: f64, decay: f64, step: u64) {
-    let correction = |beta: f64| 1.0 - libm::pow(beta, step as f64);
-    let shrink = (1.0 - lr * decay) as f32;
-    let (first, second) = ((1.0 - settings.adam_beta1) as f32, (1.0 - settings.adam_beta2) as f32);
-    let keep = settings.adam_beta2 as f32;
-    let root = correction(settings.adam_beta2).sqrt() as f32;
-    let epsilon = settings.adam_epsilon as f32;
-    let rate = (lr / correction(settings.adam_beta1)) as f32;
-    for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
-        *m += first * (g - *m);
-        *v = keep * *v + second * (g * g);
-        *p = *p * shrink - rate * (*m / (v.sqrt() / root + epsilon));
-    }
-}
-
-/// RMSprop as `torch.optim.RMSprop` without momentum: v ← αv + (1 − α)g²; p ← p − lr · g/(√v + ε), wd·p added to g.
-fn rmsprop(p: &mut [f32], g: &[f32], v: &mut [f32], lr: f64, decay: f64) {
-    let (rate, decay) = (lr as f32, decay as f32);
-    for ((p, &g), v) in p.iter_mut().zip(g).zip(v) {
-        let g = g + decay * *p;
-        *v = RMSPROP_ALPHA * *v + (1.0 - RMSPROP_ALPHA) * (g * g);
-        *p -= rate * (g / (v.sqrt() + RMSPROP_EPSILON));
-    }
-}
-
-/// SGD without momentum: p ← p − lr·(g + wd·p).
-fn sgd(p: &mut [f32], g: &[f32], lr: f64, decay: f64) {
-    let (rate, decay) = (lr as f32, decay as f32);
-    for (p, &g) in p.iter_mut().zip(g) {
-        *p -= rate * (g + decay * *p);
-    }
-}
-
 /// What gradients are scaled by so that their norm is at most `max_norm`, as torch's `clip_grad_norm_`; none if they stay.
 fn clip_factor(norm: f64, max_norm: Option<f64>) -> Option<f32> {
     let factor = max_norm? / (norm + 1e-6);
     (factor < 1.0).then_some(factor as f32)
 }
 
-/// √Σ g² over all tensors in name order (NUMERICS 7): within a tensor 16 lanes, lane l taking elements l, l + 16, …, then a
-/// tree, all in binary64.
+/// The norm of all gradients together (NUMERICS 7).
 pub(crate) fn grad_norm(grads: &Parameters) -> f64 {
-    grads.iter().map(|(_, tensor)| sum_of_squares(&tensor.values)).sum::<f64>().sqrt()
-}
-
-fn sum_of_squares(values: &[f32]) -> f64 {
-    let mut lanes = [0.0f64; 16];
-    for chunk in values.chunks(16) {
-        for (lane, &g) in lanes.iter_mut().zip(chunk) {
-            // The square of a binary32 is exact in binary64.
-            *lane += f64::from(g) * f64::from(g);
-        }
-    }
-    for half in [8, 4, 2, 1] {
-        for l in 0..half {
-            lanes[l] += lanes[l + half];
-        }
-    }
-    lanes[0]
+    optim::global_norm(grads.iter().map(|(_, tensor)| tensor.values.as_slice()))
 }
 
 #[cfg(test)]
@@ -141,9 +94,9 @@ mod tests {
         let mut parameters = one(name, &[1.0, -2.0]);
         let mut optimizer = Optimizer::new(&settings, &parameters);
         for (i, g) in steps.iter().enumerate() {
-            let mut grads = one(name, g);
+            let grads = one(name, g);
             let norm = grad_norm(&grads);
-            optimizer.update(&mut parameters, &mut grads, 0.01, norm, i as u64 + 1);
+            optimizer.update(&mut parameters, &grads, 0.01, norm, i as u64 + 1);
         }
         parameters.get(name).values.clone()
     }

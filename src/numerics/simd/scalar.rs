@@ -9,11 +9,7 @@ pub struct Scalar([f32; LANES]);
 impl Scalar {
     #[inline(always)]
     fn map2(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
-        let mut out = self;
-        for l in 0..LANES {
-            out.0[l] = f(self.0[l], other.0[l]);
-        }
-        out
+        Self(std::array::from_fn(|l| f(self.0[l], other.0[l])))
     }
     #[inline(always)]
     fn map(self, f: impl Fn(f32) -> f32) -> Self {
@@ -25,11 +21,7 @@ impl Scalar {
     }
     #[inline(always)]
     fn compare(self, other: Self, f: impl Fn(f32, f32) -> bool) -> [bool; LANES] {
-        let mut out = [false; LANES];
-        for l in 0..LANES {
-            out[l] = f(self.0[l], other.0[l]);
-        }
-        out
+        std::array::from_fn(|l| f(self.0[l], other.0[l]))
     }
 }
 
@@ -70,11 +62,7 @@ impl F32x16 for Scalar {
     }
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
-        let mut out = self;
-        for l in 0..LANES {
-            out.0[l] = self.0[l].mul_add(b.0[l], c.0[l]);
-        }
-        out
+        Self(std::array::from_fn(|l| self.0[l].mul_add(b.0[l], c.0[l])))
     }
     #[inline(always)]
     fn sqrt(self) -> Self {
@@ -102,13 +90,7 @@ impl F32x16 for Scalar {
     }
     #[inline(always)]
     fn select(mask: Self::Mask, yes: Self, no: Self) -> Self {
-        let mut out = no;
-        for l in 0..LANES {
-            if mask[l] {
-                out.0[l] = yes.0[l];
-            }
-        }
-        out
+        Self(std::array::from_fn(|l| if mask[l] { yes.0[l] } else { no.0[l] }))
     }
     #[inline(always)]
     fn and_bits(self, other: Self) -> Self {

@@ -1,0 +1,159 @@
+//! Operands as a tile reads them: views over borrowed memory, and panels copied from it.
+
+use crate::numerics::simd::LANES;
+
+#[derive(Clone, Copy)]
+pub(super) struct View {
+    pub(super) data: *const f32,
+    pub(super) row_stride: usize,
+    pub(super) col_stride: usize,
+}
+
+impl View {
+    pub(super) fn transposed(self) -> Self {
+        Self { row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+    /// The view that starts at (row, column); stays inside the slice as long as that element is.
+    pub(super) fn from(self, row: usize, column: usize) -> Self {
+        Self { data: self.data.wrapping_add(row * self.row_stride + column * self.col_stride), ..self }
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Out {
+    pub(super) data: *mut f32,
+    pub(super) row_stride: usize,
+    pub(super) col_stride: usize,
+}
+
+impl Out {
+    pub(super) fn from(self, row: usize, column: usize) -> Self {
+        Self { data: self.data.wrapping_add(row * self.row_stride + column * self.col_stride), ..self }
+    }
+}
+
+/// One operand as panels of `width` lanes (rows of A, columns of B): lanes below `in_place` read where they are, the others copied
+/// so that the lanes of one `p` lie together.
+pub(super) struct Panels {
+    view: View,
+    copied: *const f32,
+    lanes: usize,
+    depth: usize,
+    width: usize,
+    unit: usize,
+    in_place: usize,
+}
+
+impl Panels {
+    /// # Safety
+    /// `view` must be readable for `lanes` rows and `depth` columns. The panels point into `buffer` and into the view.
+    #[inline(always)]
+    pub(super) unsafe fn new(
+        view: View,
+        lanes: usize,
+        depth: usize,
+        width: usize,
+        unit: usize,
+        in_place: usize,
+        buffer: &mut Vec<f32>,
+    ) -> Self {
+        let room = (lanes - in_place).next_multiple_of(unit) * depth;
+        let copied = aligned_room(buffer, room);
+        let panels = Self { view, copied, lanes, depth, width, unit, in_place };
+        for lane in (in_place..lanes).step_by(width) {
+            let panel_width = panels.panel_width(lane);
+            // SAFETY: the lanes are in the view; the panel lies within the room, as panels before it took width × depth each.
+            unsafe {
+                let to = copied.add((lane - in_place) * depth);
+                pack(view.from(lane, 0), (lanes - lane).min(width), depth, to, panel_width);
+            }
+        }
+        panels
+    }
+
+    /// The last panel is narrower: as wide as what is left, in whole units.
+    #[inline(always)]
+    fn panel_width(&self, lane: usize) -> usize {
+        (self.lanes - lane).next_multiple_of(self.unit).min(self.width)
+    }
+
+    /// The panel that starts at `lane`, as a view of its lanes (rows) along `p` (columns).
+    #[inline(always)]
+    pub(super) fn panel(&self, lane: usize) -> View {
+        if lane < self.in_place {
+            return self.view.from(lane, 0);
+        }
+        View {
+            data: self.copied.wrapping_add((lane - self.in_place) * self.depth),
+            row_stride: 1,
+            col_stride: self.panel_width(lane),
+        }
+    }
+}
+
+/// At least `length` elements at an address divisible by 64, kept for the next call.
+fn aligned_room(buffer: &mut Vec<f32>, length: usize) -> *mut f32 {
+    if buffer.len() < length + LANES {
+        buffer.resize(length + LANES, 0.0);
+    }
+    let pointer = buffer.as_mut_ptr();
+    let padding = (64 - pointer.addr() % 64) / size_of::<f32>();
+    pointer.wrapping_add(padding)
+}
+
+/// Copies `lanes` rows of `depth` elements to `to[p * width + lane]`; lanes up to `width` are zero.
+///
+/// # Safety
+/// `from` must be readable for `lanes` rows and `depth` columns, `to` writable for `depth * width` elements.
+#[inline(always)]
+unsafe fn pack(from: View, lanes: usize, depth: usize, to: *mut f32, width: usize) {
+    // SAFETY: every index below is under the bounds that the caller vouches for.
+    unsafe {
+        if lanes < width {
+            for p in 0..depth {
+                std::ptr::write_bytes(to.add(p * width + lanes), 0, width - lanes);
+            }
+        }
+        if from.row_stride == 1 {
+            return match lanes {
+                32 => copy::<32>(from, depth, to, width),
+                16 => copy::<16>(from, depth, to, width),
+                12 => copy::<12>(from, depth, to, width),
+                6 => copy::<6>(from, depth, to, width),
+                _ => (0..lanes).for_each(|lane| copy::<1>(from.from(lane, 0), depth, to.add(lane), width)),
+            };
+        }
+        let (whole_lanes, whole_depth) = (lanes - lanes % 4, depth - depth % 4);
+        for lane in (0..whole_lanes).step_by(4) {
+            for p in (0..whole_depth).step_by(4) {
+                let source = from.data.add(lane * from.row_stride + p * from.col_stride);
+                let x: [[f32; 4]; 4] =
+                    std::array::from_fn(|l| std::array::from_fn(|q| *source.add(l * from.row_stride + q * from.col_stride)));
+                let turned: [[f32; 4]; 4] = std::array::from_fn(|q| [x[0][q], x[1][q], x[2][q], x[3][q]]);
+                for (q, lanes) in turned.into_iter().enumerate() {
+                    to.add((p + q) * width + lane).cast::<[f32; 4]>().write_unaligned(lanes);
+                }
+            }
+        }
+        for lane in 0..lanes {
+            for p in if lane < whole_lanes { whole_depth } else { 0 }..depth {
+                *to.add(p * width + lane) = *from.data.add(lane * from.row_stride + p * from.col_stride);
+            }
+        }
+    }
+}
+
+/// Copies `N` lanes that lie side by side; a constant number, so that no call stands in the loop.
+///
+/// # Safety
+/// As [`pack`] with `N` lanes.
+#[inline(always)]
+unsafe fn copy<const N: usize>(from: View, depth: usize, to: *mut f32, width: usize) {
+    for p in 0..depth {
+        // SAFETY: p is below depth.
+        unsafe {
+            let lanes = from.data.wrapping_add(p * from.col_stride).cast::<[f32; N]>().read_unaligned();
+            to.wrapping_add(p * width).cast::<[f32; N]>().write_unaligned(lanes);
+        }
+    }
+}
