@@ -335,10 +335,7 @@ fn tokens_outside_the_model_are_named() {
     assert!(packed.check(&model.config).unwrap_err().message.contains("65 tokens"));
 }
 
-/// Run with `cargo test --release --lib -- --ignored --nocapture a_step_of_the_quickstart` to see where a step's time goes.
-#[test]
-#[ignore = "measures time"]
-fn a_step_of_the_quickstart_shape_is_timed() {
+fn quickstart() -> Llama {
     let model = FreshModel {
         hidden_size: 128,
         intermediate_size: 344,
@@ -351,7 +348,33 @@ fn a_step_of_the_quickstart_shape_is_timed() {
         initializer_range: 0.02,
         tie_word_embeddings: false,
     };
-    let model = Llama::fresh(&model, 1000, 1, 2, 11);
+    Llama::fresh(&model, 1000, 1, 2, 11)
+}
+
+/// Run with `cargo test --release --lib -- --ignored --nocapture is_timed` to see where the time goes.
+#[test]
+#[ignore = "measures time"]
+fn decoding_of_the_quickstart_shape_is_timed() {
+    let model = quickstart();
+    let prompts: Vec<Vec<u32>> = (0..64).map(|i| random_tokens(24, 1000, i)).collect();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let mut best = f64::MAX;
+    for _ in 0..10 {
+        let seconds = pool.install(|| {
+            let mut decoder = Decoder::new(&model, &prompts);
+            let start = std::time::Instant::now();
+            (0..24).for_each(|step| decoder.step(&random_tokens(64, 1000, step), &[true; 64]));
+            start.elapsed().as_secs_f64()
+        });
+        best = best.min(seconds);
+    }
+    println!("64 sequences: {:.0} tokens/s", 64.0 * 24.0 / best);
+}
+
+#[test]
+#[ignore = "measures time"]
+fn a_step_of_the_quickstart_shape_is_timed() {
+    let model = quickstart();
     let (mut packed, mut targets) = (Packed::new(), Vec::new());
     for tree in 0..16 {
         let parent = packed.push(&random_tokens(24, 1000, tree));

@@ -1,27 +1,25 @@
 //! Working memory that is used again instead of being returned to the system: fresh pages cost a third of a training step.
 
-use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
 
-thread_local! {
-    /// Buffers of this thread that nobody holds.
-    static FREE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
-}
+/// Buffers that nobody holds, by the power of two that is their capacity. One pool for all threads: a buffer is often made on
+/// one and dropped on another, and so never more are kept than were once in use together.
+static FREE: [Mutex<Vec<Vec<f32>>>; usize::BITS as usize] = [const { Mutex::new(Vec::new()) }; usize::BITS as usize];
 
-/// A slice of f32 that goes back to its thread's pool when dropped.
+/// A slice of f32 whose memory is kept for others when it is dropped.
 pub(crate) struct Buffer(Vec<f32>);
+
+fn with_class<T>(capacity: usize, f: impl FnOnce(&mut Vec<Vec<f32>>) -> T) -> T {
+    // A panic elsewhere leaves a list of whole buffers behind.
+    f(&mut FREE[capacity.trailing_zeros() as usize].lock().unwrap_or_else(PoisonError::into_inner))
+}
 
 impl Buffer {
     /// Unspecified contents: for outputs that are written whole.
     pub(crate) fn unspecified(len: usize) -> Self {
-        let reused = FREE.with_borrow_mut(|free| {
-            let fits = (0..free.len()).filter(|i| free[*i].capacity() >= len).min_by_key(|i| free[*i].capacity());
-            // Without a fit the largest one makes way, so that the pool holds no more than was once in use together.
-            let largest = (0..free.len()).max_by_key(|i| free[*i].capacity());
-            let taken = fits.or(largest).map(|i| free.swap_remove(i));
-            taken.filter(|_| fits.is_some())
-        });
-        let mut values = reused.unwrap_or_else(|| Vec::with_capacity(len));
+        let capacity = len.next_power_of_two();
+        let mut values = with_class(capacity, Vec::pop).unwrap_or_else(|| Vec::with_capacity(capacity));
         values.resize(len, 0.0);
         Self(values)
     }
@@ -42,8 +40,9 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let values = std::mem::take(&mut self.0);
-        // A thread that is ending has no pool any more: then the memory is freed.
-        let _ = FREE.try_with(|free| free.borrow_mut().push(values));
+        // The allocator may have given more room than was asked for.
+        let class = (values.capacity() + 1).next_power_of_two() / 2;
+        with_class(class, |free| free.push(values));
     }
 }
 
@@ -65,14 +64,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_buffer_is_used_again_and_zeros_are_zero() {
-        let mut first = Buffer::unspecified(1000);
-        first.fill(3.0);
-        let address = first.as_ptr();
-        drop(first);
-        let second = Buffer::zeros(900);
-        assert_eq!(second.as_ptr(), address);
-        assert!(second.iter().all(|x| *x == 0.0));
+    fn zeros_are_zero_in_memory_that_was_used_before() {
+        for len in [0, 1, 900, 1000, 1024] {
+            Buffer::unspecified(len).fill(3.0);
+            let zeros = Buffer::zeros(len);
+            assert!(zeros.len() == len && zeros.iter().all(|x| *x == 0.0));
+        }
         assert_eq!(&*Buffer::copy_of(&[1.0, 2.0]), [1.0, 2.0]);
+    }
+
+    #[test]
+    fn buffers_that_wander_between_threads_do_not_pile_up() {
+        let odd_size = 3 << 20;
+        for _ in 0..4 {
+            let made = std::thread::spawn(move || Buffer::unspecified(odd_size)).join().unwrap();
+            drop(made);
+        }
+        assert_eq!(with_class(4 << 20, |free| free.len()), 1);
     }
 }
