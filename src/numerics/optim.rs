@@ -2,6 +2,8 @@
 //!
 //! Settings are binary64, as users write them; what is constant over a step is worked out there and rounded once.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::isa::{self, Isa};
@@ -186,47 +188,56 @@ dispatch! {
     fn sgd_share(param: &mut [f32], grad: &[f32], c: &SgdCoefficients) = sgd_kernel;
 }
 
-/// The range of the vector that starts at `i`.
+/// The elements of one vector, fewer at the end of a slice.
 #[inline(always)]
-fn lanes_from(i: usize, length: usize) -> std::ops::Range<usize> {
-    i..(i + LANES).min(length)
+fn read<V: F32x16>(xs: &[f32], at: &Range<usize>) -> V {
+    if at.len() == LANES { V::load(&xs[at.clone()]) } else { V::load_part(&xs[at.clone()], 0.0) }
+}
+
+#[inline(always)]
+fn write<V: F32x16>(value: V, xs: &mut [f32], at: &Range<usize>) {
+    if at.len() == LANES {
+        value.store(&mut xs[at.clone()]);
+    } else {
+        value.store_part(&mut xs[at.clone()]);
+    }
 }
 
 #[inline(always)]
 fn adamw_kernel<V: F32x16>(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], c: &AdamwCoefficients) {
     for i in (0..param.len()).step_by(LANES) {
-        let at = lanes_from(i, param.len());
-        let g = V::load_part(&grad[at.clone()], 0.0) * V::splat(c.grad_scale);
-        let mean = V::load_part(&m[at.clone()], 0.0);
+        let at = i..(i + LANES).min(param.len());
+        let g = read::<V>(grad, &at) * V::splat(c.grad_scale);
+        let mean = read::<V>(m, &at);
         let mean = V::splat(c.one_minus_beta1).fma(g - mean, mean);
-        let square = (V::splat(c.one_minus_beta2) * g).fma(g, V::load_part(&v[at.clone()], 0.0) * V::splat(c.beta2));
+        let square = (V::splat(c.one_minus_beta2) * g).fma(g, read::<V>(v, &at) * V::splat(c.beta2));
         let denominator = square.sqrt() / V::splat(c.sqrt_bias_correction2) + V::splat(c.eps);
-        let decayed = V::load_part(&param[at.clone()], 0.0) * V::splat(c.decay);
-        V::splat(-c.step_size).fma(mean / denominator, decayed).store_part(&mut param[at.clone()]);
-        mean.store_part(&mut m[at.clone()]);
-        square.store_part(&mut v[at]);
+        let decayed = read::<V>(param, &at) * V::splat(c.decay);
+        write(V::splat(-c.step_size).fma(mean / denominator, decayed), param, &at);
+        write(mean, m, &at);
+        write(square, v, &at);
     }
 }
 
 #[inline(always)]
 fn rmsprop_kernel<V: F32x16>(param: &mut [f32], grad: &[f32], v: &mut [f32], c: &RmspropCoefficients) {
     for i in (0..param.len()).step_by(LANES) {
-        let at = lanes_from(i, param.len());
-        let p = V::load_part(&param[at.clone()], 0.0);
-        let g = V::splat(c.weight_decay).fma(p, V::load_part(&grad[at.clone()], 0.0) * V::splat(c.grad_scale));
-        let square = (V::splat(c.one_minus_alpha) * g).fma(g, V::load_part(&v[at.clone()], 0.0) * V::splat(c.alpha));
-        V::splat(-c.lr).fma(g / (square.sqrt() + V::splat(c.eps)), p).store_part(&mut param[at.clone()]);
-        square.store_part(&mut v[at]);
+        let at = i..(i + LANES).min(param.len());
+        let p = read::<V>(param, &at);
+        let g = V::splat(c.weight_decay).fma(p, read::<V>(grad, &at) * V::splat(c.grad_scale));
+        let square = (V::splat(c.one_minus_alpha) * g).fma(g, read::<V>(v, &at) * V::splat(c.alpha));
+        write(V::splat(-c.lr).fma(g / (square.sqrt() + V::splat(c.eps)), p), param, &at);
+        write(square, v, &at);
     }
 }
 
 #[inline(always)]
 fn sgd_kernel<V: F32x16>(param: &mut [f32], grad: &[f32], c: &SgdCoefficients) {
     for i in (0..param.len()).step_by(LANES) {
-        let at = lanes_from(i, param.len());
-        let p = V::load_part(&param[at.clone()], 0.0);
-        let g = V::splat(c.weight_decay).fma(p, V::load_part(&grad[at.clone()], 0.0) * V::splat(c.grad_scale));
-        V::splat(-c.lr).fma(g, p).store_part(&mut param[at]);
+        let at = i..(i + LANES).min(param.len());
+        let p = read::<V>(param, &at);
+        let g = V::splat(c.weight_decay).fma(p, read::<V>(grad, &at) * V::splat(c.grad_scale));
+        write(V::splat(-c.lr).fma(g, p), param, &at);
     }
 }
 
