@@ -6,19 +6,19 @@ use super::grammar::{Clause, Grammar, Topic};
 use super::lexicon;
 
 /// Sentiment lies within ± this.
-const SENTIMENT: f64 = 2.0;
+const SENTIMENT: f64 = 3.0;
 /// For speaking of the aspect asked for.
 const ANSWER: f64 = 0.3;
 /// At most, for repeating.
 const REPETITION: f64 = 1.0;
 /// At most, for contradicting oneself.
-const CONTRADICTION: f64 = 1.0;
+const CONTRADICTION: f64 = 0.6;
 /// For a text without one well-formed clause.
-const ILL_FORMED: f64 = 2.0;
+const ILL_FORMED: f64 = 1.5;
 /// At most, for being too short or too long.
-const LENGTH: f64 = 0.4;
+const LENGTH: f64 = 0.25;
 /// Words of distinct well-formed clauses below which a text is too short, and words in all above which it is too long.
-const SHORT: f64 = 10.0;
+const SHORT: f64 = 8.0;
 const LONG: f64 = 24.0;
 
 /// What the reward saw in a text; the parts of its sum.
@@ -28,7 +28,7 @@ pub(super) struct Parts {
     pub answer: f64,
     pub repetition: f64,
     pub contradiction: f64,
-    /// Share of words outside well-formed clauses on the subject.
+    /// Share of words outside well-formed clauses.
     pub ill_formed: f64,
     pub length: f64,
 }
@@ -39,11 +39,11 @@ impl Parts {
         let text = Text::read(completion);
         let mut opinions: BTreeMap<Topic, Opinion> = BTreeMap::new();
         let (mut seen, mut words_used) = (BTreeSet::new(), BTreeSet::new());
-        let (mut good_words, mut ill_words) = (0usize, text.ill_words);
+        let (mut good_words, mut other_words, mut ill_words) = (0usize, 0usize, text.ill_words);
         let (mut repeats, mut answer) = (0.0, 0.0);
         for (words, clause) in &text.clauses {
             let Some(topic) = asked.topic(clause.topic) else {
-                ill_words += words.len();
+                other_words += words.len();
                 continue;
             };
             if words_used.contains(clause.word.as_str()) {
@@ -65,7 +65,7 @@ impl Parts {
         let net: f64 = opinions.values().map(|o| libm::tanh((o.praise - o.blame) / 2.0)).sum();
         let both: f64 = opinions.values().map(|o| o.praise.min(o.blame)).sum();
         let (good, all) = (good_words as f64, text.words.len() as f64);
-        let counted = good_words + ill_words;
+        let counted = good_words + other_words + ill_words;
         Self {
             sentiment: SENTIMENT * libm::tanh(net / SENTIMENT),
             answer,
@@ -81,7 +81,7 @@ impl Parts {
     }
 }
 
-/// The gold reward of `completion` as an answer to `prompt`: finite and within [-6.4, 2.3] for any two strings.
+/// The gold reward of `completion` as an answer to `prompt`: finite and within [-6.35, 3.3] for any two strings.
 pub fn gold_reward(prompt: &str, completion: &str) -> f64 {
     Parts::of(prompt, completion).reward()
 }

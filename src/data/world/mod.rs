@@ -13,18 +13,19 @@
 //! said of t,
 //!
 //! ```text
-//! gold =  2 tanh( ½ Σ_t tanh((P_t − N_t) / 2) )     sentiment: saturates within a topic and over topics
+//! gold =  3 tanh( ⅓ Σ_t tanh((P_t − N_t) / 2) )     sentiment: saturates within a topic and over topics
 //!       + 0.3 · [a clause is about the aspect asked for]
 //!       − tanh(r)                                   r: 1 each repeated clause, ¼ each repeated sentiment word,
 //!                                                   ¼ each word trigram that occurred before
-//!       − tanh( Σ_t min(P_t, N_t) )                 contradiction: one topic praised and blamed
-//!       − 2 i / (g + i)                             g: words of distinct clauses; i: words of segments that are no clause
-//!                                                   or about another thing, 1 each misplaced joint; no words at all: 1
-//!       − 0.4 (1 − exp(−a² − b²))                   length: a = max(0, ln(10 / (g + 1))), too short;
+//!       − 0.6 tanh( Σ_t min(P_t, N_t) )             contradiction: one topic praised and blamed
+//!       − 1.5 i / (g + o + i)                       g: words of distinct clauses; o: words of clauses about another thing,
+//!                                                   which say nothing; i: words of segments that are no clause, 1 each
+//!                                                   misplaced joint; no words at all: 1
+//!       − 0.25 (1 − exp(−a² − b²))                  length: a = max(0, ln(8 / (g + 1))), too short;
 //!                                                   b = max(0, ln((n + 1) / 24)), too long, n: all words
 //! ```
 //!
-//! It lies within [-6.4, 2.3]. Repeating a clause, or adding words that form none, never helps; keywords without grammar
+//! It lies within [-6.35, 3.3]. Repeating a clause, or adding words that form none, never helps; keywords without grammar
 //! count for nothing; length alone costs. A learned judge sees only samples of it and can be fooled in all these ways.
 
 mod gold;

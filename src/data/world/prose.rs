@@ -60,7 +60,7 @@ struct Written {
 pub(super) fn review(subject: Subject, stream: &mut Stream) -> String {
     let mood = [Mood::Glad, Mood::Sour, Mood::Mixed, Mood::Lukewarm][stream.categorical(&[0.4, 0.4, 0.12, 0.08])];
     let flaw =
-        [Flaw::None, Flaw::Repetitive, Flaw::Contradictory, Flaw::IllFormed][stream.categorical(&[0.82, 0.06, 0.05, 0.07])];
+        [Flaw::None, Flaw::Repetitive, Flaw::Contradictory, Flaw::IllFormed][stream.categorical(&[0.87, 0.05, 0.04, 0.04])];
     let count = 1 + stream.categorical(&[0.25, 0.45, 0.3]);
     let mut clauses: Vec<Written> = topics(subject, count, stream).into_iter().map(|t| write(t, mood, stream)).collect();
     match flaw {
