@@ -214,9 +214,7 @@ fn init(arguments: &SuiteInit) -> Result<Code> {
     if arguments.file.exists() {
         return Err(Error::usage(format!("{} exists already", arguments.file.display())).help("name another file"));
     }
-    let folder = arguments.file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = arguments.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    write_atomically(folder, &name, template.text.as_bytes())?;
+    write_atomically(&arguments.file, &[template.text.as_bytes()])?;
     anstream::eprintln!("wrote {}; next: dpo-eval suite plan {}", arguments.file.display(), arguments.file.display());
     Ok(Code::Pass)
 }

@@ -125,6 +125,7 @@ fn all_of_hh_reads_splits_and_audits() {
         path,
         format: PairsFormat::Hh,
         limit: None,
+        max_prompt_length: None,
         heldout_share: 0.1,
         judge_share: 0.2,
         eval_share: 0.1,
