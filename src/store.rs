@@ -375,6 +375,31 @@ mod tests {
     }
 
     #[test]
+    fn an_object_that_was_damaged_in_place_is_made_anew_with_its_cell() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let receipt = published(&store);
+        // The output and the object are one file under two names.
+        fs::write(store.folder(receipt.key).join("sub/a.txt"), "hellO").unwrap();
+        assert!(store.output(&receipt, "sub/a.txt").is_err());
+        let again = published(&store);
+        assert_eq!(fs::read_to_string(store.output(&again, "sub/a.txt").unwrap()).unwrap(), "hello");
+    }
+
+    #[test]
+    fn many_threads_may_write_one_file_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("object");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..20).for_each(|_| write_atomically(&path, &[b"al", b"l"]).unwrap()));
+            }
+        });
+        assert_eq!(fs::read(&path).unwrap(), b"all");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
     fn pruning_keeps_what_is_named_and_drops_the_rest() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();

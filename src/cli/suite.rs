@@ -158,13 +158,12 @@ fn show_plan(arguments: &SuitePlan, common: &Common) -> Result<Code> {
             if let Some(column) = table.column_mut(3) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
-            print(&format!(
-                "{table}\n\n{} cells, {} to run ({} training runs); about {total:.0} s on {} threads\n",
-                plan.cells.len(),
-                open.len(),
-                cost::training_runs(&suite),
-                common.threads()
-            ))?;
+            let (cells, runs) = (plan.cells.len(), cost::training_runs(&suite));
+            let work = match open.len() {
+                0 => "all finished".to_owned(),
+                open => format!("{open} to run; about {total:.0} s on {} threads", common.threads()),
+            };
+            print(&format!("{}\n\n{cells} cells ({runs} training runs), {work}\n", table.trim_fmt()))?;
         }
     }
     Ok(Code::Pass)
