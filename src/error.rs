@@ -43,7 +43,8 @@ pub struct Error {
     pub message: String,
     /// What to do next.
     pub help: Option<String>,
-    pub place: Option<Place>,
+    /// Boxed: nearly every function returns this type, and most errors have no place.
+    pub place: Option<Box<Place>>,
 }
 
 impl Error {
@@ -64,11 +65,11 @@ impl Error {
         self
     }
     pub fn in_file(mut self, file: impl Into<PathBuf>) -> Self {
-        self.place = Some(Place { file: file.into(), line: None, column: None, excerpt: None });
+        self.place = Some(Box::new(Place { file: file.into(), line: None, column: None, excerpt: None }));
         self
     }
     pub fn at_line(mut self, file: impl Into<PathBuf>, line: usize) -> Self {
-        self.place = Some(Place { file: file.into(), line: Some(line), column: None, excerpt: None });
+        self.place = Some(Box::new(Place { file: file.into(), line: Some(line), column: None, excerpt: None }));
         self
     }
 
@@ -104,7 +105,7 @@ impl fmt::Display for Error {
             write!(f, ": ")?;
         }
         write!(f, "{}", self.message)?;
-        if let Some(Place { line: Some(line), excerpt: Some(excerpt), column, .. }) = &self.place {
+        if let Some(Place { line: Some(line), excerpt: Some(excerpt), column, .. }) = self.place.as_deref() {
             write!(f, "\n  {line} | {excerpt}")?;
             if let Some(column) = column {
                 let indent = format!("  {line} | ").len() + column - 1;

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -73,7 +74,7 @@ impl Store {
             })?;
         }
         let store = Self { root: root.to_owned() };
-        write_atomically(&root.join("work"), ".probe", b"")?;
+        write_atomically(&root.join("work/.probe"), &[])?;
         Ok(store)
     }
 
@@ -142,7 +143,7 @@ impl Store {
         }
         let receipt = Receipt { id: id.into(), stage: stage.into(), key, outputs, clock };
         let json = serde_json::to_vec_pretty(&receipt).expect("a receipt is plain data");
-        write_atomically(&self.root.join("cells"), &format!("{key}.json"), &json)?;
+        write_atomically(&self.receipt_path(key), &[&json])?;
         fs::remove_dir_all(&work).map_err(|e| Error::io("remove", &work, &e))?;
         Ok(receipt)
     }
@@ -153,10 +154,11 @@ impl Store {
         let digest = Digest::of_bytes(&bytes);
         let path = self.object_path(digest);
         let length = bytes.len() as u64;
-        if fs::metadata(&path).map(|m| m.len()).ok() != Some(length) {
+        // An object that was damaged in place is made anew.
+        if Digest::of_file(&path).ok() != Some(digest) {
             let folder = path.parent().expect("an object has a folder");
             fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
-            write_atomically(folder, &digest.to_string(), &bytes)?;
+            write_atomically(&path, &[&bytes])?;
         }
         Ok(Output { digest, bytes: length })
     }
@@ -237,7 +239,7 @@ pub struct RunRecord {
 impl Store {
     pub fn record_run(&self, record: &RunRecord) -> Result<()> {
         let json = serde_json::to_vec_pretty(record).expect("a record is plain data");
-        write_atomically(&self.root.join("runs"), &format!("{}.json", record.id), &json)
+        write_atomically(&self.root.join("runs").join(format!("{}.json", record.id)), &[&json])
     }
 
     /// All recorded runs, oldest first.
@@ -253,19 +255,37 @@ impl Store {
     }
 }
 
-/// Writes `folder/name` so that it is either absent, as before, or whole: a temporary file, synced, renamed.
-pub fn write_atomically(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    let temporary = folder.join(format!(".{name}.{}", std::process::id()));
+/// Writes `parts` one after another so that the file is either as before (or absent) or whole: a temporary file beside it,
+/// synced, renamed.
+pub fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<()> {
+    // Two threads may write the same object at once, so a name by process alone would be shared.
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().ok_or_else(|| Error::usage(format!("{} names no file", path.display())))?;
+    let number = WRITES.fetch_add(1, Ordering::Relaxed);
+    let temporary = path.with_file_name(format!(".{}.{}-{number}", name.display(), std::process::id()));
     let write = || -> std::io::Result<()> {
         let mut file = fs::File::create(&temporary)?;
-        file.write_all(bytes)?;
+        for part in parts {
+            file.write_all(part)?;
+        }
         file.sync_all()?;
-        fs::rename(&temporary, folder.join(name))
+        fs::rename(&temporary, path)
     };
     write().map_err(|e| {
+        // What is left of a failed write is of no use, and the first failure is the one to report.
         let _ = fs::remove_file(&temporary);
-        Error::io("write", &folder.join(name), &e)
-    })
+        Error::io("write", path, &e)
+    })?;
+    sync_folder_of(path);
+    Ok(())
+}
+
+/// Makes a rename survive a power cut, where the system lets a folder be synced.
+fn sync_folder_of(path: &Path) {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Ok(folder) = fs::File::open(folder) {
+        let _ = folder.sync_all();
+    }
 }
 
 fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
@@ -352,6 +372,31 @@ mod tests {
         let error = store.output(&receipt, "sub/a.txt").unwrap_err();
         assert_eq!(error.kind, Kind::Input);
         assert!(error.message.contains("digest"), "{error}");
+    }
+
+    #[test]
+    fn an_object_that_was_damaged_in_place_is_made_anew_with_its_cell() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let receipt = published(&store);
+        // The output and the object are one file under two names.
+        fs::write(store.folder(receipt.key).join("sub/a.txt"), "hellO").unwrap();
+        assert!(store.output(&receipt, "sub/a.txt").is_err());
+        let again = published(&store);
+        assert_eq!(fs::read_to_string(store.output(&again, "sub/a.txt").unwrap()).unwrap(), "hello");
+    }
+
+    #[test]
+    fn many_threads_may_write_one_file_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("object");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..20).for_each(|_| write_atomically(&path, &[b"al", b"l"]).unwrap()));
+            }
+        });
+        assert_eq!(fs::read(&path).unwrap(), b"all");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use crate::data::AuditItem;
 
 /// A count that doesn't invalidate anything warns from this share on; below it is only told.
 const WARN_SHARE: f64 = 0.05;
+/// Labels that don't follow length have the longer side chosen in about half of the pairs.
+const LONGER_SHARE: f64 = 0.6;
 
 pub(super) fn findings(audit: &[AuditItem]) -> Vec<Finding> {
     audit.iter().filter(|item| item.count > 0).map(of).collect()
@@ -12,12 +14,19 @@ pub(super) fn findings(audit: &[AuditItem]) -> Vec<Finding> {
 
 fn of(item: &AuditItem) -> Finding {
     let share = item.count as f64 / item.total.max(1) as f64;
+    let (limit, beyond) = match item.id.as_str() {
+        "chosen-longer" => (LONGER_SHARE, "length alone tells much of the label: watch the length ratio of the policies"),
+        "prompts-too-long" => {
+            (WARN_SHARE, "results describe the shorter prompts: raise max_prompt_length if the model can read more")
+        }
+        _ => (WARN_SHARE, "look at the cases: results describe the data as it is, these included"),
+    };
     let (severity, threshold, hint) = if item.must_be_zero {
         (Severity::Fail, 0.0, "this must be zero: remove the cases from one of the two sides and run again")
-    } else if share > WARN_SHARE {
-        (Severity::Warn, WARN_SHARE, "look at the cases: results describe the data as it is, these included")
+    } else if share > limit {
+        (Severity::Warn, limit, beyond)
     } else {
-        (Severity::Info, WARN_SHARE, "nothing to do unless these cases matter to you")
+        (Severity::Info, limit, "nothing to do unless these cases matter to you")
     };
     let mut finding = finding(&item.id, severity, None).words(
         threshold,
@@ -46,5 +55,18 @@ mod tests {
         let severities: Vec<Severity> = found.iter().map(|f| f.severity).collect();
         assert_eq!(severities, [Severity::Fail, Severity::Info, Severity::Warn]);
         assert_eq!(found[0].value, Some(0.01));
+    }
+
+    #[test]
+    fn longer_chosen_sides_are_no_warning_while_they_are_about_half() {
+        let item = |count| AuditItem {
+            id: "chosen-longer".to_owned(),
+            count,
+            total: 100,
+            must_be_zero: false,
+            message: "pairs have the longer side chosen".to_owned(),
+        };
+        let severities: Vec<Severity> = findings(&[item(52), item(75)]).iter().map(|f| f.severity).collect();
+        assert_eq!(severities, [Severity::Info, Severity::Warn]);
     }
 }

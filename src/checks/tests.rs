@@ -40,6 +40,7 @@ fn suite() -> Suite {
         path: "pairs.jsonl".into(),
         format: PairsFormat::Explicit,
         limit: None,
+        max_prompt_length: None,
         heldout_share: 0.1,
         judge_share: 0.1,
         eval_share: 0.1,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::args::{BaselineCommand, Common, GateArguments, ReportArguments};
 use crate::cli::suite::print_result;
 use crate::cli::{Code, print};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::gate::{self, Golden};
 use crate::report::{self, ReportData};
 use crate::store::{Store, write_atomically};
@@ -76,9 +76,8 @@ fn accept(run: &str, reason: &str, golden: Option<&PathBuf>, common: &Common) ->
     let path = golden_path(golden, &data.suite.name);
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
-    let name = path.file_name().ok_or_else(|| Error::new(Kind::Usage, format!("{} names no file", path.display())))?;
     let json = Golden::from_report(&data, reason)?.to_json();
-    write_atomically(folder, &name.to_string_lossy(), json.as_bytes())?;
+    write_atomically(&path, &[json.as_bytes()])?;
     anstream::eprintln!("accepted as {}; review and commit it", path.display());
     Ok(Code::Pass)
 }

@@ -158,13 +158,12 @@ fn show_plan(arguments: &SuitePlan, common: &Common) -> Result<Code> {
             if let Some(column) = table.column_mut(3) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
-            print(&format!(
-                "{table}\n\n{} cells, {} to run ({} training runs); about {total:.0} s on {} threads\n",
-                plan.cells.len(),
-                open.len(),
-                cost::training_runs(&suite),
-                common.threads()
-            ))?;
+            let (cells, runs) = (plan.cells.len(), cost::training_runs(&suite));
+            let work = match open.len() {
+                0 => "all finished".to_owned(),
+                open => format!("{open} to run; about {total:.0} s on {} threads", common.threads()),
+            };
+            print(&format!("{}\n\n{cells} cells ({runs} training runs), {work}\n", table.trim_fmt()))?;
         }
     }
     Ok(Code::Pass)
@@ -214,9 +213,7 @@ fn init(arguments: &SuiteInit) -> Result<Code> {
     if arguments.file.exists() {
         return Err(Error::usage(format!("{} exists already", arguments.file.display())).help("name another file"));
     }
-    let folder = arguments.file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = arguments.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    write_atomically(folder, &name, template.text.as_bytes())?;
+    write_atomically(&arguments.file, &[template.text.as_bytes()])?;
     anstream::eprintln!("wrote {}; next: dpo-eval suite plan {}", arguments.file.display(), arguments.file.display());
     Ok(Code::Pass)
 }

@@ -19,7 +19,7 @@ pub struct AuditInput<'a> {
     pub eval: &'a [Prompt],
     /// Without one, only the texts themselves are looked at.
     pub tokenizer: Option<&'a TextTokenizer>,
-    /// The training's `max_length`: prompt and completion together, in tokens.
+    /// What prompt and completion together are cut to, in tokens: the training's `max_length`, or the context.
     pub max_length: Option<usize>,
 }
 
@@ -150,12 +150,32 @@ fn tokenisation(input: &AuditInput, tokenizer: &TextTokenizer) -> Vec<AuditItem>
         item("special-tokens-in-text", tokens, "tokens of the texts themselves are special ones", |r| r.special),
     ];
     if let Some(limit) = input.max_length {
-        let truncated = format!("completions lose their end, being longer with their prompts than max_length = {limit}");
-        let emptied = format!("completions lose every token, as their prompts fill max_length = {limit}");
+        let truncated = format!("completions lose their end, being longer with their prompts than {limit} tokens");
+        let emptied = format!("completions lose every token, as their prompts fill {limit} tokens");
         items.push(item("truncated", total, &truncated, |r| r.truncated));
         items.push(item("emptied-by-truncation", total, &emptied, |r| r.emptied));
     }
     items
+}
+
+/// Takes out the pairs whose prompts have more than `longest` tokens, and counts them (TRL drops rows without a word).
+pub fn without_long_prompts(tokenizer: &TextTokenizer, pairs: Vec<Pair>, longest: usize) -> Result<(Vec<Pair>, AuditItem)> {
+    let total = pairs.len() as u64;
+    let lengths: Vec<usize> = pairs.par_iter().map(|pair| tokenizer.prompt(&pair.prompt).len()).collect();
+    let mut long = Count::default();
+    let mut kept = Vec::with_capacity(pairs.len());
+    for (pair, length) in pairs.into_iter().zip(&lengths) {
+        long.add(u64::from(*length > longest), &pair.id);
+        kept.extend((*length <= longest).then_some(pair));
+    }
+    if let (true, Some(shortest)) = (kept.is_empty(), lengths.iter().min()) {
+        return Err(Error::input(format!(
+            "every prompt has more than max_prompt_length = {longest} tokens; the shortest has {shortest}"
+        ))
+        .help("raise max_prompt_length"));
+    }
+    let what = format!("pairs have prompts longer than max_prompt_length = {longest} tokens and are left out");
+    Ok((kept, long.item("prompts-too-long", total, &what)))
 }
 
 /// Refuses the first prompt that has no ids or leaves no `room` (tokens after it) in a model's `context`.
@@ -177,7 +197,10 @@ pub fn check_lengths<'a>(
             return Err(Error::input(format!(
                 "the prompt of {id} has {length} tokens and needs {room} more after it, but the model's context is {context}"
             ))
-            .help("shorten or drop this prompt, lower max_new_tokens, or take a model with a longer context"));
+            .help(
+                "shorten or remove this prompt (`max_prompt_length` in [dataset] leaves out and counts the long prompts of a \
+                 pairs file), lower max_new_tokens, or take a model with a longer context",
+            ));
         }
     }
     Ok(())

@@ -188,7 +188,7 @@ fn parse<T: DeserializeOwned>(path: &Path, number: usize, line: &str) -> Result<
             Error::input(format!("the line is no JSON: {reason}")).help("JSONL holds one complete JSON value a line")
         };
         let column = (e.column() > 0).then_some(e.column());
-        error.place = Some(Place { file: path.to_owned(), line: Some(number), column, excerpt: None });
+        error.place = Some(Box::new(Place { file: path.to_owned(), line: Some(number), column, excerpt: None }));
         error
     })
 }

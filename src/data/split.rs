@@ -99,6 +99,7 @@ mod tests {
             path: "pairs.jsonl".into(),
             format: PairsFormat::Explicit,
             limit: None,
+            max_prompt_length: None,
             heldout_share: 0.1,
             judge_share: 0.2,
             eval_share: 0.1,

@@ -137,8 +137,10 @@ fn session(bytes: &[u8], path: &Path) -> Result<Session> {
     Session::builder(&environment)
         .map_err(|e| refused(e.to_string()))?
         .with_optimization_level(GraphOptimizationLevel::All)
-        .and_then(|b| b.with_intra_threads(1))
-        .and_then(|b| b.with_inter_threads(1))
+        .map_err(|e| refused(e.to_string()))?
+        .with_intra_threads(1)
+        .map_err(|e| refused(e.to_string()))?
+        .with_inter_threads(1)
         .map_err(|e| refused(e.to_string()))?
         .commit_from_memory(bytes)
         .map_err(|e| refused(e.to_string()))

@@ -88,13 +88,13 @@ pub fn train_judge(
     let context = base.config.max_position_embeddings;
     if settings.max_length > context {
         return Err(Error::usage(format!(
-            "judge {} has max_length = {}, but the model it starts from takes at most {context} tokens",
+            "judge `{}` has max_length = {}, but the model it starts from takes at most {context} tokens",
             settings.name, settings.max_length
         ))
-        .help(format!("set max_length to {context} or less, or give the model more max_position_embeddings")));
+        .help(format!("set `max_length` in its [[judge]] table to {context} or less")));
     }
     if pairs.is_empty() {
-        return Err(Error::input(format!("judge {} has no pairs to learn from", settings.name)));
+        return Err(Error::input(format!("judge `{}` has no pairs to learn from", settings.name)));
     }
     let reader = Reader::new(settings.kind, &settings.template, tokenizer.json(), settings.max_length)?;
     let mut task = JudgeTask::new(settings.kind, Scorer::from_llama(base, seed), &reader, pairs)?;

@@ -1,5 +1,7 @@
 //! `config.json` of a Llama under Hugging Face's names.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
@@ -39,6 +41,11 @@ const FIXED: [(&str, &[&str]); 8] = [
 ];
 
 impl LlamaConfig {
+    /// Reads the `config.json` of a folder.
+    pub fn load(folder: &Path) -> Result<Self> {
+        super::files::read_config(folder)
+    }
+
     pub fn fresh(model: &FreshModel, vocab_size: usize, bos: u32, eos: u32) -> Self {
         Self {
             vocab_size,

@@ -67,9 +67,9 @@ pub fn expected_total(suite: &Suite, cells: &[&Cell], rate: f64, threads: usize,
     let shared = |c: &&&Cell| matches!(c.stage, Stage::Data | Stage::Reference | Stage::Pairs);
     let alone: f64 = cells.iter().filter(shared).map(|c| expected_seconds(suite, c, rate)).sum();
     let side_by_side: f64 = cells.iter().filter(|c| !shared(c)).map(|c| expected_seconds(suite, c, rate)).sum();
-    // Several threads on one cell gain about two thirds of themselves.
+    // Several threads on one cell gain about two thirds of themselves. (A sum of nothing is -0; + 0 makes it 0.)
     let speedup = 1.0 + (threads.max(1) - 1) as f64 * 0.66;
-    alone / speedup + side_by_side / jobs.max(1) as f64
+    alone / speedup + side_by_side / jobs.max(1) as f64 + 0.0
 }
 
 fn parameter_count(suite: &Suite) -> f64 {

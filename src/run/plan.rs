@@ -199,11 +199,14 @@ impl Planner<'_> {
             JudgeSource::Train(_) => Value::Null,
             JudgeSource::Folder { path } => folder_digests(&self.suite.locate(path))?,
         };
+        let mut settings = without_paths(judge);
+        // A threshold of the checks: it changes what is concluded, not what the judge says.
+        settings.as_object_mut().expect("settings are a struct").remove("min_accuracy");
         self.add(
             judge_id(&judge.name),
             Stage::Judge { judge: judge.name.clone() },
             &["reference".into(), "pairs".into()],
-            json!({"judge": without_paths(judge), "files": files, "seed": self.suite.seed, "runtime": self.runtime}),
+            json!({"judge": settings, "files": files, "seed": self.suite.seed, "runtime": self.runtime}),
         );
         Ok(())
     }

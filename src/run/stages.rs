@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use crate::data::audit::{self, AuditInput};
-use crate::data::files::{read_jsonl, read_pairs, write_jsonl};
+use crate::data::files::{PairFile, read_jsonl, read_pairs, write_jsonl};
 use crate::data::tokenize::TextTokenizer;
 use crate::data::{AuditItem, Demonstration, Pair, Prompt, label, split, world};
 use crate::error::{Error, Result};
 use crate::generate::{self, Completion, MeasuredPolicy, REFERENCE, Sampled};
 use crate::judge::{self, GOLD, protocol, session::OnnxJudge};
-use crate::model::Llama;
+use crate::model::{Llama, LlamaConfig};
 use crate::run::execute::Context;
 use crate::run::plan::{self, Cell, Stage};
 use crate::store::write_atomically;
@@ -86,15 +86,30 @@ impl Body<'_> {
         let ModelSource::Folder { path } = &self.suite.model else {
             return Err(Error::usage("pairs from a file need a model folder with its tokenizer: set [model] path"));
         };
-        TextTokenizer::load(&self.suite.locate(path))?.save(self.work())?;
-        let file = read_pairs(&self.suite.locate(&settings.path), settings.format, settings.limit)?;
-        let splits = split::split(file.pairs, settings)?;
+        let tokenizer = TextTokenizer::load(&self.suite.locate(path))?;
+        tokenizer.save(self.work())?;
+        let source = self.suite.locate(&settings.path);
+        let PairFile { mut pairs, audit: mut items } = read_pairs(&source, settings.format, settings.limit)?;
+        if let Some(longest) = settings.max_prompt_length {
+            let (kept, left_out) = audit::without_long_prompts(&tokenizer, pairs, longest).map_err(|e| e.in_file(&source))?;
+            pairs = kept;
+            items.push(left_out);
+        }
+        let context = LlamaConfig::load(&self.suite.locate(path))?.max_position_embeddings;
+        let prompts = pairs.iter().map(|p| (p.id.as_str(), p.prompt.as_str()));
+        audit::check_lengths(&tokenizer, context, 1, prompts).map_err(|e| e.in_file(&source))?;
+        let splits = split::split(pairs, settings)?;
+        // Where the suite has an [sft] table, it imitates the chosen sides.
+        let demonstration =
+            |p: &Pair| Demonstration { prompt_id: p.prompt_id.clone(), prompt: p.prompt.clone(), completion: p.chosen.clone() };
+        write_jsonl(&self.work().join("demonstrations.jsonl"), &splits.train.iter().map(demonstration).collect::<Vec<_>>())?;
         for (name, pairs) in [("train", &splits.train), ("heldout", &splits.heldout), ("judge", &splits.judge)] {
             write_jsonl(&self.work().join(format!("{name}_pairs.jsonl")), pairs)?;
         }
         write_jsonl(&self.work().join("eval_prompts.jsonl"), &splits.eval)?;
-        write_jsonl(&self.work().join("audit.jsonl"), &file.audit)?;
+        write_jsonl(&self.work().join("audit.jsonl"), &items)?;
         Ok(names(&[
+            "demonstrations.jsonl",
             "train_pairs.jsonl",
             "heldout_pairs.jsonl",
             "judge_pairs.jsonl",
@@ -166,14 +181,12 @@ impl Body<'_> {
         let tokenizer = self.tokenizer()?;
         let context = self.reference_model()?.config.max_position_embeddings;
         let eval: Vec<Prompt> = read_jsonl(&self.context.file("data", "eval_prompts.jsonl")?)?;
-        let demonstrations: Vec<Demonstration> = match self.suite.dataset {
-            Dataset::World(_) => read_jsonl(&self.context.file("data", "demonstrations.jsonl")?)?,
-            Dataset::Pairs(_) => Vec::new(),
+        let demonstrations: Vec<Demonstration> = match self.suite.sft {
+            Some(_) => read_jsonl(&self.context.file("data", "demonstrations.jsonl")?)?,
+            None => Vec::new(),
         };
         let room = self.suite.generate.max_new_tokens;
         audit::check_lengths(&tokenizer, context, room, eval.iter().map(|p| (p.id.as_str(), p.text.as_str())))?;
-        let pairs = train.iter().chain(heldout).map(|p| (p.id.as_str(), p.prompt.as_str()));
-        audit::check_lengths(&tokenizer, context, 1, pairs)?;
         Ok(audit::audit(&AuditInput {
             demonstrations: &demonstrations,
             train,
@@ -181,7 +194,7 @@ impl Body<'_> {
             judge,
             eval: &eval,
             tokenizer: Some(&tokenizer),
-            max_length: plan::shortest_max_length(self.suite),
+            max_length: Some(plan::shortest_max_length(self.suite).map_or(context, |m| m.min(context))),
         }))
     }
 
@@ -264,7 +277,7 @@ impl Body<'_> {
         for step in checkpoints_in(self.work())? {
             let folder = format!("checkpoint-{step}");
             let config = reference.config.to_json("LlamaForCausalLM");
-            write_atomically(&self.work().join(&folder), "config.json", config.as_bytes())?;
+            write_atomically(&self.work().join(&folder).join("config.json"), &[config.as_bytes()])?;
             outputs.extend([format!("{folder}/config.json"), format!("{folder}/model.safetensors")]);
         }
         Ok(outputs)
@@ -290,12 +303,18 @@ impl Body<'_> {
         let heldout: Vec<Pair> = read_jsonl(&self.context.file("pairs", "heldout.jsonl")?)?;
         let heldout: Vec<_> = heldout.iter().map(|p| tokenizer.pair(p)).collect();
         let (mut completions, mut scores) = (Vec::<Completion>::new(), Vec::<PairScore>::new());
+        // Held-out pairs are cut as the training pairs are, and never longer than the model reads.
+        let context = reference.config.max_position_embeddings;
+        let max_length = match &self.variant(name)?.policy {
+            PolicySource::Train(settings) => settings.max_length.map_or(context, |m| m.min(context)),
+            PolicySource::Checkpoint { .. } => context,
+        };
         for (checkpoint, policy, beta) in self.policies(name, seed, &reference)? {
             let samples = self.evaluation_samples(&policy, &tokenizer, "evaluate/policy")?;
             let of = MeasuredPolicy { variant: name, seed, checkpoint };
             completions.extend(generate::measure(&of, &policy, &reference, &samples, self.gold(), self.context.watch)?);
             let of = ScoredPolicy { variant: name, seed, checkpoint, beta };
-            scores.extend(train::pair_scores(&of, &policy, &reference, &heldout, None, self.context.watch)?);
+            scores.extend(train::pair_scores(&of, &policy, &reference, &heldout, Some(max_length), self.context.watch)?);
         }
         write_jsonl(&self.work().join("completions.jsonl"), &completions)?;
         write_jsonl(&self.work().join("pair_scores.jsonl"), &scores)?;

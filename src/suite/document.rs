@@ -86,7 +86,12 @@ impl Document {
         let excerpt = self.text[begin..].lines().next().unwrap_or("").replace('\t', " ");
         let column = 1 + self.text[begin..start].chars().count();
         Error {
-            place: Some(Place { file: self.file.clone(), line: Some(line), column: Some(column), excerpt: Some(excerpt) }),
+            place: Some(Box::new(Place {
+                file: self.file.clone(),
+                line: Some(line),
+                column: Some(column),
+                excerpt: Some(excerpt),
+            })),
             ..error
         }
     }

@@ -70,6 +70,8 @@ pub struct PairsSettings {
     pub format: PairsFormat,
     /// Use only the first pairs of the file.
     pub limit: Option<usize>,
+    /// Pairs with a longer prompt (tokens, BOS included) are left out and counted.
+    pub max_prompt_length: Option<usize>,
     /// Shares of prompts, hash-based; what is left trains.
     pub heldout_share: f64,
     pub judge_share: f64,

@@ -79,6 +79,8 @@ pub struct DatasetSpec {
     pub format: Option<PairsFormat>,
     /// Pairs: use only the first pairs of the file.
     pub limit: Option<usize>,
+    /// Pairs: leave out pairs whose prompt has more tokens than this (BOS included), and count them; 0: leave out none.
+    pub max_prompt_length: Option<usize>,
     /// Pairs: share of prompts held out to measure implicit-reward accuracy.
     pub heldout_share: Option<f64>,
     /// Pairs: share of prompts for the judges' own pairs.

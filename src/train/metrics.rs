@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::TrainStep;
-use super::state::write_atomically;
 use crate::error::{Error, Result};
+use crate::store::write_atomically;
 
 /// One optimizer step of any task. File form: one JSON object a line, `values` flattened into it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ use super::task::{BatchLoss, Task};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::model::Parameters;
+use crate::store::write_atomically;
 use crate::suite::settings::TrainSettings;
 use crate::watch::Watch;
 
@@ -185,7 +186,7 @@ fn save_checkpoint(work: &Path, step: u64, weights: &Parameters) -> Result<()> {
     }
     let folder = checkpoint_folder(work, step);
     fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
-    state::write_atomically(&folder.join("model.safetensors"), &[&weights.to_safetensors()])
+    write_atomically(&folder.join("model.safetensors"), &[&weights.to_safetensors()])
 }
 
 fn restore<T: Task>(task: &mut T, optimizer: &mut Optimizer, tensors: Vec<Parameters>, work: &Path) -> Result<()> {

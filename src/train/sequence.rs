@@ -94,7 +94,7 @@ pub(crate) fn fit(
                 "the prompt of example {id} has {} tokens, which leaves no room for a completion within max_length = {max}",
                 prompt.len()
             ))
-            .help("raise max_length or remove such prompts from the data"));
+            .help("raise max_length, or remove such prompts from the data (`max_prompt_length` in [dataset] does so and counts them)"));
         }
         completion.truncate(max - prompt.len());
     }

@@ -4,8 +4,7 @@
 //! the length that the header states, then the SHA-256 of all bytes before it. The last two states are kept, so a file
 //! that a disk damaged costs some steps and not the run.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +13,7 @@ use super::metrics::Metrics;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
+use crate::store::write_atomically;
 use crate::watch::Watch;
 
 const FORMAT: &str = "dpo-eval training state 1";
@@ -120,32 +120,4 @@ fn parse(bytes: &[u8]) -> std::result::Result<State, String> {
         rest = tail;
     }
     Ok(State { identity: header.identity, metrics: header.metrics, tensors })
-}
-
-/// Writes `parts` under a temporary name, syncs, and renames: afterwards the file is the old one or the new one, whole.
-pub(crate) fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<()> {
-    let mut name = path.file_name().expect("a file's path ends in a name").to_owned();
-    name.push(".new");
-    let temporary = path.with_file_name(name);
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        for part in parts {
-            file.write_all(part)?;
-        }
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|e| {
-        let _ = fs::remove_file(&temporary);
-        Error::io("write", path, &e)
-    })?;
-    sync_folder(path.parent().expect("a file's path has a folder"));
-    Ok(())
-}
-
-/// Makes a rename within `folder` survive a power cut, where the system lets a folder be synced.
-fn sync_folder(folder: &Path) {
-    if let Ok(folder) = File::open(folder) {
-        let _ = folder.sync_all();
-    }
 }

@@ -9,15 +9,34 @@ fn accept(folder: &Path) {
     run_expecting(folder, &["baseline", "accept", "smoke", "--reason", "the first results of the test"], 0);
 }
 
+/// The smoke run with the truth as its judge: its own judges learn too little to be fit.
+fn judged_by_gold() -> tempfile::TempDir {
+    let folder = copy_of_finished_smoke();
+    edit(&folder.path().join("suites/smoke.toml"), "[compare]\njudge = \"pairwise\"", "[compare]\njudge = \"gold\"");
+    run_expecting(folder.path(), &["suite", "run", "suites/smoke.toml", "--quiet"], 0);
+    folder
+}
+
 #[test]
 fn a_run_passes_the_gate_of_its_own_golden() {
-    let folder = copy_of_finished_smoke();
+    let folder = judged_by_gold();
     accept(folder.path());
     let ran = run_expecting(folder.path(), &["suite", "run", "suites/smoke.toml", "--gate", "--quiet"], 0);
-    assert!(ran.stdout.to_lowercase().contains("pass"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("Gate ✓ pass"), "{}", ran.stdout);
     run_expecting(folder.path(), &["gate", "smoke"], 0);
     let junit = fs::read_to_string(folder.path().join("reports/smoke/junit.xml")).unwrap();
     assert!(junit.contains("<testsuite"), "{junit}");
+}
+
+#[test]
+fn a_void_win_rate_is_inconclusive_and_the_suite_says_what_that_means() {
+    let folder = copy_of_finished_smoke();
+    accept(folder.path());
+    let arguments = ["suite", "run", "suites/smoke.toml", "--gate", "--quiet"];
+    let ran = run_expecting(folder.path(), &arguments, 102);
+    assert!(ran.stdout.contains("Gate ◇ inconclusive"), "{}", ran.stdout);
+    edit(&folder.path().join("suites/smoke.toml"), "[gate]\n", "[gate]\non_inconclusive = \"pass\"\n");
+    run_expecting(folder.path(), &arguments, 0);
 }
 
 #[test]

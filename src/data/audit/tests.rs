@@ -52,7 +52,7 @@ fn every_oddity_is_counted_and_its_first_case_named() {
         ("empty-completions", 1, false, "d"),
         ("chosen-longer", 3, false, "a"),
         ("truncated", 1, false, "f"),
-        ("emptied-by-truncation", 0, false, "= 100"),
+        ("emptied-by-truncation", 0, false, "100 tokens"),
         ("boundary-mismatch", 1, false, "d"),
         ("unknown-tokens", 0, false, "lacks"),
         ("special-tokens-in-text", 1, false, "f"),
@@ -64,6 +64,19 @@ fn every_oddity_is_counted_and_its_first_case_named() {
     }
     let ids: BTreeSet<&str> = items.iter().map(|item| item.id.as_str()).collect();
     assert_eq!(ids.len(), items.len());
+}
+
+#[test]
+fn long_prompts_are_left_out_and_counted_and_never_all_of_them() {
+    let tokenizer = tokenizer();
+    let pairs = vec![pair("a", "Why?", " So.", " No."), pair("b", &"Why? ".repeat(40), " So.", " No.")];
+    let longest = tokenizer.prompt("Why?").len();
+    let (kept, item) = without_long_prompts(&tokenizer, pairs.clone(), longest).unwrap();
+    assert_eq!(kept, pairs[..1]);
+    assert_eq!((item.id.as_str(), item.count, item.total), ("prompts-too-long", 1, 2));
+    assert!(item.message.ends_with("the first: b"), "{}", item.message);
+    let error = without_long_prompts(&tokenizer, pairs, longest - 1).unwrap_err();
+    assert!(error.message.ends_with(&format!("the shortest has {longest}")), "{error}");
 }
 
 #[test]
@@ -125,6 +138,7 @@ fn all_of_hh_reads_splits_and_audits() {
         path,
         format: PairsFormat::Hh,
         limit: None,
+        max_prompt_length: None,
         heldout_share: 0.1,
         judge_share: 0.2,
         eval_share: 0.1,

@@ -9,7 +9,7 @@ use crate::suite::spec::{DatasetKind, DatasetSpec, ModelSpec, SuiteSpec};
 
 /// Keys of `[dataset]` that every kind takes.
 const COMMON: [&str; 3] = ["kind", "sampling", "eval_prompts"];
-const PAIRS_ONLY: [&str; 6] = ["path", "format", "limit", "heldout_share", "judge_share", "eval_share"];
+const PAIRS_ONLY: [&str; 7] = ["path", "format", "limit", "max_prompt_length", "heldout_share", "judge_share", "eval_share"];
 
 pub(super) fn dataset(written: &DatasetSpec, table: &Table<'_>) -> Result<Dataset> {
     let (kind, stranger) = match written.kind {
@@ -61,6 +61,7 @@ fn pairs(written: &DatasetSpec, table: &Table<'_>) -> Result<PairsSettings> {
         path,
         format: defaults::PAIRS_FORMAT,
         limit: written.limit,
+        max_prompt_length: None,
         heldout_share,
         judge_share,
         eval_share,
@@ -71,6 +72,8 @@ fn pairs(written: &DatasetSpec, table: &Table<'_>) -> Result<PairsSettings> {
     if let Some(limit) = &mut pairs.limit {
         table.set(limit, "limit", written.limit, rules::AT_LEAST_ONE)?;
     }
+    let longest = written.max_prompt_length;
+    table.set_or_none(&mut pairs.max_prompt_length, "max_prompt_length", longest, rules::AT_LEAST_ONE)?;
     table.set(&mut pairs.heldout_share, "heldout_share", written.heldout_share, rules::SHARE)?;
     table.set(&mut pairs.judge_share, "judge_share", written.judge_share, rules::BELOW_ONE)?;
     table.set(&mut pairs.eval_share, "eval_share", written.eval_share, rules::SHARE)?;
