@@ -1,8 +1,8 @@
 //! What a judge reads: a template filled with the texts, tokenised as one text. Training and judging share this file, so
 //! that a judge is asked in exactly the form it was trained on.
 //!
-//! Too long an input loses its beginning: what the tokenizer puts in front (BOS) stays, and so does the template's end, whose
-//! cue ("Better:") the judge answers. The prompt is therefore the first to be cut. Each cut is counted.
+//! Too long an input loses its beginning: what the tokenizer puts in front (BOS) stays, and so does the template's end. The
+//! prompt is therefore the first to be cut. Each cut is counted.
 
 use std::path::Path;
 
@@ -31,6 +31,8 @@ enum Part {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Question {
     pub ids: Vec<u32>,
+    /// Of a pairwise question: the position of the last token of the first text, {a}.
+    pub split: Option<usize>,
     pub truncated: bool,
 }
 
@@ -69,22 +71,32 @@ impl Reader {
     /// Fills the template with `texts` (one for each of `fields(kind)`) and tokenises the whole.
     pub fn read(&self, texts: &[&str]) -> Result<Question> {
         let mut whole = String::new();
+        // Where the first of two completions ends, in bytes.
+        let mut boundary = None;
         for part in &self.parts {
-            whole.push_str(match part {
-                Part::Text(text) => text,
-                Part::Field(index) => texts[*index],
-            });
+            match part {
+                Part::Text(text) => whole.push_str(text),
+                Part::Field(index) => {
+                    whole.push_str(texts[*index]);
+                    if *index == 1 && texts.len() > 2 && boundary.is_none() {
+                        boundary = Some(whole.len());
+                    }
+                }
+            }
         }
         let encoding = self
             .tokenizer
-            .encode_fast(whole.as_str(), true)
+            .encode(whole.as_str(), true)
             .map_err(|e| Error::input(format!("the judge's tokenizer can't encode {whole:?}: {e}")))?;
         let ids = encoding.get_ids();
+        let begins_before = |end: usize| encoding.get_offsets().iter().rposition(|&(start, stop)| start < end && stop > start);
+        let split = boundary.map(|end| begins_before(end).unwrap_or(0));
         let Some(excess) = ids.len().checked_sub(self.max_length).filter(|&n| n > 0) else {
-            return Ok(Question { ids: ids.to_vec(), truncated: false });
+            return Ok(Question { ids: ids.to_vec(), split, truncated: false });
         };
         let (kept, rest) = ids.split_at(self.prefix);
-        Ok(Question { ids: [kept, &rest[excess..]].concat(), truncated: true })
+        let split = split.map(|at| at.saturating_sub(excess).max(self.prefix.saturating_sub(1)));
+        Ok(Question { ids: [kept, &rest[excess..]].concat(), split, truncated: true })
     }
 }
 
@@ -138,6 +150,8 @@ pub(crate) mod tests {
         let question = reader.read(&["Say {a}.", " one", " two"]).unwrap();
         assert_eq!(question.ids, tokenizer.prompt("Say {a}.\n\nA: one\n\nB: two\n\nBetter:"));
         assert!(!question.truncated);
+        let split = question.split.expect("a pairwise question has two texts");
+        assert_eq!(tokenizer.decode(&question.ids[..=split]), "Say {a}.\n\nA: one");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use ort::value::{TensorElementType, TensorRef, ValueType};
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::judge::onnx::llama::{ATTENTION_MASK, INPUT_IDS, LOGITS};
+use crate::judge::onnx::llama::{ATTENTION_MASK, INPUT_IDS, LOGITS, TOKEN_TYPE_IDS};
 use crate::judge::reader::{Question, Reader};
 use crate::judge::runtime;
 use crate::suite::settings::{JudgeKind, JudgeSettings};
@@ -60,18 +60,18 @@ impl OnnxJudge {
 
     /// The model's answers (a logit or a score each), in the order of `questions`. Equal questions are asked once.
     pub(crate) fn ask(&mut self, questions: &[Question], watch: &dyn Watch) -> Result<Vec<f64>> {
-        let mut distinct: BTreeMap<&[u32], usize> = BTreeMap::new();
-        let mut sequences: Vec<&[u32]> = Vec::new();
+        let mut distinct: BTreeMap<(&[u32], Option<usize>), usize> = BTreeMap::new();
+        let mut asked: Vec<&Question> = Vec::new();
         let places: Vec<usize> = questions
             .iter()
             .map(|question| {
-                *distinct.entry(&question.ids).or_insert_with(|| {
-                    sequences.push(&question.ids);
-                    sequences.len() - 1
+                *distinct.entry((&question.ids, question.split)).or_insert_with(|| {
+                    asked.push(question);
+                    asked.len() - 1
                 })
             })
             .collect();
-        let answers = self.model.logits(&sequences, watch).map_err(|mut error| {
+        let answers = self.model.answers(&asked, watch).map_err(|mut error| {
             error.message = format!("judge {}: {}", self.settings.name, error.message);
             error
         })?;
@@ -99,20 +99,28 @@ impl Model {
         self.sessions[0].metadata().ok()?.custom(MAX_POSITIONS)?.parse().ok()
     }
 
-    /// One logit a sequence, in the order given. Which sequences share a batch, and on which worker, changes no bit.
+    /// One logit a sequence of token ids.
+    #[cfg(test)]
     pub fn logits(&mut self, sequences: &[&[u32]], watch: &dyn Watch) -> Result<Vec<f32>> {
-        let batches = batches(sequences);
+        let question = |ids: &&[u32]| Question { ids: ids.to_vec(), split: None, truncated: false };
+        let questions: Vec<Question> = sequences.iter().map(question).collect();
+        self.answers(&questions.iter().collect::<Vec<_>>(), watch)
+    }
+
+    /// One logit a question, in the order given. Which questions share a batch, and on which worker, changes no bit.
+    pub fn answers(&mut self, questions: &[&Question], watch: &dyn Watch) -> Result<Vec<f32>> {
+        let batches = batches(questions);
         let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let path = &self.path;
         let work = |session: &mut Session| -> Result<Vec<(usize, f32)>> {
             let mut answers = Vec::new();
             while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
                 watch.check()?;
-                let rows: Vec<&[u32]> = batch.iter().map(|&i| sequences[i]).collect();
+                let rows: Vec<&Question> = batch.iter().map(|&i| questions[i]).collect();
                 let logits = run(session, &rows, path)?;
                 answers.extend(batch.iter().copied().zip(logits));
                 let done = done.fetch_add(batch.len(), Ordering::Relaxed) + batch.len();
-                watch.advance(done as u64, sequences.len() as u64, "");
+                watch.advance(done as u64, questions.len() as u64, "");
             }
             Ok(answers)
         };
@@ -121,7 +129,7 @@ impl Model {
             let defect = || Err(Error::unexpected("a judging worker failed"));
             workers.into_iter().map(|w| w.join().unwrap_or_else(|_| defect())).collect()
         });
-        let mut logits = vec![0.0; sequences.len()];
+        let mut logits = vec![0.0; questions.len()];
         for part in parts {
             for (i, logit) in part? {
                 logits[i] = logit;
@@ -150,16 +158,19 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Two int64 inputs (batch, sequence) of free size, and one float output (batch, 1), by their names.
+/// Two or three int64 inputs (batch, sequence) of free size, and one float output (batch, 1), by their names.
 fn check_signature(session: &Session, path: &Path) -> Result<()> {
     let refuse = |what: String| {
         Err(Error::input(format!("this model can't judge: {what}")).in_file(path).help(format!(
-            "a judge has the inputs `{INPUT_IDS}` and `{ATTENTION_MASK}`, int64 (batch, sequence), and the output `{LOGITS}`, \
-             float (batch, 1)"
+            "a judge has the inputs `{INPUT_IDS}`, `{ATTENTION_MASK}` and perhaps `{TOKEN_TYPE_IDS}`, int64 (batch, sequence), and \
+             the output `{LOGITS}`, float (batch, 1)"
         )))
     };
-    for needed in [INPUT_IDS, ATTENTION_MASK] {
+    for needed in [INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS] {
         let Some(input) = session.inputs().iter().find(|i| i.name() == needed) else {
+            if needed == TOKEN_TYPE_IDS {
+                continue;
+            }
             let names: Vec<_> = session.inputs().iter().map(|i| format!("`{}`", i.name())).collect();
             return refuse(format!("it has no input `{needed}`, only {}", names.join(", ")));
         };
@@ -172,7 +183,7 @@ fn check_signature(session: &Session, path: &Path) -> Result<()> {
             other => return refuse(format!("its input `{needed}` is {}", described(other))),
         }
     }
-    if let Some(extra) = session.inputs().iter().find(|i| ![INPUT_IDS, ATTENTION_MASK].contains(&i.name())) {
+    if let Some(extra) = session.inputs().iter().find(|i| ![INPUT_IDS, ATTENTION_MASK, TOKEN_TYPE_IDS].contains(&i.name())) {
         return refuse(format!("it also asks for an input `{}`", extra.name()));
     }
     let Some(output) = session.outputs().iter().find(|o| o.name() == LOGITS) else {
@@ -194,15 +205,15 @@ fn described(value: &ValueType) -> String {
     }
 }
 
-/// Indices into `sequences`, those of like length together, within the limits of a batch.
-fn batches(sequences: &[&[u32]]) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> = (0..sequences.len()).collect();
+/// Indices into `questions`, those of like length together, within the limits of a batch.
+fn batches(questions: &[&Question]) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..questions.len()).collect();
     // Longest first: the largest batch is the first, so memory doesn't grow later, and the tail of the work is small.
-    order.sort_by_key(|&i| std::cmp::Reverse(sequences[i].len()));
+    order.sort_by_key(|&i| std::cmp::Reverse(questions[i].ids.len()));
     let mut batches: Vec<Vec<usize>> = Vec::new();
     for i in order {
         let fits = |batch: &Vec<usize>| {
-            let longest = sequences[batch[0]].len();
+            let longest = questions[batch[0]].ids.len();
             batch.len() < BATCH_ROWS && (batch.len() + 1) * longest <= BATCH_TOKENS
         };
         match batches.last_mut().filter(|b| fits(b)) {
@@ -214,17 +225,17 @@ fn batches(sequences: &[&[u32]]) -> Vec<Vec<usize>> {
 }
 
 /// One batch, padded on the right with token 0 under a mask of 0.
-fn run(session: &mut Session, rows: &[&[u32]], path: &Path) -> Result<Vec<f32>> {
-    let (batch, length) = (rows.len(), rows.iter().map(|r| r.len()).max().unwrap_or(0));
-    let mut ids = vec![0i64; batch * length];
-    let mut mask = vec![0i64; batch * length];
+fn run(session: &mut Session, rows: &[&Question], path: &Path) -> Result<Vec<f32>> {
+    let (batch, length) = (rows.len(), rows.iter().map(|r| r.ids.len()).max().unwrap_or(0));
+    let [mut ids, mut mask, mut types] = [(); 3].map(|()| vec![0i64; batch * length]);
     for (r, row) in rows.iter().enumerate() {
-        if row.is_empty() {
+        if row.ids.is_empty() {
             return Err(Error::input("a judge was asked about an empty text, and its tokenizer adds nothing").in_file(path));
         }
-        for (c, &id) in row.iter().enumerate() {
+        for (c, &id) in row.ids.iter().enumerate() {
             ids[r * length + c] = i64::from(id);
             mask[r * length + c] = 1;
+            types[r * length + c] = i64::from(row.split.is_some_and(|split| c > split));
         }
     }
     let failed = |e: ort::Error| {
@@ -233,14 +244,19 @@ fn run(session: &mut Session, rows: &[&[u32]], path: &Path) -> Result<Vec<f32>> 
     };
     let ids = TensorRef::from_array_view(([batch, length], ids.as_slice())).map_err(failed)?;
     let mask = TensorRef::from_array_view(([batch, length], mask.as_slice())).map_err(failed)?;
-    let outputs = session.run(ort::inputs![INPUT_IDS => ids, ATTENTION_MASK => mask]).map_err(failed)?;
+    let mut inputs = ort::inputs![INPUT_IDS => ids, ATTENTION_MASK => mask];
+    let types = TensorRef::from_array_view(([batch, length], types.as_slice())).map_err(failed)?;
+    if session.inputs().iter().any(|i| i.name() == TOKEN_TYPE_IDS) {
+        inputs.push((TOKEN_TYPE_IDS.into(), types.into()));
+    }
+    let outputs = session.run(inputs).map_err(failed)?;
     let missing = || Error::input(format!("the model gave no `{LOGITS}`")).in_file(path);
     let (shape, logits) = outputs.get(LOGITS).ok_or_else(missing)?.try_extract_tensor::<f32>().map_err(failed)?;
     if logits.len() != batch {
         return Err(Error::input(format!("the model gave `{LOGITS}` of shape {shape} for {batch} sequences")).in_file(path));
     }
     if let Some(bad) = logits.iter().position(|l| !l.is_finite()) {
-        let what = format!("the model gave {} for a sequence of {} tokens", logits[bad], rows[bad].len());
+        let what = format!("the model gave {} for a sequence of {} tokens", logits[bad], rows[bad].ids.len());
         return Err(Error::input(what)
             .in_file(path)
             .help("its weights or its export are damaged; a judge must give finite numbers"));

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::judge::onnx::llama;
 use crate::judge::reader::{Question, Reader};
 use crate::judge::session::{MAX_POSITIONS, MODEL_FILE, Model};
-use crate::model::{Llama, Packed, Parameters, Scorer, SegmentId, Tape};
+use crate::model::{Llama, Packed, Parameters, Scorer, Tape};
 use crate::suite::settings::{JudgeKind, JudgeSettings, TrainSettings};
 use crate::train::objective::{logistic, softplus};
 use crate::train::{BatchLoss, Metrics, Task, run};
@@ -31,7 +31,7 @@ pub struct Manifest {
     pub kind: JudgeKind,
     pub template: String,
     pub max_length: usize,
-    pub inputs: [&'static str; 2],
+    pub inputs: Vec<&'static str>,
     pub output: &'static str,
     pub seed: u64,
     /// Pairs it was trained on, and how many of their questions were too long.
@@ -112,13 +112,16 @@ pub fn train_judge(
         weights: task.model.parameters.digest(),
     };
     let questions: Vec<&Question> = task.examples.iter().flat_map(|e| &e.questions).collect();
-    let (onnx, disagreement) = export(&task.model, &metadata(settings, &provenance), &compared(&questions), &folder)?;
+    let (onnx, disagreement) =
+        export(&task.model, settings.kind, &metadata(settings, &provenance), &compared(&questions), &folder)?;
+    let mut inputs = vec![llama::INPUT_IDS, llama::ATTENTION_MASK];
+    inputs.extend((settings.kind == JudgeKind::Pairwise).then_some(llama::TOKEN_TYPE_IDS));
     let manifest = Manifest {
         name: settings.name.clone(),
         kind: settings.kind,
         template: settings.template.clone(),
         max_length: settings.max_length,
-        inputs: [llama::INPUT_IDS, llama::ATTENTION_MASK],
+        inputs,
         output: llama::LOGITS,
         seed,
         pairs: pairs.len(),
@@ -152,22 +155,28 @@ fn metadata(settings: &JudgeSettings, provenance: &Provenance) -> BTreeMap<Strin
 }
 
 /// The shortest and longest question and evenly many between them.
-fn compared<'a>(questions: &[&'a Question]) -> Vec<&'a [u32]> {
-    let mut by_length: Vec<&[u32]> = questions.iter().map(|q| q.ids.as_slice()).collect();
-    by_length.sort_by_key(|ids| ids.len());
+fn compared<'a>(questions: &[&'a Question]) -> Vec<&'a Question> {
+    let mut by_length: Vec<&Question> = questions.to_vec();
+    by_length.sort_by_key(|q| q.ids.len());
     let (last, n) = (by_length.len() - 1, COMPARED.min(by_length.len()));
     (0..n).map(|i| by_length[i * last / (n - 1).max(1)]).collect()
 }
 
-/// Writes `model` as `folder/model.onnx` and holds ONNX Runtime's scores of `sequences` against our own. Returns the file's
+/// Writes `model` as `folder/model.onnx` and holds ONNX Runtime's answers to `questions` against our own. Returns the file's
 /// digest and the largest difference. A file that disagrees is not left behind.
-fn export(model: &Scorer, metadata: &BTreeMap<String, String>, sequences: &[&[u32]], folder: &Path) -> Result<(Digest, f64)> {
+fn export(
+    model: &Scorer,
+    kind: JudgeKind,
+    metadata: &BTreeMap<String, String>,
+    questions: &[&Question],
+    folder: &Path,
+) -> Result<(Digest, f64)> {
     let mut metadata = metadata.clone();
     metadata.insert(MAX_POSITIONS.to_owned(), model.config.max_position_embeddings.to_string());
-    let bytes = llama::sequence_classifier(model, &metadata).encode_to_vec();
+    let bytes = llama::sequence_classifier(model, kind, &metadata).encode_to_vec();
     let path = folder.join(MODEL_FILE);
     std::fs::write(&path, &bytes).map_err(|e| Error::io("write", &path, &e))?;
-    match disagreement(model, sequences, &path) {
+    match disagreement(model, kind, questions, &path) {
         Ok(difference) => Ok((Digest::of_bytes(&bytes), difference)),
         Err(error) => {
             let _ = std::fs::remove_file(&path);
@@ -176,12 +185,15 @@ fn export(model: &Scorer, metadata: &BTreeMap<String, String>, sequences: &[&[u3
     }
 }
 
-fn disagreement(model: &Scorer, sequences: &[&[u32]], path: &Path) -> Result<f64> {
-    let theirs = Model::open(path, 1)?.logits(sequences, &Silent)?;
+fn disagreement(model: &Scorer, kind: JudgeKind, questions: &[&Question], path: &Path) -> Result<f64> {
+    let theirs = Model::open(path, 1)?.answers(questions, &Silent)?;
     let mut packed = Packed::new();
-    let segments: Vec<SegmentId> = sequences.iter().map(|ids| packed.push(ids)).collect();
-    let rows: Vec<usize> = segments.iter().map(|&s| packed.last_row(s)).collect();
-    let ours = model.score(&packed, &rows);
+    let mut rows = Vec::new();
+    for question in questions {
+        let segment = packed.push(&question.ids);
+        rows.extend(read_rows(kind, question, |at| packed.rows_of(segment).start + at));
+    }
+    let ours: Vec<f32> = model.score(&packed, &rows).chunks_exact(reads(kind)).map(answer).collect();
     let mut largest = 0.0f64;
     for (&a, &b) in ours.iter().zip(&theirs) {
         let difference = f64::from((a - b).abs());
@@ -264,11 +276,11 @@ impl Task for JudgeTask {
     fn forward(&self, examples: &[usize]) -> (Pass, Vec<[f64; 2]>) {
         let (mut packed, mut rows) = (Packed::new(), Vec::new());
         for &example in examples {
-            let [first, second] = &self.examples[example].questions;
-            rows.extend(push_both(&mut packed, &first.ids, &second.ids));
+            push_both(self.kind, &mut packed, &self.examples[example].questions, &mut rows);
         }
         let (scores, tape) = self.model.forward(&packed, &rows);
-        let outputs = scores.chunks_exact(2).map(|s| [f64::from(s[0]), f64::from(s[1])]).collect();
+        let answers: Vec<f64> = scores.chunks_exact(reads(self.kind)).map(|s| f64::from(answer(s))).collect();
+        let outputs = answers.chunks_exact(2).map(|a| [a[0], a[1]]).collect();
         (Pass { packed, rows, tape }, outputs)
     }
 
@@ -293,24 +305,60 @@ impl Task for JudgeTask {
     }
 
     fn backward(&self, pass: Pass, _: &[usize], gradients: &[[f64; 2]], grads: &mut Parameters) {
-        let dscores: Vec<f32> = gradients.iter().flatten().map(|&g| g as f32).collect();
+        // The answer is the first score, minus the second where there are two.
+        let signs = &[1.0, -1.0][..reads(self.kind)];
+        let dscores: Vec<f32> =
+            gradients.iter().flatten().flat_map(|&g| signs.iter().map(move |sign| (sign * g) as f32)).collect();
         self.model.backward(pass.tape, &pass.packed, &pass.rows, &dscores, grads);
     }
 }
 
-/// Pushes two sequences that share the tokens they begin with, and gives the rows of their last tokens.
-fn push_both(packed: &mut Packed, first: &[u32], second: &[u32]) -> [usize; 2] {
+/// How many scores make an answer.
+fn reads(kind: JudgeKind) -> usize {
+    match kind {
+        JudgeKind::Pairwise => 2,
+        JudgeKind::RewardModel => 1,
+    }
+}
+
+/// A reward model's score, or by how much a pairwise judge's score at the end of the first text exceeds that of the second.
+fn answer(scores: &[f32]) -> f32 {
+    match scores {
+        [first, second] => first - second,
+        _ => scores[0],
+    }
+}
+
+/// The rows at which a question's scores are read; `row` gives that of a position.
+fn read_rows(kind: JudgeKind, question: &Question, row: impl Fn(usize) -> usize) -> Vec<usize> {
+    let last = row(question.ids.len() - 1);
+    match (kind, question.split) {
+        (JudgeKind::Pairwise, split) => vec![row(split.unwrap_or(0)), last],
+        (JudgeKind::RewardModel, _) => vec![last],
+    }
+}
+
+/// Pushes two questions that share the tokens they begin with, and adds the rows at which they are read.
+fn push_both(kind: JudgeKind, packed: &mut Packed, questions: &[Question; 2], rows: &mut Vec<usize>) {
+    let [first, second] = questions.each_ref().map(|q| q.ids.as_slice());
     let shortest = first.len().min(second.len());
     // Each keeps a token of its own, so that each has a last row of its own.
     let common = first.iter().zip(second).take(shortest - 1).take_while(|(a, b)| a == b).count();
-    let segments = match common {
-        0 => [packed.push(first), packed.push(second)],
-        _ => {
-            let parent = packed.push(&first[..common]);
-            [packed.push_after(parent, &first[common..]), packed.push_after(parent, &second[common..])]
-        }
-    };
-    segments.map(|segment| packed.last_row(segment))
+    let parent = (common > 0).then(|| packed.push(&first[..common]));
+    for question in questions {
+        let own = &question.ids[common..];
+        let segment = match parent {
+            Some(parent) => packed.push_after(parent, own),
+            None => packed.push(own),
+        };
+        let shared = parent.map(|parent| packed.rows_of(parent).start);
+        let start = packed.rows_of(segment).start;
+        let row = |at: usize| match (shared, at.checked_sub(common)) {
+            (Some(shared), None) => shared + at,
+            (_, own) => start + own.unwrap_or(at),
+        };
+        rows.extend(read_rows(kind, question, row));
+    }
 }
 
 /// The loss of one pair, nats, and its gradient by the two answers.

@@ -99,7 +99,7 @@ pub(super) fn generate() -> GenerateSettings {
 
 pub(super) fn template(kind: JudgeKind) -> &'static str {
     match kind {
-        JudgeKind::Pairwise => "{prompt}\nA:{a}\nB:{b}\nBetter:",
+        JudgeKind::Pairwise => "{prompt}{a}\n{prompt}{b}",
         JudgeKind::RewardModel => "{prompt}{completion}",
     }
 }

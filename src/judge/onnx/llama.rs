@@ -1,16 +1,20 @@
 //! A Llama trunk with a score head as an ONNX graph: `input_ids` and `attention_mask` in, one logit a sequence out.
 //!
 //! Sequences are padded on the right. Padding never reaches a score: no real position attends to it (causal and masked),
-//! and the logit is read at the last unmasked position.
+//! and the score is read at the last unmasked position. A pairwise judge has a third input, `token_type_ids` (0 up to the end
+//! of the first text, 1 after it, as cross-encoders have it): its logit is the score read at the end of the first text minus
+//! the score at the end of the second, which was read with the first in sight.
 
 use std::collections::BTreeMap;
 
 use super::graph::{Attribute, Dim, Graph};
 use super::proto::{DataType, ModelProto};
 use crate::model::{LlamaConfig, Scorer};
+use crate::suite::settings::JudgeKind;
 
 pub(crate) const INPUT_IDS: &str = "input_ids";
 pub(crate) const ATTENTION_MASK: &str = "attention_mask";
+pub(crate) const TOKEN_TYPE_IDS: &str = "token_type_ids";
 pub(crate) const LOGITS: &str = "logits";
 
 /// Names of the nodes and constants that every layer uses.
@@ -33,7 +37,7 @@ struct Shared {
 }
 
 /// The graph of `model`. Weight matrices are stored transposed, (in, out), as MatMul wants them.
-pub(crate) fn sequence_classifier(model: &Scorer, metadata: &BTreeMap<String, String>) -> ModelProto {
+pub(crate) fn sequence_classifier(model: &Scorer, kind: JudgeKind, metadata: &BTreeMap<String, String>) -> ModelProto {
     let (config, mut graph) = (&model.config, Graph::default());
     let g = &mut graph;
     let batch = [Dim::Named("batch"), Dim::Named("sequence")];
@@ -57,9 +61,24 @@ pub(crate) fn sequence_classifier(model: &Scorer, metadata: &BTreeMap<String, St
         let down = linear(g, model, &name("mlp.down_proj"), &gated);
         x = g.op("Add", &[&x, &down]);
     }
-    let last = last_rows(g, &x, &mask); // (batch, hidden)
-    let normed = norm(g, model, "model.norm.weight", &last, &shared.epsilon);
-    let logits = linear(g, model, "score.weight", &normed);
+    let last = last_rows(g, "second", &x, &mask); // (batch, hidden)
+    let logits = match kind {
+        JudgeKind::RewardModel => {
+            let normed = norm(g, model, "model.norm.weight", &last, &shared.epsilon);
+            linear(g, model, "score.weight", &normed)
+        }
+        JudgeKind::Pairwise => {
+            let types = g.input(TOKEN_TYPE_IDS, DataType::Int64, &batch);
+            let one = g.ints("first.type", &[1]);
+            let first = g.op("Sub", &[&one, &types]);
+            let first = g.op("Mul", &[&first, &mask]);
+            let first = last_rows(g, "first", &x, &first);
+            // The head is linear: the difference of the scores is the score of the difference.
+            let [first, last] = [&first, &last].map(|rows| norm(g, model, "model.norm.weight", rows, &shared.epsilon));
+            let difference = g.op("Sub", &[&first, &last]);
+            linear(g, model, "score.weight", &difference)
+        }
+    };
     g.output(&logits, LOGITS, DataType::Float, &[Dim::Named("batch"), Dim::Fixed(1)]);
     graph.into_model("llama_sequence_classifier", metadata)
 }
@@ -196,10 +215,10 @@ fn rotated(g: &mut Graph, x: &str, shared: &Shared) -> String {
 }
 
 /// The rows of `x` at each sequence's last unmasked position: (batch, hidden).
-fn last_rows(g: &mut Graph, x: &str, mask: &str) -> String {
-    let axis = g.ints("last.axis", &[1]);
+fn last_rows(g: &mut Graph, name: &str, x: &str, mask: &str) -> String {
+    let axis = g.ints(&format!("{name}.axis"), &[1]);
     let lengths = g.op_with("ReduceSum", &[mask, &axis], &[("keepdims", Attribute::Int(1))]); // (batch, 1)
-    let one = g.ints("last.one", &[1]);
+    let one = g.ints(&format!("{name}.one"), &[1]);
     let last = g.op("Sub", &[&lengths, &one]);
     g.op_with("GatherND", &[x, &last], &[("batch_dims", Attribute::Int(1))])
 }
@@ -252,7 +271,8 @@ pub(crate) mod tests {
 
     pub(crate) fn bytes(model: &Scorer) -> Vec<u8> {
         let positions = model.config.max_position_embeddings.to_string();
-        sequence_classifier(model, &BTreeMap::from([("dpo_eval.max_positions".to_owned(), positions)])).encode_to_vec()
+        let metadata = BTreeMap::from([("dpo_eval.max_positions".to_owned(), positions)]);
+        sequence_classifier(model, JudgeKind::RewardModel, &metadata).encode_to_vec()
     }
 
     pub(crate) fn sequences() -> Vec<Vec<u32>> {
