@@ -251,10 +251,22 @@ impl Body<'_> {
         };
         outputs.iter_mut().for_each(|name| *name = format!("{JUDGE_FOLDER}/{name}"));
         let heldout: Vec<Pair> = read_jsonl(&self.context.file("pairs", "judge_heldout.jsonl")?)?;
-        let mut judge = OnnxJudge::open(&self.work().join(JUDGE_FOLDER), settings, self.context.threads)?;
+        let folder = self.work().join(JUDGE_FOLDER);
+        let opened = OnnxJudge::open(&folder, settings, self.context.threads);
+        let mut judge = opened.map_err(|e| self.about_the_original(e, settings, &folder))?;
         write_jsonl(&self.work().join("trials.jsonl"), &judge.trials(&heldout, self.context.watch)?)?;
         outputs.push("trials.jsonl".into());
         Ok(outputs)
+    }
+
+    /// An error about a file of our copy of a judge's folder, as one about the user's own file.
+    fn about_the_original(&self, mut error: Error, settings: &JudgeSettings, copy: &Path) -> Error {
+        if let (JudgeSource::Folder { path }, Some(place)) = (&settings.source, &mut error.place)
+            && let Ok(inside) = place.file.strip_prefix(copy)
+        {
+            place.file = self.suite.locate(path).join(inside);
+        }
+        error
     }
 
     fn variant(&self, name: &str) -> Result<&Variant> {

@@ -13,21 +13,27 @@ pub(super) fn check(suite: &Suite, document: &Document) -> Result<()> {
             return Err(missing(&document.table("dataset"), "path", "file", &path));
         }
     }
-    let folder = |written: &Path, table: Table<'_>, key: &str| {
+    let folder = |written: &Path, table: Table<'_>, key: &str, holds: &[&str]| {
         let path = suite.locate(written);
-        if path.is_dir() { Ok(()) } else { Err(missing(&table, key, "folder", &path)) }
+        if !path.is_dir() {
+            return Err(missing(&table, key, "folder", &path));
+        }
+        match holds.iter().find(|name| !path.join(name).is_file()) {
+            Some(name) => Err(incomplete(&table, key, &path, name, holds)),
+            None => Ok(()),
+        }
     };
     if let ModelSource::Folder { path } = &suite.model {
-        folder(path, document.table("model"), "path")?;
+        folder(path, document.table("model"), "path", &["config.json", "tokenizer.json"])?;
     }
     for (index, variant) in suite.variants.iter().enumerate() {
         if let PolicySource::Checkpoint { path, .. } = &variant.policy {
-            folder(path, document.table(format!("variant[{index}]")), "checkpoint")?;
+            folder(path, document.table(format!("variant[{index}]")), "checkpoint", &["config.json"])?;
         }
     }
     for (index, judge) in suite.judges.iter().enumerate() {
         if let JudgeSource::Folder { path } = &judge.source {
-            folder(path, document.table(format!("judge[{index}]")), "path")?;
+            folder(path, document.table(format!("judge[{index}]")), "path", &["model.onnx", "tokenizer.json"])?;
         }
     }
     Ok(())
@@ -37,4 +43,9 @@ fn missing(table: &Table<'_>, key: &str, what: &str, path: &Path) -> Error {
     let problem = if path.exists() { format!("is no {what}") } else { "does not exist".to_owned() };
     let error = table.at_value(key, format!("{} {problem}", path.display()));
     Error { kind: Kind::Input, ..error }.help(format!("`{key}` names a {what}, relative to the suite file"))
+}
+
+fn incomplete(table: &Table<'_>, key: &str, path: &Path, name: &str, holds: &[&str]) -> Error {
+    let error = table.at_value(key, format!("{} has no {name}", path.display()));
+    Error { kind: Kind::Input, ..error }.help(format!("`{key}` names a folder that holds {}", holds.join(" and ")))
 }

@@ -331,6 +331,12 @@ fn inputs_that_are_not_there_are_named_at_their_line() {
     std::fs::write(folder.path().join("pairs.jsonl"), "").unwrap();
     assert_eq!(line(load(&file).unwrap_err()), (crate::error::Kind::Input, 8));
     std::fs::create_dir(folder.path().join("model")).unwrap();
+    let incomplete = load(&file).unwrap_err();
+    assert!(incomplete.message.ends_with("has no config.json"), "{incomplete}");
+    assert_eq!(line(incomplete), (crate::error::Kind::Input, 8));
+    for name in ["config.json", "tokenizer.json"] {
+        std::fs::write(folder.path().join("model").join(name), "").unwrap();
+    }
     assert_eq!(load(&file).unwrap().base, folder.path());
 }
 
