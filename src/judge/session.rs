@@ -364,14 +364,15 @@ mod tests {
 
     #[test]
     fn batches_hold_like_lengths_and_every_sequence_once() {
-        let sequences: Vec<Vec<u32>> = (0..300).map(|i| vec![1; 1 + (i * 37) % 400]).collect();
-        let rows: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+        let question = |i: usize| Question { ids: vec![1; 1 + (i * 37) % 400], split: None, truncated: false };
+        let questions: Vec<Question> = (0..300).map(question).collect();
+        let rows: Vec<&Question> = questions.iter().collect();
         let batches = batches(&rows);
         let mut all: Vec<usize> = batches.concat();
         all.sort_unstable();
         assert_eq!(all, (0..300).collect::<Vec<_>>());
         for batch in batches {
-            let longest = batch.iter().map(|&i| rows[i].len()).max().unwrap();
+            let longest = batch.iter().map(|&i| rows[i].ids.len()).max().unwrap();
             assert!(batch.len() <= BATCH_ROWS && batch.len() * longest <= BATCH_TOKENS);
         }
     }

@@ -516,16 +516,21 @@ mod tests {
     fn questions_that_share_their_beginning_score_as_if_alone() {
         let tokenizer = tokenizer();
         let model = Scorer::from_llama(&base(&tokenizer), 2);
-        let [first, second] = ["Review the lamp. It is dull.", "Review the lamp. It is so lovely."].map(|t| tokenizer.prompt(t));
-        let mut shared = Packed::new();
-        let rows = push_both(&mut shared, &first, &second);
-        assert!(shared.rows() < first.len() + second.len());
-        let alone = |ids: &[u32]| {
-            let mut packed = Packed::new();
-            packed.push(ids);
-            model.score(&packed, &[ids.len() - 1])[0]
-        };
-        assert_eq!(model.score(&shared, &rows), [alone(&first), alone(&second)]);
+        for kind in [JudgeKind::Pairwise, JudgeKind::RewardModel] {
+            let questions = ["Review the lamp. It is dull.", "Review the lamp. It is so lovely."].map(|text| {
+                let ids = tokenizer.prompt(text);
+                Question { split: Some(ids.len() / 2), ids, truncated: false }
+            });
+            let (mut shared, mut rows) = (Packed::new(), Vec::new());
+            push_both(kind, &mut shared, &questions, &mut rows);
+            assert!(shared.rows() < questions.iter().map(|q| q.ids.len()).sum());
+            let alone = |question: &Question| {
+                let mut packed = Packed::new();
+                packed.push(&question.ids);
+                model.score(&packed, &read_rows(kind, question, |at| at))
+            };
+            assert_eq!(model.score(&shared, &rows), questions.iter().flat_map(alone).collect::<Vec<_>>());
+        }
     }
 
     #[test]
@@ -533,11 +538,14 @@ mod tests {
         let (tokenizer, folder) = (tokenizer(), tempfile::tempdir().unwrap());
         let model = Scorer::from_llama(&base(&tokenizer), 2);
         let ids = tokenizer.prompt("Review the lamp.");
-        export(&model, &BTreeMap::new(), &[&ids], folder.path()).unwrap();
-        let mut other = model.clone();
-        other.parameters.get_mut("score.weight").values[0] += 0.1;
-        let error = disagreement(&other, &[&ids], &folder.path().join(MODEL_FILE)).unwrap_err();
-        assert!(error.message.contains("more than 0.00001 apart"), "{error}");
+        let question = Question { split: Some(ids.len() / 2), ids, truncated: false };
+        for kind in [JudgeKind::Pairwise, JudgeKind::RewardModel] {
+            export(&model, kind, &BTreeMap::new(), &[&question], folder.path()).unwrap();
+            let mut other = model.clone();
+            other.parameters.get_mut("score.weight").values[0] += 0.1;
+            let error = disagreement(&other, kind, &[&question], &folder.path().join(MODEL_FILE)).unwrap_err();
+            assert!(error.message.contains("more than 0.00001 apart"), "{error}");
+        }
     }
 
     #[test]

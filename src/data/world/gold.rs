@@ -39,7 +39,7 @@ impl Parts {
         let text = Text::read(completion);
         let mut opinions: BTreeMap<Topic, Opinion> = BTreeMap::new();
         let (mut seen, mut words_used) = (BTreeSet::new(), BTreeSet::new());
-        let (mut good_words, mut other_words, mut ill_words) = (0usize, 0usize, text.ill_words);
+        let (mut good_words, mut other_words, ill_words) = (0usize, 0usize, text.ill_words);
         let (mut repeats, mut answer) = (0.0, 0.0);
         for (words, clause) in &text.clauses {
             let Some(topic) = asked.topic(clause.topic) else {
