@@ -176,7 +176,7 @@ impl Planner<'_> {
             "data".into(),
             Stage::Data,
             &[],
-            json!({"dataset": without_paths(&suite.dataset), "file": files, "seed": suite.seed, "model": model}),
+            json!({"dataset": data_settings(&suite.dataset), "file": files, "seed": suite.seed, "model": model}),
         );
         self.add(
             "reference".into(),
@@ -274,6 +274,17 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+/// What the data cell depends on. How a world's samples are labelled later is no part of it: the SFT needn't run again.
+fn data_settings(dataset: &Dataset) -> Value {
+    let mut value = without_paths(dataset);
+    if let (Dataset::World(_), Some(map)) = (dataset, value.as_object_mut()) {
+        for name in ["samples_per_prompt", "pairs_per_prompt", "label_temperature", "label_noise", "sampling"] {
+            map.remove(name);
+        }
+    }
+    value
 }
 
 /// Settings as JSON without the places where inputs lie: their contents are in the key, their paths must not be.
