@@ -8,9 +8,10 @@ use crate::numerics::isa;
 use crate::store::Store;
 
 pub fn run(common: &Common) -> Result<Code> {
+    let available: Vec<&str> = isa::available().into_iter().map(isa::Isa::name).collect();
     let mut lines = vec![
         format!("dpo-eval        {}", env!("CARGO_PKG_VERSION")),
-        format!("kernels         {:?} (available: {:?})", isa::active(), isa::available()),
+        format!("kernels         {} (this machine has {})", isa::active().name(), available.join(", ")),
         format!("threads         {}", common.threads()),
     ];
     let store = match Store::open(&common.store) {

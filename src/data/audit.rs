@@ -44,7 +44,7 @@ fn overlaps(input: &AuditInput) -> Vec<AuditItem> {
     ];
     let mut items = Vec::new();
     for (i, (a, prompts)) in splits.iter().enumerate() {
-        for (b, others) in &splits[i + 1..] {
+        for (b, others) in splits[i + 1..].iter().filter(|(_, others)| !others.is_empty() && !prompts.is_empty()) {
             let mut count = Count::default();
             for prompt in prompts.intersection(others) {
                 count.add(1, &quoted(prompt));

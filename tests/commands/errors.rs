@@ -268,8 +268,12 @@ fn a_judge_with_a_wrong_signature_is_refused_by_name() {
     let ran = run_expecting(folder.path(), &["suite", "run", "mine.toml", "--quiet"], 3);
     assert!(ran.stderr.starts_with("error: model/model.onnx: ONNX Runtime can't load it"), "{}", ran.stderr);
     // A judge whose second input has another name.
-    let judges = fs::read_dir(folder.path().join(".dpo-eval/cells")).unwrap();
-    let real = judges.map(|e| e.unwrap().path().join("judge/model.onnx")).find(|path| path.is_file()).expect("a trained judge");
+    let cells = fs::read_dir(folder.path().join(".dpo-eval/cells")).unwrap();
+    let mut judges = cells.map(|e| e.unwrap().path().join("judge"));
+    let reward = |judge: &std::path::PathBuf| {
+        fs::read_to_string(judge.join("judge.json")).is_ok_and(|manifest| manifest.contains("reward_model"))
+    };
+    let real = judges.find(reward).expect("a trained reward model").join("model.onnx");
     let renamed = replaced(&fs::read(real).unwrap(), b"attention_mask", b"attention_wand");
     fs::write(folder.path().join("model/model.onnx"), renamed).unwrap();
     let ran = run_expecting(folder.path(), &["suite", "run", "mine.toml", "--quiet"], 3);
