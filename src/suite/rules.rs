@@ -10,6 +10,7 @@ pub(super) const POSITIVE: Rule<f64> = Rule { words: "more than 0", holds: |x| x
 pub(super) const NOT_NEGATIVE: Rule<f64> = Rule { words: "0 or more", holds: |x| x >= 0.0 && x.is_finite() };
 pub(super) const BELOW_ONE: Rule<f64> = Rule { words: "at least 0 and less than 1", holds: |x| (0.0..1.0).contains(&x) };
 pub(super) const BELOW_HALF: Rule<f64> = Rule { words: "at least 0 and less than 0.5", holds: |x| (0.0..0.5).contains(&x) };
+pub(super) const UNIT: Rule<f64> = Rule { words: "from 0 to 1", holds: |x| (0.0..=1.0).contains(&x) };
 pub(super) const SHARE: Rule<f64> = Rule { words: "more than 0 and less than 1", holds: |x| x > 0.0 && x < 1.0 };
 pub(super) const PROBABILITY: Rule<f64> = Rule { words: "more than 0 and at most 1", holds: |x| x > 0.0 && x <= 1.0 };
 pub(super) const LEVEL: Rule<f64> = Rule { words: "more than 0.5 and less than 1", holds: |x| x > 0.5 && x < 1.0 };

@@ -194,7 +194,7 @@ fn numbers_out_of_range_are_refused() {
                 ("temperature = 0.7", "max_new_tokens = 256"),
                 ("vocab_size = 500", "vocab_size = 100"),
                 ("vocab_size = 500", "pairs_per_prompt = 7"),
-                ("vocab_size = 500", "label_noise = 0.7"),
+                ("vocab_size = 500", "label_noise = 1.7"),
                 ("[sft]", "[model]\nhidden_size = 100\nnum_attention_heads = 3\n[sft]"),
                 ("[sft]", "[model]\nhidden_size = 64\nnum_attention_heads = 64\n[sft]"),
                 ("[sft]", "[model]\nnum_key_value_heads = 3\n[sft]"),

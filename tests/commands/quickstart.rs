@@ -138,6 +138,12 @@ fn a_broken_learning_rate_fails_the_gate() {
 }
 
 #[test]
+fn flipped_labels_fail_the_gate() {
+    let shown = gate_of_a_changed_quickstart("[dataset]\n", "[dataset]\nlabel_noise = 1.0\n", 100);
+    assert!(shown.contains("✕ fail") && shown.contains("win-rate"), "{shown}");
+}
+
+#[test]
 fn other_seeds_are_noise_and_do_not_fail_the_gate() {
     let ran = gate_of_a_changed_quickstart("seeds = [1, 2]", "seeds = [3, 4]", 0);
     assert!(!ran.to_lowercase().contains("gate: fail"), "{ran}");

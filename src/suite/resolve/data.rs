@@ -39,7 +39,7 @@ fn world(written: &DatasetSpec, table: &Table<'_>) -> Result<WorldSettings> {
     table.set(&mut world.samples_per_prompt, "samples_per_prompt", written.samples_per_prompt, rules::TWO_OR_MORE)?;
     table.set(&mut world.pairs_per_prompt, "pairs_per_prompt", written.pairs_per_prompt, rules::AT_LEAST_ONE)?;
     table.set(&mut world.label_temperature, "label_temperature", written.label_temperature, rules::POSITIVE)?;
-    table.set(&mut world.label_noise, "label_noise", written.label_noise, rules::BELOW_HALF)?;
+    table.set(&mut world.label_noise, "label_noise", written.label_noise, rules::UNIT)?;
     table.set(&mut world.sampling, "sampling", written.sampling, rules::any())?;
     let samples = world.samples_per_prompt;
     let most = samples.saturating_mul(samples - 1) / 2;
