@@ -53,7 +53,7 @@ pub struct JudgeTrial {
     pub judge: String,
     pub pair_id: String,
     pub prompt_id: String,
-    /// Debiased probability given to the side that is better by label.
+    /// Debiased probability given to the better side: by gold where it is known, else by label.
     pub preference: f64,
     pub position_effect: Option<f64>,
     /// Gold rewards of the better and the worse side, where the truth is known.
