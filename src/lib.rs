@@ -9,7 +9,8 @@ pub mod watch;
 pub mod digest;
 pub mod rng;
 
-pub mod numerics;
+/// A crate of its own within `src`, so that its kernels are compiled once and always optimised.
+pub use dpo_eval_numerics as numerics;
 
 pub mod suite;
 
@@ -74,10 +75,13 @@ mod tests {
         modules
     }
 
+    fn declared(line: &str) -> Option<&str> {
+        line.strip_prefix("pub mod ").or_else(|| line.strip_prefix("pub use dpo_eval_numerics as "))?.strip_suffix(';')
+    }
+
     #[test]
     fn every_module_imports_only_modules_above_it() {
-        let order: Vec<&str> =
-            include_str!("lib.rs").lines().filter_map(|l| l.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+        let order: Vec<&str> = include_str!("lib.rs").lines().filter_map(declared).collect();
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut files = Vec::new();
         sources(&root, &mut files);

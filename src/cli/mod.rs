@@ -59,7 +59,7 @@ fn watch_signals() {
 
 fn run(arguments: Arguments) -> Result<Code> {
     let common = &arguments.common;
-    crate::numerics::isa::check()?;
+    crate::numerics::isa::check().map_err(|e| crate::Error::usage(e.message).help(e.help))?;
     match &arguments.command {
         Command::Suite(command) => suite::run(command, common),
         Command::Gate(command) => baseline::gate(command, common),

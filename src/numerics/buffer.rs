@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 static FREE: [Mutex<Vec<Vec<f32>>>; usize::BITS as usize] = [const { Mutex::new(Vec::new()) }; usize::BITS as usize];
 
 /// A slice of f32 whose memory is kept for others when it is dropped.
-pub(crate) struct Buffer(Vec<f32>);
+pub struct Buffer(Vec<f32>);
 
 fn with_class<T>(capacity: usize, f: impl FnOnce(&mut Vec<Vec<f32>>) -> T) -> T {
     // A panic elsewhere leaves a list of whole buffers behind.
@@ -17,20 +17,20 @@ fn with_class<T>(capacity: usize, f: impl FnOnce(&mut Vec<Vec<f32>>) -> T) -> T 
 
 impl Buffer {
     /// Unspecified contents: for outputs that are written whole.
-    pub(crate) fn unspecified(len: usize) -> Self {
+    pub fn unspecified(len: usize) -> Self {
         let capacity = len.next_power_of_two();
         let mut values = with_class(capacity, Vec::pop).unwrap_or_else(|| Vec::with_capacity(capacity));
         values.resize(len, 0.0);
         Self(values)
     }
 
-    pub(crate) fn zeros(len: usize) -> Self {
+    pub fn zeros(len: usize) -> Self {
         let mut buffer = Self::unspecified(len);
         buffer.fill(0.0);
         buffer
     }
 
-    pub(crate) fn copy_of(values: &[f32]) -> Self {
+    pub fn copy_of(values: &[f32]) -> Self {
         let mut buffer = Self::unspecified(values.len());
         buffer.copy_from_slice(values);
         buffer

@@ -162,8 +162,8 @@ dispatch! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::numerics::isa::{self, Isa};
-    use crate::numerics::reference;
+    use crate::isa::{self, Isa};
+    use crate::reference;
 
     struct Function {
         name: &'static str,

@@ -1,14 +1,14 @@
 //! Token embedding: rows of a table, and the scatter of gradients back to them.
 
 /// `out`: (tokens, hidden) ← the rows of `table`: (vocabulary, hidden) that `tokens` name.
-pub(crate) fn forward(table: &[f32], hidden: usize, tokens: &[u32], out: &mut [f32]) {
+pub fn forward(table: &[f32], hidden: usize, tokens: &[u32], out: &mut [f32]) {
     for (row, &token) in out.chunks_exact_mut(hidden).zip(tokens) {
         row.copy_from_slice(&table[token as usize * hidden..][..hidden]);
     }
 }
 
 /// `dtable` += the rows of `dout`: (tokens, hidden), each added to its token's row, in packed order.
-pub(crate) fn backward(dout: &[f32], hidden: usize, tokens: &[u32], dtable: &mut [f32]) {
+pub fn backward(dout: &[f32], hidden: usize, tokens: &[u32], dtable: &mut [f32]) {
     for (row, &token) in dout.chunks_exact(hidden).zip(tokens) {
         let sums = &mut dtable[token as usize * hidden..][..hidden];
         sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);

@@ -263,7 +263,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::numerics::reference;
+    use crate::reference;
 
     /// A matrix laid out with or without transposition and with gaps between its rows; values of mixed sign and size.
     struct Laid {

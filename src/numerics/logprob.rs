@@ -19,13 +19,13 @@ pub struct TokenScore {
 
 dispatch! {
     /// The score of `token` under the row `logits`.
-    pub(crate) fn score, score_with(logits: &[f32], token: u32) -> TokenScore = score_kernel;
+    pub fn score, score_with(logits: &[f32], token: u32) -> TokenScore = score_kernel;
 
     /// `row`: logits become dL/dlogits = dlogp · (one-hot(token) − softmax).
-    pub(crate) fn backward, backward_with(row: &mut [f32], token: u32, dlogp: f32) = backward_kernel;
+    pub fn backward, backward_with(row: &mut [f32], token: u32, dlogp: f32) = backward_kernel;
 
     /// KL(softmax(policy) ‖ softmax(reference)) of one row of logits each, nats; exactly 0 for equal rows.
-    pub(crate) fn kl, kl_with(policy: &[f32], reference: &[f32]) -> f32 = kl_kernel;
+    pub fn kl, kl_with(policy: &[f32], reference: &[f32]) -> f32 = kl_kernel;
 }
 
 /// A lane beyond the row's end: it is no maximum, and its exponential is 0.

@@ -14,14 +14,14 @@ dispatch! {
 const WORK: usize = 16;
 
 /// `out` ← silu(gate) · up = (gate · σ(gate)) · up.
-pub(crate) fn forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
+pub fn forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
     for_each_rows(out, 1, WORK, |i, out| forward_part(&gate[i..], &up[i..], out));
 }
 
 /// Gradients of [`forward`] in place: `gate` becomes dL/dgate, `up` becomes dL/dup, `dout` becomes the forward's output again.
 ///
 /// d silu(g)/dg = σ(g) · (1 + g · (1 − σ(g))).
-pub(crate) fn backward(gate: &mut [f32], up: &mut [f32], dout: &mut [f32]) {
+pub fn backward(gate: &mut [f32], up: &mut [f32], dout: &mut [f32]) {
     let (threads, n) = (rayon::current_num_threads(), dout.len());
     if threads == 1 || n < 1 << 14 {
         return backward_part(gate, up, dout);

@@ -7,14 +7,14 @@ use super::simd::{F32x16, dispatch};
 
 dispatch! {
     /// `inverse`: (rows,) ← 1 / √(mean(x²) + eps) of the rows of `x`: (rows, hidden).
-    pub(crate) fn inverse_rms, inverse_rms_with(x: &[f32], hidden: usize, eps: f32, inverse: &mut [f32]) = inverse_kernel;
+    pub fn inverse_rms, inverse_rms_with(x: &[f32], hidden: usize, eps: f32, inverse: &mut [f32]) = inverse_kernel;
     pub(super) fn scale_rows, scale_rows_with(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32]) = scale_kernel;
     pub(super) fn backward_rows, backward_rows_with(x: &[f32], weight: &[f32], inverse: &[f32], dy: &[f32], dx: &mut [f32]) = backward_kernel;
     pub(super) fn weight_gradient, weight_gradient_with(x: &[f32], inverse: &[f32], dy: &[f32], dweight: &mut [f32]) = weight_kernel;
 }
 
 /// `y`: (rows, hidden) ← (x · inverse) · weight.
-pub(crate) fn scale(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32]) {
+pub fn scale(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32]) {
     let hidden = weight.len();
     for_each_rows(y, hidden, hidden, |r, y| scale_rows(&x[r * hidden..], weight, &inverse[r..], y));
 }
@@ -22,7 +22,7 @@ pub(crate) fn scale(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32]) {
 /// Gradients of [`scale`] with its [`inverse_rms`]: `dx` += dL/dx; `dweight` continues its chain over the rows.
 ///
 /// With g = dy · w and s = inverse: dx = s · g − x · s³ · Σ(g x) / hidden.
-pub(crate) fn backward(x: &[f32], weight: &[f32], inverse: &[f32], dy: &[f32], dx: &mut [f32], dweight: &mut [f32]) {
+pub fn backward(x: &[f32], weight: &[f32], inverse: &[f32], dy: &[f32], dx: &mut [f32], dweight: &mut [f32]) {
     let hidden = weight.len();
     for_each_rows(dx, hidden, 4 * hidden, |r, dx| {
         backward_rows(&x[r * hidden..], weight, &inverse[r..], &dy[r * hidden..], dx);

@@ -244,7 +244,7 @@ fn sgd_kernel<V: F32x16>(param: &mut [f32], grad: &[f32], c: &SgdCoefficients) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::numerics::reference;
+    use crate::reference;
 
     fn values(seed: u32, count: usize) -> Vec<f32> {
         let at = |i: usize| (seed.wrapping_add(i as u32).wrapping_mul(0x9e37_79b9) >> 8) as f32 / 8_388_608.0 - 1.0;

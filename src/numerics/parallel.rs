@@ -7,7 +7,7 @@ const WORTH_A_THREAD: usize = 1 << 17;
 
 /// Calls `f(first_row, rows)` for pieces that make up `out`: (_, width), on the current rayon pool when it has several threads
 /// and the work is worth them. `work`: roughly the elementary steps of one row.
-pub(crate) fn for_each_rows(out: &mut [f32], width: usize, work: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+pub fn for_each_rows(out: &mut [f32], width: usize, work: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
     let rows = out.len() / width;
     let threads = rayon::current_num_threads();
     let pieces = (rows * work / WORTH_A_THREAD).min(4 * threads);
@@ -19,7 +19,7 @@ pub(crate) fn for_each_rows(out: &mut [f32], width: usize, work: usize, f: impl 
 }
 
 /// `consume(i, make(i))` for i in 0..n in ascending order; `make` runs on the current rayon pool when it has several threads.
-pub(crate) fn make_and_consume<T: Send>(n: usize, make: impl Fn(usize) -> T + Sync, mut consume: impl FnMut(usize, T)) {
+pub fn make_and_consume<T: Send>(n: usize, make: impl Fn(usize) -> T + Sync, mut consume: impl FnMut(usize, T)) {
     if rayon::current_num_threads() == 1 || n == 1 {
         (0..n).for_each(|i| consume(i, make(i)));
     } else {

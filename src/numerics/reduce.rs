@@ -104,7 +104,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::numerics::{isa, reference};
+    use crate::{isa, reference};
 
     fn same(x: f32, y: f32) -> bool {
         x.to_bits() == y.to_bits() || x.is_nan() && y.is_nan()

@@ -22,30 +22,30 @@ pub fn gemm(m: usize, n: usize, k: usize, a: MatRef, b: MatRef, c: &mut [f32], c
 }
 
 /// 1.5 · 2²³: adding and subtracting it rounds to a whole number, which the low bits of the sum then hold.
-pub(crate) const ROUNDER: f32 = 12_582_912.0;
+pub const ROUNDER: f32 = 12_582_912.0;
 /// ln 2 rounded, and what the rounding left.
-pub(crate) const LN_2: [f32; 2] = [std::f32::consts::LN_2, -1.904_654_2e-9];
+pub const LN_2: [f32; 2] = [std::f32::consts::LN_2, -1.904_654_2e-9];
 /// Below the first `exp` is 0, above the second +∞.
-pub(crate) const EXP_RANGE: [f32; 2] = [-104.0, 89.0];
+pub const EXP_RANGE: [f32; 2] = [-104.0, 89.0];
 /// `(e^r − 1 − r) / r²` on ±ln 2 / 2, relative error of `e^r` below 2⁻²⁸. This and the other polynomials are minimax fits
 /// (Lawson's algorithm), their coefficients rounded one after the other, lowest power first, and the rest fitted again.
-pub(crate) const EXP: [f32; 5] = [0.499_999_94, 0.166_665_21, 0.041_668_274, 0.008_368_686, 0.001_382_013_8];
+pub const EXP: [f32; 5] = [0.499_999_94, 0.166_665_21, 0.041_668_274, 0.008_368_686, 0.001_382_013_8];
 /// `(ln(1 + f) − f) / f²` on ±1/3, relative error of `ln` below 2⁻²⁷.
-pub(crate) const LOG: [f32; 9] =
+pub const LOG: [f32; 9] =
     [-0.5, 0.333_332_15, -0.249_998_05, 0.200_104_43, -0.166_801_77, 0.140_053_76, -0.121_884_63, 0.139_865_03, -0.128_737_6];
 /// The bits of 2/3: mantissas are taken from [2/3, 4/3).
-pub(crate) const TWO_THIRDS: u32 = 0x3f2a_aaab;
+pub const TWO_THIRDS: u32 = 0x3f2a_aaab;
 /// From here `tanh` goes through `exp`.
-pub(crate) const TANH_SPLIT: f32 = 0.55;
+pub const TANH_SPLIT: f32 = 0.55;
 /// `(tanh √s − √s) / √s³` up to the split, relative error of `tanh` below 2⁻²⁹.
-pub(crate) const TANH: [f32; 5] = [-0.333_333_16, 0.133_325_49, -0.053_848_553, 0.021_056_958, -0.006_254_406];
+pub const TANH: [f32; 5] = [-0.333_333_16, 0.133_325_49, -0.053_848_553, 0.021_056_958, -0.006_254_406];
 /// From the first `erf` goes through `exp`; from the second it is 1.
-pub(crate) const ERF_SPLIT: [f32; 2] = [0.95, 4.0];
+pub const ERF_SPLIT: [f32; 2] = [0.95, 4.0];
 /// `erf(√s) / √s − 1` up to the split, relative error of `erf` below 2⁻³⁰.
-pub(crate) const ERF: [f32; 7] =
+pub const ERF: [f32; 7] =
     [0.128_379_17, -0.376_126_3, 0.112_836_26, -0.026_855_74, 0.005_192_460_5, -0.000_805_080_46, 8.002_782e-5];
 /// `−ln(1 − erf x)` between the splits, relative error of `erf` below 2⁻³⁴.
-pub(crate) const ERF_TAIL: [f32; 8] =
+pub const ERF_TAIL: [f32; 8] =
     [-0.000_182_466_22, 1.129_552_1, 0.633_272_1, 0.108_362_06, -0.025_172_267, 0.004_191_09, -0.000_438_593_87, 2.145_273_3e-5];
 
 /// `c[0] + x (c[1] + x (c[2] + …))`, one `fma` a step.

@@ -5,7 +5,7 @@ use super::row::{load, starts, store};
 use super::simd::{F32x16, dispatch};
 
 /// Cosines and sines for positions from 0: (positions, head_dim / 2) each.
-pub(crate) struct Rotary {
+pub struct Rotary {
     half: usize,
     cos: Vec<f32>,
     sin: Vec<f32>,
@@ -17,7 +17,7 @@ dispatch! {
 
 impl Rotary {
     /// Angles position · θ^(−2i / head_dim) in binary64 by a portable libm, rounded to binary32 once (NUMERICS 4).
-    pub(crate) fn new(positions: usize, head_dim: usize, theta: f64) -> Self {
+    pub fn new(positions: usize, head_dim: usize, theta: f64) -> Self {
         let half = head_dim / 2;
         let frequencies: Vec<f64> = (0..half).map(|i| libm::pow(theta, -((2 * i) as f64) / head_dim as f64)).collect();
         let table = |f: fn(f64) -> f64| -> Vec<f32> {
@@ -26,17 +26,17 @@ impl Rotary {
         Self { half, cos: table(libm::cos), sin: table(libm::sin) }
     }
 
-    pub(crate) fn positions(&self) -> usize {
+    pub fn positions(&self) -> usize {
         self.cos.len() / self.half
     }
 
     /// Turns the heads of `x`: (rows, heads · head_dim) in place by their row's position.
-    pub(crate) fn forward(&self, x: &mut [f32], width: usize, positions: &[u32]) {
+    pub fn forward(&self, x: &mut [f32], width: usize, positions: &[u32]) {
         for_each_rows(x, width, 2 * width, |r, x| turn(self, x, width, &positions[r..], 1.0));
     }
 
     /// The gradient of [`Self::forward`] in place: the same turn backwards.
-    pub(crate) fn backward(&self, dx: &mut [f32], width: usize, positions: &[u32]) {
+    pub fn backward(&self, dx: &mut [f32], width: usize, positions: &[u32]) {
         for_each_rows(dx, width, 2 * width, |r, dx| turn(self, dx, width, &positions[r..], -1.0));
     }
 }

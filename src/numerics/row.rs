@@ -4,18 +4,18 @@ use super::simd::{F32x16, LANES};
 
 /// The vector at `i`; lanes beyond the row's end are `fill`.
 #[inline(always)]
-pub(crate) fn load<V: F32x16>(row: &[f32], i: usize, fill: f32) -> V {
+pub fn load<V: F32x16>(row: &[f32], i: usize, fill: f32) -> V {
     if i + LANES <= row.len() { V::load(&row[i..]) } else { V::load_part(&row[i..], fill) }
 }
 
 /// Writes the vector at `i`, as far as the row goes.
 #[inline(always)]
-pub(crate) fn store<V: F32x16>(x: V, row: &mut [f32], i: usize) {
+pub fn store<V: F32x16>(x: V, row: &mut [f32], i: usize) {
     if i + LANES <= row.len() { x.store(&mut row[i..]) } else { x.store_part(&mut row[i..]) }
 }
 
 /// Where the vectors of a row of `n` elements start.
 #[inline(always)]
-pub(crate) fn starts(n: usize) -> impl Iterator<Item = usize> {
+pub fn starts(n: usize) -> impl Iterator<Item = usize> {
     (0..n).step_by(LANES)
 }

@@ -2,14 +2,13 @@
 //! bits under every instruction set, for rows with and without a part-filled last vector.
 
 use super::rope::Rotary;
+use super::testing;
 use super::{isa, logprob, mlp, norm, reference, rope};
-use crate::rng::Stream;
 
 const LENGTHS: [usize; 6] = [2, 14, 16, 30, 48, 130];
 
 fn random(n: usize, index: u64) -> Vec<f32> {
-    let mut stream = Stream::of(2, "test/rows", index);
-    (0..n).map(|_| 3.0 * stream.normal() as f32).collect()
+    testing::random(n, 3.0, index)
 }
 
 fn bits(x: &[f32]) -> Vec<u32> {

@@ -153,10 +153,10 @@ pub trait F32x16: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
 /// Implements `+ - * /` for a vector type over one expression each.
 macro_rules! arithmetic {
     ($vector:ty, |$a:ident, $b:ident| add $add:expr, sub $sub:expr, mul $mul:expr, div $div:expr) => {
-        $crate::numerics::simd::arithmetic!(@one $vector, Add, add, $a, $b, $add);
-        $crate::numerics::simd::arithmetic!(@one $vector, Sub, sub, $a, $b, $sub);
-        $crate::numerics::simd::arithmetic!(@one $vector, Mul, mul, $a, $b, $mul);
-        $crate::numerics::simd::arithmetic!(@one $vector, Div, div, $a, $b, $div);
+        $crate::simd::arithmetic!(@one $vector, Add, add, $a, $b, $add);
+        $crate::simd::arithmetic!(@one $vector, Sub, sub, $a, $b, $sub);
+        $crate::simd::arithmetic!(@one $vector, Mul, mul, $a, $b, $mul);
+        $crate::simd::arithmetic!(@one $vector, Div, div, $a, $b, $div);
     };
     (@one $vector:ty, $operator:ident, $method:ident, $a:ident, $b:ident, $value:expr) => {
         impl std::ops::$operator for $vector {
@@ -190,10 +190,10 @@ macro_rules! dispatch {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "a kernel takes its operands and shapes flat")]
         $visibility fn $name($($argument: $type),*) $(-> $output)? {
-            $with($crate::numerics::isa::active(), $($argument),*)
+            $with($crate::isa::active(), $($argument),*)
         }
 
-        $crate::numerics::simd::dispatch! {
+        $crate::simd::dispatch! {
             $(#[$meta])*
             ///
             /// Under a given instruction set (the result's bits are the same under each).
@@ -203,37 +203,37 @@ macro_rules! dispatch {
     ($($(#[$meta:meta])* $visibility:vis fn $with:ident($($argument:ident: $type:ty),* $(,)?) $(-> $output:ty)? = $kernel:ident;)+) => {$(
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "a kernel takes its operands and shapes flat")]
-        $visibility fn $with(isa: $crate::numerics::isa::Isa, $($argument: $type),*) $(-> $output)? {
+        $visibility fn $with(isa: $crate::isa::Isa, $($argument: $type),*) $(-> $output)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "fma")]
             fn scalar_fma($($argument: $type),*) $(-> $output)? {
-                $kernel::<$crate::numerics::simd::Scalar>($($argument),*)
+                $kernel::<$crate::simd::Scalar>($($argument),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2($($argument: $type),*) $(-> $output)? {
-                $kernel::<$crate::numerics::simd::Avx2>($($argument),*)
+                $kernel::<$crate::simd::Avx2>($($argument),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx2,fma")]
             fn avx512($($argument: $type),*) $(-> $output)? {
-                $kernel::<$crate::numerics::simd::Avx512>($($argument),*)
+                $kernel::<$crate::simd::Avx512>($($argument),*)
             }
             match isa {
-                $crate::numerics::isa::Isa::Scalar => {
+                $crate::isa::Isa::Scalar => {
                     #[cfg(target_arch = "x86_64")]
                     if is_x86_feature_detected!("fma") {
                         // SAFETY: the CPU was just asked.
                         return unsafe { scalar_fma($($argument),*) };
                     }
-                    $kernel::<$crate::numerics::simd::Scalar>($($argument),*)
+                    $kernel::<$crate::simd::Scalar>($($argument),*)
                 }
                 // SAFETY: the value holds the proof that this CPU has the instructions.
                 #[cfg(target_arch = "x86_64")]
-                $crate::numerics::isa::Isa::Avx2(_) => unsafe { avx2($($argument),*) },
+                $crate::isa::Isa::Avx2(_) => unsafe { avx2($($argument),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                $crate::numerics::isa::Isa::Avx512(_) => unsafe { avx512($($argument),*) },
+                $crate::isa::Isa::Avx512(_) => unsafe { avx512($($argument),*) },
             }
         }
     )+};

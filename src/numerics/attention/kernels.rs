@@ -7,12 +7,12 @@
 //! Vector code stands in `#[inline(always)]` functions and plain loops, never in closures: a closure doesn't inherit the
 //! instructions that `dispatch!` enables, and would call each intrinsic instead of containing it.
 
-use crate::numerics::elementary::lanes::exp;
-use crate::numerics::simd::{F32x16, LANES, dispatch};
+use crate::elementary::lanes::exp;
+use crate::simd::{F32x16, LANES, dispatch};
 
 /// The queries' shape and what they see.
 #[derive(Clone, Copy)]
-pub(crate) struct Shape {
+pub struct Shape {
     pub dim: usize,
     pub width: usize,
     /// Keys that the first row sees; each row sees one more than the row before it.
@@ -28,14 +28,14 @@ impl Shape {
 
 /// A key or value matrix transposed: (dim, stride).
 #[derive(Clone, Copy)]
-pub(crate) struct Transposed<'a> {
+pub struct Transposed<'a> {
     pub data: &'a [f32],
     pub stride: usize,
 }
 
 dispatch! {
     /// `out`: (rows, width) ← softmax(q kᵀ · scale) v. `scores`: scratch of four rows of `kt`'s stride.
-    pub(crate) fn attend, attend_with(shape: Shape, q: &[f32], kt: Transposed, v: &[f32], scores: &mut [f32], out: &mut [f32]) = attend_kernel;
+    pub fn attend, attend_with(shape: Shape, q: &[f32], kt: Transposed, v: &[f32], scores: &mut [f32], out: &mut [f32]) = attend_kernel;
 
     /// The backward pass of [`attend`]: `dq` is written, `dk` and `dv`: (keys, width) continue their chains. `p`, `ds`:
     /// scratch, (rows, stride).

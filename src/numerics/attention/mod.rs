@@ -10,18 +10,18 @@ use std::ops::Range;
 use super::buffer::Buffer;
 use super::parallel::make_and_consume;
 use kernels::{Inputs, attend_backward};
-pub(crate) use kernels::{Shape, Transposed, attend};
+pub use kernels::{Shape, Transposed, attend};
 
 /// Consecutive packed rows, after the rows of an earlier segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Segment {
+pub struct Segment {
     pub rows: Range<usize>,
     pub parent: Option<usize>,
 }
 
 /// `heads` query heads share `kv_heads` key and value heads in equal consecutive groups (Ainslie et al. 2023).
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Heads {
+pub struct Heads {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
@@ -31,14 +31,14 @@ impl Heads {
     fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
-    pub(crate) fn query_width(&self) -> usize {
+    pub fn query_width(&self) -> usize {
         self.heads * self.head_dim
     }
-    pub(crate) fn key_width(&self) -> usize {
+    pub fn key_width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
     /// Floats from a row to the next of one head's own matrices: whole vectors of 16.
-    pub(crate) fn width(&self) -> usize {
+    pub fn width(&self) -> usize {
         self.head_dim.next_multiple_of(16)
     }
     /// Scores are multiplied by 1 / √head_dim.
@@ -46,14 +46,14 @@ impl Heads {
         1.0 / (self.head_dim as f32).sqrt()
     }
     /// For queries whose first sees `first` keys.
-    pub(crate) fn shape(&self, first: usize) -> Shape {
+    pub fn shape(&self, first: usize) -> Shape {
         Shape { dim: self.head_dim, width: self.width(), first, scale: self.scale() }
     }
 }
 
 /// The queries (rows, heads · head_dim), keys and values (rows, kv_heads · head_dim) of a packed batch, after the rotary turn.
 #[derive(Clone, Copy)]
-pub(crate) struct Projections<'a> {
+pub struct Projections<'a> {
     pub q: &'a [f32],
     pub k: &'a [f32],
     pub v: &'a [f32],
@@ -79,7 +79,7 @@ fn gather(x: &[f32], stride: usize, rows: &[usize], head: usize, heads: Heads) -
 }
 
 /// Number of f32 from one row to the next of a transposed matrix over `keys` keys: whole vectors of 16.
-pub(crate) fn stride(keys: usize) -> usize {
+pub fn stride(keys: usize) -> usize {
     keys.next_multiple_of(16)
 }
 
@@ -95,7 +95,7 @@ fn transpose(x: &[f32], heads: Heads) -> Buffer {
 }
 
 /// `out`: (rows, heads · head_dim) ← softmax(q kᵀ / √head_dim) v over each row's keys.
-pub(crate) fn forward(segments: &[Segment], heads: Heads, from: Projections, out: &mut [f32]) {
+pub fn forward(segments: &[Segment], heads: Heads, from: Projections, out: &mut [f32]) {
     let make = |unit: usize| forward_unit(segments, unit / heads.kv_heads, unit % heads.kv_heads, heads, from);
     make_and_consume(segments.len() * heads.kv_heads, make, |unit, attended: Buffer| {
         let rows = segments[unit / heads.kv_heads].rows.clone();
@@ -131,7 +131,7 @@ fn forward_unit(segments: &[Segment], segment: usize, kv_head: usize, heads: Hea
 }
 
 /// Gradients of the three projections, in their layouts.
-pub(crate) struct ProjectionGradients {
+pub struct ProjectionGradients {
     pub dq: Buffer,
     pub dk: Buffer,
     pub dv: Buffer,
@@ -142,7 +142,7 @@ pub(crate) struct ProjectionGradients {
 /// With P the softmax: dV = Pᵀ dO, dP = dO Vᵀ, dS = P · (dP − Σ P dP), dQ = dS K / √d, dK = dSᵀ Q / √d. A key's gradient
 /// is one chain over the queries that see it: segments of its tree in packed order, query heads of its group ascending, rows
 /// ascending.
-pub(crate) fn backward(segments: &[Segment], heads: Heads, from: Projections, dout: &[f32]) -> ProjectionGradients {
+pub fn backward(segments: &[Segment], heads: Heads, from: Projections, dout: &[f32]) -> ProjectionGradients {
     let trees = trees(segments);
     let [dq, dk, dv] = [from.q, from.k, from.v].map(|x| Buffer::unspecified(x.len()));
     let mut grads = ProjectionGradients { dq, dk, dv };
@@ -249,7 +249,7 @@ impl<'a> TreeBackward<'a> {
 }
 
 /// (rows.len(), width): whole rows of `x`.
-pub(crate) fn gather_rows(x: &[f32], rows: &[usize], width: usize) -> Buffer {
+pub fn gather_rows(x: &[f32], rows: &[usize], width: usize) -> Buffer {
     let mut out = Buffer::unspecified(rows.len() * width);
     for (out, r) in out.chunks_exact_mut(width).zip(rows) {
         out.copy_from_slice(&x[r * width..][..width]);

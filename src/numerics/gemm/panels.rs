@@ -1,6 +1,6 @@
 //! Operands as a tile reads them: views over borrowed memory, and panels copied from it.
 
-use crate::numerics::simd::LANES;
+use crate::simd::LANES;
 
 #[derive(Clone, Copy)]
 pub(super) struct View {

@@ -2,8 +2,8 @@
 
 use super::panels::{Out, Panels, View};
 #[cfg(target_arch = "x86_64")]
-use crate::numerics::simd::{Avx2, Avx512};
-use crate::numerics::simd::{F32x16, LANES, Scalar};
+use crate::simd::{Avx2, Avx512};
+use crate::simd::{F32x16, LANES, Scalar};
 
 /// The tile shape that fits an instruction set's registers.
 pub(super) trait Tiled: F32x16 {

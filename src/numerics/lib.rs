@@ -4,24 +4,26 @@
 //! [`reference`] is the definition, in plain scalar loops. Every other module computes the same bits faster, with the
 //! instructions that [`isa`] chooses, and is tested for bit equality with it.
 
+pub mod attention;
+pub mod buffer;
 pub mod elementary;
+pub mod embedding;
 pub mod gemm;
 pub mod isa;
+pub mod linear;
+pub mod logprob;
+pub mod mlp;
+pub mod norm;
 pub mod optim;
+pub mod parallel;
 pub mod reduce;
 pub mod reference;
+pub mod rope;
 pub mod simd;
 
-pub(crate) mod attention;
-pub(crate) mod buffer;
-pub(crate) mod embedding;
-pub(crate) mod linear;
-pub(crate) mod logprob;
-pub(crate) mod mlp;
-pub(crate) mod norm;
-pub(crate) mod parallel;
-pub(crate) mod rope;
-pub(crate) mod row;
+mod row;
 
 #[cfg(test)]
 mod row_tests;
+#[cfg(test)]
+mod testing;
