@@ -2,7 +2,7 @@
 
 use super::{Completion, Sampled};
 use crate::error::Result;
-use crate::model::{Llama, token_kl};
+use crate::model::{Llama, compare};
 use crate::train::sequence::{Group, PackedGroups};
 use crate::watch::Watch;
 
@@ -67,17 +67,16 @@ fn values(policy: &Llama, reference: &Llama, sampled: &[Sampled]) -> Vec<Values>
         prompt: &samples[0].prompt_ids,
         completions: samples.iter().map(|s| s.ids.as_slice()).collect(),
     }));
-    let logps = |model: &Llama| groups.sequences(&model.score(&groups.packed, &groups.targets));
-    let under_policy = logps(policy);
     if std::ptr::eq(policy, reference) {
-        return under_policy.iter().map(|s| Values { policy_logp: s.logp, reference_logp: s.logp, kl: 0.0 }).collect();
+        let scores = groups.sequences(&policy.score(&groups.packed, &groups.targets));
+        return scores.iter().map(|s| Values { policy_logp: s.logp, reference_logp: s.logp, kl: 0.0 }).collect();
     }
-    let under_reference = logps(reference);
-    let kl = token_kl(policy, reference, &groups.packed, &groups.targets);
-    let kl = groups.split(&kl).map(|tokens| tokens.iter().map(|&k| f64::from(k)).sum::<f64>());
-    under_policy
+    let both = compare(policy, reference, &groups.packed, &groups.targets);
+    let kl = groups.split(&both.kl).map(|tokens| tokens.iter().map(|&k| f64::from(k)).sum::<f64>());
+    groups
+        .sequences(&both.policy)
         .iter()
-        .zip(under_reference)
+        .zip(groups.sequences(&both.reference))
         .zip(kl)
         .map(|((p, r), kl)| Values { policy_logp: p.logp, reference_logp: r.logp, kl })
         .collect()

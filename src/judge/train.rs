@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::judge::onnx::llama;
 use crate::judge::reader::{Question, Reader};
 use crate::judge::session::{MAX_POSITIONS, MODEL_FILE, Model};
-use crate::model::{Llama, Packed, Parameters, Scorer, Tape};
+use crate::model::{Gradients, Llama, Packed, Parameters, Scorer, Tape};
 use crate::suite::settings::{JudgeKind, JudgeSettings, TrainSettings};
 use crate::train::objective::{logistic, softplus};
 use crate::train::{BatchLoss, Metrics, Task, run};
@@ -304,7 +304,7 @@ impl Task for JudgeTask {
         }
     }
 
-    fn backward(&self, pass: Pass, _: &[usize], gradients: &[[f64; 2]], grads: &mut Parameters) {
+    fn backward(&self, pass: Pass, _: &[usize], gradients: &[[f64; 2]], grads: &mut Gradients) {
         // The answer is the first score, minus the second where there are two.
         let signs = &[1.0, -1.0][..reads(self.kind)];
         let dscores: Vec<f32> =

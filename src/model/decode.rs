@@ -79,9 +79,10 @@ impl<'a> Decoder<'a> {
             });
         }
         let trunk = model.trunk();
-        let tape = trunk.forward(&packed, true);
+        let last: Vec<usize> = segments.iter().map(|s| packed.last_row(*s)).collect();
+        let tape = trunk.forward(&packed, last.iter().copied(), true);
         let caches: Vec<Cache> = segments.iter().map(|s| prefill(model, &tape.layers, packed.rows_of(*s))).collect();
-        let last = trunk.gather(&tape.hidden, &segments.iter().map(|s| packed.last_row(*s)).collect::<Vec<_>>());
+        let last = trunk.gather(&tape.hidden, &tape.places(last));
         let first_logits = model.logits(&trunk.normed("model.norm.weight", &last).0);
         let vocabulary = model.config.vocab_size;
         let of = |prompt: &Vec<u32>| unique[prompt.as_slice()];
@@ -119,8 +120,9 @@ impl<'a> Decoder<'a> {
         rows.iter().for_each(|i| self.caches[*i].reserve());
         let trunk = self.model.trunk();
         let mut x = trunk.embed(&tokens);
+        let asked: Vec<usize> = (0..rows.len()).collect();
         for layer in 0..self.model.config.num_hidden_layers {
-            let (_, [q, k, v]) = trunk.project(layer, &x, &positions, &self.rotary);
+            let (_, [q, k, v]) = trunk.project(layer, &x, &positions, &asked, &self.rotary);
             self.remember(layer, &rows, &k, &v);
             let attended = self.attend(layer, &rows, &q);
             trunk.add_attended(layer, &attended, &mut x);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::model::trunk::{Tape, Trunk};
-use crate::model::{LlamaConfig, Packed, Parameters, Target, Tensor, files};
+use crate::model::{Gradients, LlamaConfig, Packed, Parameters, Target, Tensor, files};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::linear;
 use crate::numerics::logprob::{self, TokenScore};
@@ -17,8 +17,8 @@ const CHUNK: usize = 256;
 /// Elementary steps of one logit in a row kernel, roughly (its exponential, mostly).
 const ROW_WORK: usize = 16;
 
-fn rows_of(targets: &[Target]) -> Vec<usize> {
-    targets.iter().map(|t| t.row).collect()
+fn rows_of(targets: &[Target]) -> impl Iterator<Item = usize> {
+    targets.iter().map(|t| t.row)
 }
 
 #[derive(Debug, Clone)]
@@ -88,17 +88,17 @@ impl Llama {
         logits
     }
 
-    /// The forward pass with everything that [`Self::backward`] needs.
+    /// The forward pass for `targets`, with everything that [`Self::backward`] needs.
     ///
     /// # Panics
     /// Here and below, when a token lies outside the vocabulary; see [`Packed::check`].
-    pub fn forward(&self, packed: &Packed) -> Tape {
-        self.trunk().forward(packed, true)
+    pub fn forward(&self, packed: &Packed, targets: &[Target]) -> Tape {
+        self.trunk().forward(packed, rows_of(targets), true)
     }
 
     /// One score a target; keeps nothing.
     pub fn score(&self, packed: &Packed, targets: &[Target]) -> Vec<TokenScore> {
-        self.token_scores(&self.trunk().forward(packed, false), targets)
+        self.token_scores(&self.trunk().forward(packed, rows_of(targets), false), targets)
     }
 
     /// One score a target. Logits exist for target rows only, a chunk at a time.
@@ -107,13 +107,17 @@ impl Llama {
     }
 
     fn chunk_logits(&self, tape: &Tape, chunk: &[Target]) -> Buffer {
-        let x = self.trunk().gather(&tape.hidden, &rows_of(chunk));
+        let x = self.trunk().gather(&tape.hidden, &tape.places(rows_of(chunk)));
         self.logits(&self.trunk().normed("model.norm.weight", &x).0)
     }
 
     fn chunk_scores(&self, tape: &Tape, chunk: &[Target]) -> Vec<TokenScore> {
+        self.scores_of(&self.chunk_logits(tape, chunk), chunk)
+    }
+
+    /// One score a target from its row of `logits`: (targets, vocabulary).
+    fn scores_of(&self, logits: &[f32], chunk: &[Target]) -> Vec<TokenScore> {
         let vocabulary = self.config.vocab_size;
-        let logits = self.chunk_logits(tape, chunk);
         let mut scores = vec![0.0; 3 * chunk.len()];
         for_each_rows(&mut scores, 3, ROW_WORK * vocabulary, |first, scores| {
             for (i, out) in scores.chunks_exact_mut(3).enumerate() {
@@ -127,7 +131,7 @@ impl Llama {
 
     /// Accumulates into `grads` the gradients of Σ dlogps[i] · logp(targets[i]) for every weight. Weight gradients continue
     /// their chains over packed rows (over targets, for the head), so several calls equal one undivided batch.
-    pub fn backward(&self, tape: Tape, packed: &Packed, targets: &[Target], dlogps: &[f32], grads: &mut Parameters) {
+    pub fn backward(&self, tape: Tape, packed: &Packed, targets: &[Target], dlogps: &[f32], grads: &mut Gradients) {
         assert_eq!(targets.len(), dlogps.len(), "one gradient a target");
         let mut dhidden = Buffer::zeros(tape.hidden.len());
         for (chunk, dlogps) in targets.chunks(CHUNK).zip(dlogps.chunks(CHUNK)) {
@@ -136,10 +140,10 @@ impl Llama {
         self.trunk().backward(tape, packed, dhidden, grads);
     }
 
-    fn chunk_backward(&self, tape: &Tape, chunk: &[Target], dlogps: &[f32], dhidden: &mut [f32], grads: &mut Parameters) {
+    fn chunk_backward(&self, tape: &Tape, chunk: &[Target], dlogps: &[f32], dhidden: &mut [f32], grads: &mut Gradients) {
         let (trunk, hidden, vocabulary) = (self.trunk(), self.config.hidden_size, self.config.vocab_size);
-        let rows = rows_of(chunk);
-        let x = trunk.gather(&tape.hidden, &rows);
+        let places = tape.places(rows_of(chunk));
+        let x = trunk.gather(&tape.hidden, &places);
         let (normed, inverse) = trunk.normed("model.norm.weight", &x);
         let mut dlogits = self.logits(&normed);
         for_each_rows(&mut dlogits, vocabulary, ROW_WORK * vocabulary, |first, rows| {
@@ -147,25 +151,36 @@ impl Llama {
                 logprob::backward(row, chunk[first + i].token, dlogps[first + i]);
             }
         });
-        linear::backward_weight(&dlogits, &normed, hidden, &mut grads.get_mut(self.head_name()).values);
+        let head = self.head_name();
+        let dhead = if self.config.tie_word_embeddings { grads.second_use(head) } else { grads.get_mut(head) };
+        linear::backward_weight(&dlogits, &normed, hidden, dhead);
         let mut dnormed = Buffer::unspecified(normed.len());
-        linear::backward_input(&dlogits, &self.parameters.get(self.head_name()).values, hidden, &mut dnormed, false);
+        linear::backward_input(&dlogits, &self.parameters.get(head).values, hidden, &mut dnormed, false);
         let mut dx = Buffer::zeros(x.len());
         trunk.norm_backward("model.norm.weight", &x, &inverse, &dnormed, &mut dx, grads);
-        trunk.scatter_add(&dx, &rows, dhidden);
+        trunk.scatter_add(&dx, &places, dhidden);
     }
 }
 
-/// KL(policy ‖ reference) over the whole vocabulary at each target's row, nats; the targets' tokens don't enter.
+/// What two models say about the same targets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    pub policy: Vec<TokenScore>,
+    pub reference: Vec<TokenScore>,
+    /// KL(policy ‖ reference) over the whole vocabulary at each target's row, nats; the targets' tokens don't enter.
+    pub kl: Vec<f32>,
+}
+
+/// Both models' scores of every target, and the divergence of their next-token distributions there.
 ///
 /// # Panics
 /// When the two models have different vocabularies.
-pub fn token_kl(policy: &Llama, reference: &Llama, packed: &Packed, targets: &[Target]) -> Vec<f32> {
+pub fn compare(policy: &Llama, reference: &Llama, packed: &Packed, targets: &[Target]) -> Comparison {
     let vocabulary = policy.config.vocab_size;
     assert_eq!(vocabulary, reference.config.vocab_size, "policy and reference have one vocabulary");
-    let (tape, tape_ref) = (policy.trunk().forward(packed, false), reference.trunk().forward(packed, false));
-    let mut kls = vec![0.0; targets.len()];
-    for (chunk, kls) in targets.chunks(CHUNK).zip(kls.chunks_mut(CHUNK)) {
+    let [tape, tape_ref] = [policy, reference].map(|model| model.trunk().forward(packed, rows_of(targets), false));
+    let mut all = Comparison { policy: Vec::new(), reference: Vec::new(), kl: vec![0.0; targets.len()] };
+    for (chunk, kls) in targets.chunks(CHUNK).zip(all.kl.chunks_mut(CHUNK)) {
         let (p, r) = (policy.chunk_logits(&tape, chunk), reference.chunk_logits(&tape_ref, chunk));
         for_each_rows(kls, 1, 2 * ROW_WORK * vocabulary, |first, kls| {
             for (i, kl) in kls.iter_mut().enumerate() {
@@ -173,6 +188,8 @@ pub fn token_kl(policy: &Llama, reference: &Llama, packed: &Packed, targets: &[T
                 *kl = logprob::kl(&p[row.clone()], &r[row]);
             }
         });
+        all.policy.extend(policy.scores_of(&p, chunk));
+        all.reference.extend(reference.scores_of(&r, chunk));
     }
-    kls
+    all
 }

@@ -5,6 +5,7 @@
 mod config;
 mod decode;
 mod files;
+mod gradients;
 mod llama;
 mod packed;
 mod parameters;
@@ -13,7 +14,8 @@ mod trunk;
 
 pub use config::LlamaConfig;
 pub use decode::Decoder;
-pub use llama::{Llama, token_kl};
+pub use gradients::Gradients;
+pub use llama::{Comparison, Llama, compare};
 pub use packed::{Packed, SegmentId, Target};
 pub use parameters::{Parameters, Tensor};
 pub use scorer::Scorer;

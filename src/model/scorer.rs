@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::model::trunk::{Tape, Trunk};
-use crate::model::{Llama, LlamaConfig, Packed, Parameters, Tensor, files};
+use crate::model::{Gradients, Llama, LlamaConfig, Packed, Parameters, Tensor, files};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::linear;
 
@@ -47,17 +47,17 @@ impl Scorer {
 
     /// One score a row of `rows` (packed rows, usually each sequence's last), with what [`Self::backward`] needs.
     pub fn forward(&self, packed: &Packed, rows: &[usize]) -> (Vec<f32>, Tape) {
-        let tape = self.trunk().forward(packed, true);
+        let tape = self.trunk().forward(packed, rows.iter().copied(), true);
         (self.scores(&tape, rows), tape)
     }
 
     /// One score a row of `rows`; keeps nothing.
     pub fn score(&self, packed: &Packed, rows: &[usize]) -> Vec<f32> {
-        self.scores(&self.trunk().forward(packed, false), rows)
+        self.scores(&self.trunk().forward(packed, rows.iter().copied(), false), rows)
     }
 
     fn scores(&self, tape: &Tape, rows: &[usize]) -> Vec<f32> {
-        let x = self.trunk().gather(&tape.hidden, rows);
+        let x = self.trunk().gather(&tape.hidden, &tape.places(rows.iter().copied()));
         let (normed, _) = self.trunk().normed("model.norm.weight", &x);
         let mut scores = vec![0.0; rows.len()];
         linear::forward(&normed, &self.parameters.get(HEAD).values, self.config.hidden_size, &mut scores, false);
@@ -65,18 +65,19 @@ impl Scorer {
     }
 
     /// Accumulates into `grads` the gradients of Σ dscores[i] · score(rows[i]).
-    pub fn backward(&self, tape: Tape, packed: &Packed, rows: &[usize], dscores: &[f32], grads: &mut Parameters) {
+    pub fn backward(&self, tape: Tape, packed: &Packed, rows: &[usize], dscores: &[f32], grads: &mut Gradients) {
         assert_eq!(rows.len(), dscores.len(), "one gradient a row");
         let (trunk, hidden) = (self.trunk(), self.config.hidden_size);
-        let x = trunk.gather(&tape.hidden, rows);
+        let places = tape.places(rows.iter().copied());
+        let x = trunk.gather(&tape.hidden, &places);
         let (normed, inverse) = trunk.normed("model.norm.weight", &x);
-        linear::backward_weight(dscores, &normed, hidden, &mut grads.get_mut(HEAD).values);
+        linear::backward_weight(dscores, &normed, hidden, grads.get_mut(HEAD));
         let mut dnormed = Buffer::unspecified(normed.len());
         linear::backward_input(dscores, &self.parameters.get(HEAD).values, hidden, &mut dnormed, false);
         let mut dx = Buffer::zeros(x.len());
         trunk.norm_backward("model.norm.weight", &x, &inverse, &dnormed, &mut dx, grads);
         let mut dhidden = Buffer::zeros(tape.hidden.len());
-        trunk.scatter_add(&dx, rows, &mut dhidden);
+        trunk.scatter_add(&dx, &places, &mut dhidden);
         trunk.backward(tape, packed, dhidden, grads);
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::model::{Decoder, Llama, Packed, Scorer, Target, TokenScore, token_kl};
+use crate::model::{Comparison, Decoder, Gradients, Llama, Packed, Scorer, Target, TokenScore, compare};
 use crate::rng::Stream;
 use crate::suite::settings::FreshModel;
 
@@ -74,7 +74,8 @@ fn logits_are_those_of_candle_transformers() {
         let tokens = random_tokens(40, model.config.vocab_size, 0);
         let mut packed = Packed::new();
         packed.push(&tokens);
-        let (normed, _) = model.trunk().normed("model.norm.weight", &model.forward(&packed).hidden);
+        let hidden = model.trunk().forward(&packed, 0..tokens.len(), false).hidden;
+        let (normed, _) = model.trunk().normed("model.norm.weight", &hidden);
         let expected = oracle::candle_logits(model, &tokens);
         for (a, b) in model.logits(&normed).iter().zip(&expected) {
             assert!((a - b).abs() < 1e-4, "{a} {b}");
@@ -88,10 +89,10 @@ fn gradients_are_those_of_autograd_in_f64() {
         let model = tiny(tied);
         let (packed, targets) = trees(model.config.vocab_size);
         let dlogps = weights_of(targets.len());
-        let mut grads = model.parameters.zeros_like();
-        model.backward(model.forward(&packed), &packed, &targets, &dlogps, &mut grads);
+        let mut grads = Gradients::of(&model.parameters);
+        model.backward(model.forward(&packed, &targets), &packed, &targets, &dlogps, &mut grads);
         let expected = oracle::autograd(&model, &packed, &targets, &dlogps);
-        for (name, grad) in grads.iter() {
+        for (name, grad) in grads.total().iter() {
             let largest = expected[name].iter().fold(0.0f64, |m, x| m.max(x.abs()));
             assert!(largest > 0.0, "{name} receives no gradient");
             for (a, b) in grad.values.iter().zip(&expected[name]) {
@@ -106,8 +107,9 @@ fn gradients_are_those_of_central_differences() {
     let model = tiny(false);
     let (packed, targets) = trees(model.config.vocab_size);
     let dlogps = weights_of(targets.len());
-    let mut grads = model.parameters.zeros_like();
-    model.backward(model.forward(&packed), &packed, &targets, &dlogps, &mut grads);
+    let mut grads = Gradients::of(&model.parameters);
+    model.backward(model.forward(&packed, &targets), &packed, &targets, &dlogps, &mut grads);
+    let grads = grads.total();
     let loss = |model: &Llama| -> f64 {
         let scores = model.score(&packed, &targets);
         scores.iter().zip(&dlogps).map(|(s, d)| f64::from(s.logp) * f64::from(*d)).sum()
@@ -150,12 +152,17 @@ fn a_shared_prompt_gives_the_bits_of_the_unshared_sequences() {
 
 #[test]
 fn several_backward_calls_give_the_bits_of_one() {
-    let model = tiny(false);
+    for tied in [false, true] {
+        check_several_backward_calls(&tiny(tied));
+    }
+}
+
+fn check_several_backward_calls(model: &Llama) {
     let (packed, targets) = trees(model.config.vocab_size);
     let dlogps = weights_of(targets.len());
-    let mut whole = model.parameters.zeros_like();
-    model.backward(model.forward(&packed), &packed, &targets, &dlogps, &mut whole);
-    let mut parts = model.parameters.zeros_like();
+    let mut whole = Gradients::of(&model.parameters);
+    model.backward(model.forward(&packed, &targets), &packed, &targets, &dlogps, &mut whole);
+    let mut parts = Gradients::of(&model.parameters);
     for tree in [0..27, 27..53] {
         let (mut part, of_tree) = (Packed::new(), targets.iter().zip(&dlogps).filter(|(t, _)| tree.contains(&t.row)));
         let (t, d): (Vec<Target>, Vec<f32>) =
@@ -164,9 +171,22 @@ fn several_backward_calls_give_the_bits_of_one() {
         let parent = part.push(&packed.tokens()[cuts[0]..cuts[1]]);
         part.push_after(parent, &packed.tokens()[cuts[1]..cuts[2]]);
         part.push_after(parent, &packed.tokens()[cuts[2]..cuts[3]]);
-        model.backward(model.forward(&part), &part, &t, &d, &mut parts);
+        model.backward(model.forward(&part, &t), &part, &t, &d, &mut parts);
     }
-    assert_eq!(whole.digest(), parts.digest());
+    assert_eq!(whole.total().digest(), parts.total().digest());
+}
+
+#[test]
+fn the_last_layer_computes_wanted_rows_with_the_bits_of_all_rows() {
+    let model = tiny(false);
+    let (packed, targets) = trees(model.config.vocab_size);
+    let every_row = model.trunk().forward(&packed, 0..packed.rows(), false);
+    let all = bits(&model.token_scores(&every_row, &targets));
+    assert_eq!(all, bits(&model.score(&packed, &targets)));
+    // A single row, and rows of one segment only.
+    for few in [&targets[4..5], &targets[25..30]] {
+        assert_eq!(bits(&model.token_scores(&every_row, few)), bits(&model.score(&packed, few)));
+    }
 }
 
 #[test]
@@ -176,9 +196,9 @@ fn results_do_not_depend_on_the_thread_count() {
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut grads = model.parameters.zeros_like();
-            model.backward(model.forward(&packed), &packed, &targets, &weights_of(targets.len()), &mut grads);
-            (grads.digest(), bits(&model.score(&packed, &targets)))
+            let mut grads = Gradients::of(&model.parameters);
+            model.backward(model.forward(&packed, &targets), &packed, &targets, &weights_of(targets.len()), &mut grads);
+            (grads.total().digest(), bits(&model.score(&packed, &targets)))
         })
     };
     assert_eq!(run(1), run(3));
@@ -263,13 +283,15 @@ fn greedy_decoding_tells_the_published_story() {
 fn entropy_and_kl_are_those_of_the_definitions() {
     let (policy, mut reference) = (tiny(false), tiny(false));
     let (packed, targets) = trees(policy.config.vocab_size);
-    assert!(token_kl(&policy, &reference, &packed, &targets).iter().all(|kl| *kl == 0.0));
+    let same = compare(&policy, &reference, &packed, &targets);
+    assert!(same.kl.iter().all(|kl| *kl == 0.0));
+    assert_eq!(bits(&same.policy), bits(&policy.score(&packed, &targets)));
     reference.parameters.get_mut("model.layers.1.mlp.down_proj.weight").values[7] += 0.7;
     let logps = |model: &Llama, row| -> Vec<f64> {
         let all: Vec<Target> = (0..50).map(|token| Target { row, token }).collect();
         model.score(&packed, &all).iter().map(|s| f64::from(s.logp)).collect()
     };
-    let kls = token_kl(&policy, &reference, &packed, &targets);
+    let Comparison { kl: kls, .. } = compare(&policy, &reference, &packed, &targets);
     let scores = policy.score(&packed, &targets);
     for (i, target) in targets.iter().enumerate() {
         let (p, r) = (logps(&policy, target.row), logps(&reference, target.row));
@@ -290,11 +312,11 @@ fn a_scorer_has_the_gradients_of_central_differences() {
         let segment = packed.push(&random_tokens(n, 50, n as u64));
         packed.last_row(segment)
     });
-    let mut grads = model.parameters.zeros_like();
+    let mut grads = Gradients::of(&model.parameters);
     let (scores, tape) = model.forward(&packed, &rows);
     assert_eq!(scores, model.score(&packed, &rows));
     model.backward(tape, &packed, &rows, &[1.0, -0.5], &mut grads);
-    for (name, grad) in grads.iter() {
+    for (name, grad) in grads.total().iter() {
         let norm = grad.values.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
         let along = |step: f64| {
             let mut moved = model.clone();
@@ -385,12 +407,12 @@ fn a_step_of_the_quickstart_shape_is_timed() {
     }
     let dlogps = weights_of(targets.len());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    let mut grads = model.parameters.zeros_like();
+    let mut grads = Gradients::of(&model.parameters);
     let mut best = [f64::MAX; 3];
     for _ in 0..30 {
         let seconds = pool.install(|| {
             let start = std::time::Instant::now();
-            let tape = model.forward(&packed);
+            let tape = model.forward(&packed, &targets);
             let forward = start.elapsed().as_secs_f64();
             model.token_scores(&tape, &targets);
             let scored = start.elapsed().as_secs_f64();

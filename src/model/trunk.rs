@@ -3,9 +3,12 @@
 //! Shapes: a batch has `rows` tokens; `hidden`, `inner` (intermediate size), `q` (heads · head_dim) and `kv`
 //! (kv_heads · head_dim) are the widths. Every buffer is row-major. Residual additions are part of the products' chains:
 //! a projection back to the residual stream continues from the residual's value (NUMERICS 1).
+//!
+//! The last layer computes only `asked` rows, those whose results are wanted, beyond the keys and values of all rows: what it would
+//! make of a prompt's other rows nobody reads.
 
-use crate::model::{LlamaConfig, Packed, Parameters};
-use crate::numerics::attention::{self, Projections, gather_rows};
+use crate::model::{Gradients, LlamaConfig, Packed, Parameters};
+use crate::numerics::attention::{self, Projections, Queries, gather_rows};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::rope::Rotary;
 use crate::numerics::{embedding, linear, mlp, norm};
@@ -15,16 +18,16 @@ pub(crate) struct LayerTape {
     /// (rows, hidden): the residual stream at the layer's entry, and (rows,) its inverse root mean square.
     x: Buffer,
     x_inverse: Buffer,
-    /// (rows, q) and twice (rows, kv), after the rotary turn.
+    /// (asked, q) and twice (rows, kv), after the rotary turn.
     q: Buffer,
     pub(super) k: Buffer,
     pub(super) v: Buffer,
-    /// (rows, q)
+    /// (asked, q)
     attended: Buffer,
-    /// (rows, hidden): the residual stream between attention and MLP.
+    /// (asked, hidden): the residual stream between attention and MLP.
     middle: Buffer,
     middle_inverse: Buffer,
-    /// (rows, inner)
+    /// (asked, inner)
     gate: Buffer,
     up: Buffer,
 }
@@ -33,8 +36,25 @@ pub(crate) struct LayerTape {
 pub struct Tape {
     pub(super) layers: Vec<LayerTape>,
     rotary: Rotary,
-    /// (rows, hidden), before the final norm.
+    /// All rows, which the layers but the last compute.
+    all: Queries,
+    asked: Queries,
+    /// (asked, hidden), before the final norm.
     pub(super) hidden: Buffer,
+}
+
+impl Tape {
+    /// Where packed rows stand in `hidden`.
+    ///
+    /// # Panics
+    /// When one of them was not asked for.
+    pub(super) fn places(&self, rows: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        rows.into_iter().map(|row| self.asked.place(row)).collect()
+    }
+
+    fn queries(&self, layer: usize, layers: usize) -> &Queries {
+        if layer + 1 == layers { &self.asked } else { &self.all }
+    }
 }
 
 /// The transformer's weights under their configuration.
@@ -64,26 +84,30 @@ impl<'a> Trunk<'a> {
         x
     }
 
-    /// The whole forward pass; `keep` saves what the backward pass needs.
-    pub(super) fn forward(&self, packed: &Packed, keep: bool) -> Tape {
+    /// The whole forward pass for the results of the packed rows `asked`; `keep` saves what the backward pass needs.
+    pub(super) fn forward(&self, packed: &Packed, asked: impl IntoIterator<Item = usize>, keep: bool) -> Tape {
         let positions = packed.positions().iter().max().map_or(0, |p| *p as usize + 1);
-        let rotary = self.rotary(positions);
-        let (mut layers, mut hidden) = (Vec::new(), self.embed(packed.tokens()));
-        for layer in 0..self.config.num_hidden_layers {
-            let (saved, out) = self.layer_forward(layer, hidden, packed, &rotary);
-            hidden = out;
+        let (all, asked) = (Queries::all(packed.segments()), Queries::covering(packed.segments(), asked));
+        let hidden = self.embed(packed.tokens());
+        let mut tape = Tape { layers: Vec::new(), rotary: self.rotary(positions), all, asked, hidden };
+        let layers = self.config.num_hidden_layers;
+        for layer in 0..layers {
+            let x = std::mem::replace(&mut tape.hidden, Buffer::unspecified(0));
+            let (saved, out) = self.layer_forward(layer, x, packed, tape.queries(layer, layers), &tape.rotary);
+            tape.hidden = out;
             if keep {
-                layers.push(saved);
+                tape.layers.push(saved);
             }
         }
-        Tape { layers, rotary, hidden }
+        tape
     }
 
-    fn layer_forward(&self, layer: usize, x: Buffer, packed: &Packed, rotary: &Rotary) -> (LayerTape, Buffer) {
-        let (x_inverse, [q, k, v]) = self.project(layer, &x, packed.positions(), rotary);
+    fn layer_forward(&self, layer: usize, x: Buffer, packed: &Packed, queries: &Queries, rotary: &Rotary) -> (LayerTape, Buffer) {
+        let (x_inverse, [q, k, v]) = self.project(layer, &x, packed.positions(), queries.rows(), rotary);
         let mut attended = Buffer::unspecified(q.len());
-        attention::forward(packed.segments(), self.config.heads(), Projections { q: &q, k: &k, v: &v }, &mut attended);
-        let mut middle = Buffer::copy_of(&x);
+        let projections = Projections { q: &q, k: &k, v: &v };
+        attention::forward(packed.segments(), queries, self.config.heads(), projections, &mut attended);
+        let mut middle = self.gather(&x, queries.rows());
         self.add_attended(layer, &attended, &mut middle);
         let mut out = Buffer::copy_of(&middle);
         let (middle_inverse, gate, up) = self.add_mlp(layer, &middle, &mut out);
@@ -111,14 +135,22 @@ impl<'a> Trunk<'a> {
         y
     }
 
-    /// Queries, keys and values of a layer, turned by position; and the inverse root mean squares of the rows of `x`.
-    pub(super) fn project(&self, layer: usize, x: &[f32], positions: &[u32], rotary: &Rotary) -> (Buffer, [Buffer; 3]) {
+    /// The queries of the rows `asked`, the keys and values of all rows, turned by position; and the inverse root mean squares
+    /// of the rows of `x`.
+    pub(super) fn project(
+        &self,
+        layer: usize,
+        x: &[f32],
+        positions: &[u32],
+        asked: &[usize],
+        rotary: &Rotary,
+    ) -> (Buffer, [Buffer; 3]) {
         let (hidden, heads) = (self.config.hidden_size, self.config.heads());
         let (normed, inverse) = self.normed(&layer_name(layer, "input_layernorm"), x);
-        let [mut q, mut k, v] =
-            ["q_proj", "k_proj", "v_proj"].map(|part| self.linear(layer, &format!("self_attn.{part}"), &normed, hidden));
-        rotary.forward(&mut q, heads.query_width(), positions);
+        let [mut k, v] = ["self_attn.k_proj", "self_attn.v_proj"].map(|part| self.linear(layer, part, &normed, hidden));
         rotary.forward(&mut k, heads.key_width(), positions);
+        let mut q = self.linear(layer, "self_attn.q_proj", &self.gather(&normed, asked), hidden);
+        rotary.forward(&mut q, heads.query_width(), &positions_of(positions, asked));
         (inverse, [q, k, v])
     }
 
@@ -137,63 +169,76 @@ impl<'a> Trunk<'a> {
         (inverse, gate, up)
     }
 
-    /// Accumulates the gradients of all trunk weights for `dx`: (rows, hidden), the gradient of [`Tape::hidden`].
-    pub(super) fn backward(&self, tape: Tape, packed: &Packed, mut dx: Buffer, grads: &mut Parameters) {
-        for (layer, mut saved) in tape.layers.into_iter().enumerate().rev() {
+    /// Accumulates the gradients of all trunk weights for `dx`: (asked, hidden), the gradient of [`Tape::hidden`].
+    pub(super) fn backward(&self, mut tape: Tape, packed: &Packed, mut dx: Buffer, grads: &mut Gradients) {
+        let saved = std::mem::take(&mut tape.layers);
+        let layers = saved.len();
+        for (layer, mut saved) in saved.into_iter().enumerate().rev() {
             self.mlp_backward(layer, &mut saved, &mut dx, grads);
-            self.attention_backward(layer, &saved, packed, &tape.rotary, &mut dx, grads);
+            dx = self.attention_backward(layer, &saved, packed, tape.queries(layer, layers), &tape.rotary, dx, grads);
         }
-        let table = &mut grads.get_mut("model.embed_tokens.weight").values;
-        embedding::backward(&dx, self.config.hidden_size, packed.tokens(), table);
+        embedding::backward(&dx, self.config.hidden_size, packed.tokens(), grads.get_mut("model.embed_tokens.weight"));
     }
 
     /// `dx`: the gradient of the layer's output becomes that of its middle.
-    fn mlp_backward(&self, layer: usize, saved: &mut LayerTape, dx: &mut [f32], grads: &mut Parameters) {
+    fn mlp_backward(&self, layer: usize, saved: &mut LayerTape, dx: &mut [f32], grads: &mut Gradients) {
         let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
         // The gradient of the activated values, then these values again; gate and up become their gradients.
         let mut activated = Buffer::unspecified(saved.gate.len());
         linear::backward_input(dx, self.weight(layer, "mlp.down_proj"), inner, &mut activated, false);
         mlp::backward(&mut saved.gate, &mut saved.up, &mut activated);
-        linear::backward_weight(dx, &activated, inner, &mut grads.get_mut(&layer_name(layer, "mlp.down_proj")).values);
+        linear::backward_weight(dx, &activated, inner, grads.get_mut(&layer_name(layer, "mlp.down_proj")));
         drop(activated);
         let norm = layer_name(layer, "post_attention_layernorm");
         let normed = self.scaled(&norm, &saved.middle, &saved.middle_inverse);
         let mut dnormed = Buffer::unspecified(dx.len());
         for (i, (part, d)) in [("mlp.gate_proj", &saved.gate), ("mlp.up_proj", &saved.up)].into_iter().enumerate() {
-            linear::backward_weight(d, &normed, hidden, &mut grads.get_mut(&layer_name(layer, part)).values);
+            linear::backward_weight(d, &normed, hidden, grads.get_mut(&layer_name(layer, part)));
             linear::backward_input(d, self.weight(layer, part), hidden, &mut dnormed, i > 0);
         }
         self.norm_backward(&norm, &saved.middle, &saved.middle_inverse, &dnormed, dx, grads);
     }
 
-    /// `dx`: the gradient of the layer's middle becomes that of its input.
+    /// (rows, hidden): the gradient of the layer's input, from `dx`: (asked, hidden), that of its middle.
+    #[allow(clippy::too_many_arguments, reason = "a layer's state and the pass it belongs to")]
     fn attention_backward(
         &self,
         layer: usize,
         saved: &LayerTape,
         packed: &Packed,
+        queries: &Queries,
         rotary: &Rotary,
-        dx: &mut [f32],
-        grads: &mut Parameters,
-    ) {
-        let (hidden, heads) = (self.config.hidden_size, self.config.heads());
+        dx: Buffer,
+        grads: &mut Gradients,
+    ) -> Buffer {
+        let (hidden, heads, asked) = (self.config.hidden_size, self.config.heads(), queries.rows());
         let mut dattended = Buffer::unspecified(saved.attended.len());
-        linear::backward_input(dx, self.weight(layer, "self_attn.o_proj"), heads.query_width(), &mut dattended, false);
-        let o_grad = &mut grads.get_mut(&layer_name(layer, "self_attn.o_proj")).values;
-        linear::backward_weight(dx, &saved.attended, heads.query_width(), o_grad);
+        linear::backward_input(&dx, self.weight(layer, "self_attn.o_proj"), heads.query_width(), &mut dattended, false);
+        let o_grad = grads.get_mut(&layer_name(layer, "self_attn.o_proj"));
+        linear::backward_weight(&dx, &saved.attended, heads.query_width(), o_grad);
         let projections = Projections { q: &saved.q, k: &saved.k, v: &saved.v };
-        let mut d = attention::backward(packed.segments(), heads, projections, &dattended);
-        rotary.backward(&mut d.dq, heads.query_width(), packed.positions());
+        let mut d = attention::backward(packed.segments(), queries, heads, projections, &dattended);
+        rotary.backward(&mut d.dq, heads.query_width(), &positions_of(packed.positions(), asked));
         rotary.backward(&mut d.dk, heads.key_width(), packed.positions());
         let norm = layer_name(layer, "input_layernorm");
         let normed = self.scaled(&norm, &saved.x, &saved.x_inverse);
-        let mut dnormed = Buffer::unspecified(dx.len());
-        let parts = [("self_attn.q_proj", &d.dq), ("self_attn.k_proj", &d.dk), ("self_attn.v_proj", &d.dv)];
-        for (i, (part, d)) in parts.into_iter().enumerate() {
-            linear::backward_weight(d, &normed, hidden, &mut grads.get_mut(&layer_name(layer, part)).values);
-            linear::backward_input(d, self.weight(layer, part), hidden, &mut dnormed, i > 0);
+        let mut dnormed = self.query_backward(layer, &d.dq, &normed, asked, grads);
+        for (part, d) in [("self_attn.k_proj", &d.dk), ("self_attn.v_proj", &d.dv)] {
+            linear::backward_weight(d, &normed, hidden, grads.get_mut(&layer_name(layer, part)));
+            linear::backward_input(d, self.weight(layer, part), hidden, &mut dnormed, true);
         }
-        self.norm_backward(&norm, &saved.x, &saved.x_inverse, &dnormed, dx, grads);
+        let mut dx = spread_rows(dx, asked, saved.x.len(), hidden);
+        self.norm_backward(&norm, &saved.x, &saved.x_inverse, &dnormed, &mut dx, grads);
+        dx
+    }
+
+    /// (rows, hidden): the gradient that reaches the normed rows through the queries of the rows `asked`.
+    fn query_backward(&self, layer: usize, dq: &[f32], normed: &Buffer, asked: &[usize], grads: &mut Gradients) -> Buffer {
+        let (hidden, part) = (self.config.hidden_size, "self_attn.q_proj");
+        linear::backward_weight(dq, &self.gather(normed, asked), hidden, grads.get_mut(&layer_name(layer, part)));
+        let mut through = Buffer::unspecified(asked.len() * hidden);
+        linear::backward_input(dq, self.weight(layer, part), hidden, &mut through, false);
+        spread_rows(through, asked, normed.len(), hidden)
     }
 
     /// `dx` += the gradient of the RMSNorm `name` of `x`, whose output has the gradient `dy`.
@@ -204,10 +249,10 @@ impl<'a> Trunk<'a> {
         inverse: &[f32],
         dy: &[f32],
         dx: &mut [f32],
-        grads: &mut Parameters,
+        grads: &mut Gradients,
     ) {
         let weight = &self.parameters.get(name).values;
-        norm::backward(x, weight, inverse, dy, dx, &mut grads.get_mut(name).values);
+        norm::backward(x, weight, inverse, dy, dx, grads.get_mut(name));
     }
 
     /// (rows.len(), hidden): the chosen rows of a (rows, hidden) matrix.
@@ -222,4 +267,20 @@ impl<'a> Trunk<'a> {
             x[r * hidden..][..hidden].iter_mut().zip(part).for_each(|(x, p)| *x += p);
         }
     }
+}
+
+fn positions_of(positions: &[u32], rows: &[usize]) -> Vec<u32> {
+    rows.iter().map(|r| positions[*r]).collect()
+}
+
+/// `length` floats: the rows of `parts` at their places among rows of zeros.
+fn spread_rows(parts: Buffer, rows: &[usize], length: usize, width: usize) -> Buffer {
+    if parts.len() == length {
+        return parts;
+    }
+    let mut out = Buffer::zeros(length);
+    for (part, r) in parts.chunks_exact(width).zip(rows) {
+        out[r * width..][..width].copy_from_slice(part);
+    }
+    out
 }

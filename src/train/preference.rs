@@ -9,7 +9,7 @@ use super::task::{BatchLoss, Task};
 use crate::data::TokenizedPair;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::model::{Llama, Parameters, Tape};
+use crate::model::{Gradients, Llama, Parameters, Tape};
 use crate::suite::settings::TrainSettings;
 use crate::watch::Watch;
 
@@ -110,7 +110,7 @@ impl Task for PreferenceTask {
 
     fn forward(&self, examples: &[usize]) -> (Self::Pass, Vec<PairOutput>) {
         let groups = pack(examples.iter().map(|&i| &self.pairs[i]));
-        let tape = self.policy.forward(&groups.packed);
+        let tape = self.policy.forward(&groups.packed, &groups.targets);
         let scores = groups.sequences(&self.policy.token_scores(&tape, &groups.targets));
         ((groups, tape), in_pairs(&scores))
     }
@@ -129,7 +129,7 @@ impl Task for PreferenceTask {
         }
     }
 
-    fn backward(&self, (groups, tape): Self::Pass, _: &[usize], gradients: &[PairGradient], grads: &mut Parameters) {
+    fn backward(&self, (groups, tape): Self::Pass, _: &[usize], gradients: &[PairGradient], grads: &mut Gradients) {
         let dlogps = groups.spread(gradients.iter().flat_map(|g| [g.chosen, g.rejected]));
         self.policy.backward(tape, &groups.packed, &groups.targets, &dlogps, grads);
     }

@@ -10,7 +10,7 @@ use super::state;
 use super::task::{BatchLoss, Task};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
-use crate::model::Parameters;
+use crate::model::{Gradients, Parameters};
 use crate::store::write_atomically;
 use crate::suite::settings::TrainSettings;
 use crate::watch::Watch;
@@ -41,7 +41,7 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
         restore(task, &mut optimizer, state.tensors, work)?;
     }
     let mut log = Log::open(work, &metrics)?;
-    let mut grads = task.parameters().zeros_like();
+    let mut grads = Gradients::of(task.parameters());
     while (metrics.len() as u64) < plan.total {
         if watch.interrupted() {
             save_state(work, identity, &metrics, task.parameters(), &optimizer)?;
@@ -94,15 +94,14 @@ fn step<T: Task>(
     settings: &TrainSettings,
     plan: &Plan,
     optimizer: &mut Optimizer,
-    grads: &mut Parameters,
+    grads: &mut Gradients,
     metrics: &[Metrics],
 ) -> Result<Metrics> {
     let done = metrics.len() as u64;
     let batch = plan.batch(done);
-    for (_, tensor) in grads.iter_mut() {
-        tensor.values.fill(0.0);
-    }
+    grads.clear();
     let result = gradients(task, &batch, plan.micro_batch, done == 0, grads)?;
+    let grads = grads.total();
     let row = Metrics {
         step: done + 1,
         epoch: plan.epoch(done + 1),
@@ -128,7 +127,7 @@ fn gradients<T: Task>(
     batch: &[usize],
     micro_batch: usize,
     first: bool,
-    grads: &mut Parameters,
+    grads: &mut Gradients,
 ) -> Result<BatchLoss<T::Gradient>> {
     let (mut outputs, mut kept) = (Vec::with_capacity(batch.len()), None);
     for examples in batch.chunks(micro_batch) {

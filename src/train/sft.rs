@@ -8,7 +8,7 @@ use super::task::{BatchLoss, Task};
 use crate::data::TokenizedExample;
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::model::{Llama, Parameters, Tape};
+use crate::model::{Gradients, Llama, Parameters, Tape};
 use crate::suite::settings::TrainSettings;
 
 pub struct SftTask {
@@ -64,7 +64,7 @@ impl Task for SftTask {
             let example = &self.examples[i];
             Group { prompt: &example.prompt, completions: vec![&example.completion] }
         }));
-        let tape = self.model.forward(&groups.packed);
+        let tape = self.model.forward(&groups.packed, &groups.targets);
         let outputs = groups.sequences(&self.model.token_scores(&tape, &groups.targets));
         ((groups, tape), outputs)
     }
@@ -85,7 +85,7 @@ impl Task for SftTask {
         }
     }
 
-    fn backward(&self, (groups, tape): Self::Pass, _: &[usize], gradients: &[f64], grads: &mut Parameters) {
+    fn backward(&self, (groups, tape): Self::Pass, _: &[usize], gradients: &[f64], grads: &mut Gradients) {
         let dlogps = groups.spread(gradients.iter().copied());
         self.model.backward(tape, &groups.packed, &groups.targets, &dlogps, grads);
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::model::Parameters;
+use crate::model::{Gradients, Parameters};
 
 /// A model with its examples and its loss. The loop calls, for every optimizer batch,
 ///
@@ -44,7 +44,7 @@ pub trait Task {
     fn loss(&self, examples: &[usize], outputs: &[Self::Output]) -> BatchLoss<Self::Gradient>;
 
     /// Adds d(loss)/d(parameters) of a micro-batch to `grads`, which has the shapes of `parameters`.
-    fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[Self::Gradient], grads: &mut Parameters);
+    fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[Self::Gradient], grads: &mut Gradients);
 
     /// Called once, before the first update: what must hold then (the loss is a known constant, the policy equals the
     /// reference bit for bit, …) is an error if it doesn't. The loop itself checks that every tensor got a gradient.

@@ -19,6 +19,56 @@ pub struct Segment {
     pub parent: Option<usize>,
 }
 
+/// The rows that ask, of each segment a range of its rows: all of them, or those whose results are wanted. Their queries and
+/// outputs stand one after another in packed order, without the rows between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queries {
+    ranges: Vec<Range<usize>>,
+    rows: Vec<usize>,
+}
+
+impl Queries {
+    /// Every row.
+    pub fn all(segments: &[Segment]) -> Self {
+        Self::of_ranges(segments.iter().map(|s| s.rows.clone()).collect())
+    }
+
+    /// Of each segment the rows from the first to the last that `wanted` names.
+    pub fn covering(segments: &[Segment], wanted: impl IntoIterator<Item = usize>) -> Self {
+        let mut ranges: Vec<Range<usize>> = segments.iter().map(|s| s.rows.start..s.rows.start).collect();
+        for row in wanted {
+            let segment = segments.partition_point(|s| s.rows.end <= row);
+            let range = &mut ranges[segment];
+            *range = if range.start == range.end { row..row + 1 } else { range.start.min(row)..range.end.max(row + 1) };
+        }
+        Self::of_ranges(ranges)
+    }
+
+    fn of_ranges(ranges: Vec<Range<usize>>) -> Self {
+        let rows = ranges.iter().flat_map(Clone::clone).collect();
+        Self { ranges, rows }
+    }
+
+    /// The packed rows, ascending.
+    pub fn rows(&self) -> &[usize] {
+        &self.rows
+    }
+
+    /// Where a packed row that asks stands among those that do.
+    ///
+    /// # Panics
+    /// When it doesn't ask.
+    pub fn place(&self, row: usize) -> usize {
+        self.rows.binary_search(&row).expect("a row that asks")
+    }
+
+    /// The places of a segment's rows.
+    fn places(&self, segment: usize) -> Range<usize> {
+        let start = self.rows.partition_point(|r| *r < self.ranges[segment].start);
+        start..start + self.ranges[segment].len()
+    }
+}
+
 /// `heads` query heads share `kv_heads` key and value heads in equal consecutive groups (Ainslie et al. 2023).
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
@@ -51,7 +101,7 @@ impl Heads {
     }
 }
 
-/// The queries (rows, heads · head_dim), keys and values (rows, kv_heads · head_dim) of a packed batch, after the rotary turn.
+/// The queries (asking rows, heads · head_dim), keys and values (rows, kv_heads · head_dim) of a packed batch, after the rotary turn.
 #[derive(Clone, Copy)]
 pub struct Projections<'a> {
     pub q: &'a [f32],
@@ -94,13 +144,14 @@ fn transpose(x: &[f32], heads: Heads) -> Buffer {
     out
 }
 
-/// `out`: (rows, heads · head_dim) ← softmax(q kᵀ / √head_dim) v over each row's keys.
-pub fn forward(segments: &[Segment], heads: Heads, from: Projections, out: &mut [f32]) {
-    let make = |unit: usize| forward_unit(segments, unit / heads.kv_heads, unit % heads.kv_heads, heads, from);
+/// `out`: (asking rows, heads · head_dim) ← softmax(q kᵀ / √head_dim) v over each row's keys.
+pub fn forward(segments: &[Segment], queries: &Queries, heads: Heads, from: Projections, out: &mut [f32]) {
+    let make = |unit: usize| forward_unit(segments, queries, unit / heads.kv_heads, unit % heads.kv_heads, heads, from);
     make_and_consume(segments.len() * heads.kv_heads, make, |unit, attended: Buffer| {
-        let rows = segments[unit / heads.kv_heads].rows.clone();
-        for (h, attended) in attended.chunks_exact(rows.len() * heads.width()).enumerate() {
-            scatter(attended, rows.clone(), (unit % heads.kv_heads) * heads.group() + h, heads.query_width(), heads, out);
+        let places = queries.places(unit / heads.kv_heads);
+        for (h, attended) in attended.chunks_exact((places.len() * heads.width()).max(1)).enumerate() {
+            let head = (unit % heads.kv_heads) * heads.group() + h;
+            scatter(attended, places.clone(), head, heads.query_width(), heads, out);
         }
     });
 }
@@ -113,21 +164,38 @@ fn scatter(head_rows: &[f32], rows: impl Iterator<Item = usize>, head: usize, st
     }
 }
 
-/// The attended values of one segment for the query heads of one key head: (group, segment rows, width).
-fn forward_unit(segments: &[Segment], segment: usize, kv_head: usize, heads: Heads, from: Projections) -> Buffer {
-    let keys = key_rows(segments, segment);
+/// The attended values of one segment for the query heads of one key head: (group, asking rows, width).
+fn forward_unit(
+    segments: &[Segment],
+    queries: &Queries,
+    segment: usize,
+    kv_head: usize,
+    heads: Heads,
+    from: Projections,
+) -> Buffer {
+    let places: Vec<usize> = queries.places(segment).collect();
+    if places.is_empty() {
+        return Buffer::unspecified(0);
+    }
+    let keys = seen_keys(segments, queries, segment);
     let kt = transpose(&gather(from.k, heads.key_width(), &keys, kv_head, heads), heads);
     let kt = Transposed { data: &kt, stride: stride(keys.len()) };
     let v = gather(from.v, heads.key_width(), &keys, kv_head, heads);
-    let rows: Vec<usize> = segments[segment].rows.clone().collect();
-    let shape = heads.shape(keys.len() - rows.len() + 1);
+    let shape = heads.shape(keys.len() - places.len() + 1);
     let mut scores = Buffer::unspecified(4 * kt.stride);
-    let mut out = Buffer::unspecified(heads.group() * rows.len() * heads.width());
-    for (h, out) in out.chunks_exact_mut(rows.len() * heads.width()).enumerate() {
-        let q = gather(from.q, heads.query_width(), &rows, kv_head * heads.group() + h, heads);
+    let mut out = Buffer::unspecified(heads.group() * places.len() * heads.width());
+    for (h, out) in out.chunks_exact_mut(places.len() * heads.width()).enumerate() {
+        let q = gather(from.q, heads.query_width(), &places, kv_head * heads.group() + h, heads);
         attend(shape, &q, kt, &v, &mut scores, out);
     }
     out
+}
+
+/// The packed rows that the last asking row of a segment attends to.
+fn seen_keys(segments: &[Segment], queries: &Queries, segment: usize) -> Vec<usize> {
+    let mut keys = key_rows(segments, segment);
+    keys.truncate(keys.len() - (segments[segment].rows.end - queries.ranges[segment].end));
+    keys
 }
 
 /// Gradients of the three projections, in their layouts.
@@ -137,17 +205,18 @@ pub struct ProjectionGradients {
     pub dv: Buffer,
 }
 
-/// Gradients of [`forward`] for `dout`: (rows, heads · head_dim).
+/// Gradients of [`forward`] for `dout`: (asking rows, heads · head_dim).
 ///
 /// With P the softmax: dV = Pᵀ dO, dP = dO Vᵀ, dS = P · (dP − Σ P dP), dQ = dS K / √d, dK = dSᵀ Q / √d. A key's gradient
 /// is one chain over the queries that see it: segments of its tree in packed order, query heads of its group ascending, rows
 /// ascending.
-pub fn backward(segments: &[Segment], heads: Heads, from: Projections, dout: &[f32]) -> ProjectionGradients {
+pub fn backward(segments: &[Segment], queries: &Queries, heads: Heads, from: Projections, dout: &[f32]) -> ProjectionGradients {
     let trees = trees(segments);
     let [dq, dk, dv] = [from.q, from.k, from.v].map(|x| Buffer::unspecified(x.len()));
     let mut grads = ProjectionGradients { dq, dk, dv };
     let make = |unit: usize| {
-        let mut unit = TreeBackward::new(segments, &trees[unit / heads.kv_heads], unit % heads.kv_heads, heads, from, dout);
+        let tree = &trees[unit / heads.kv_heads];
+        let mut unit = TreeBackward::new(segments, queries, tree, unit % heads.kv_heads, heads, from, dout);
         unit.run();
         unit
     };
@@ -176,14 +245,17 @@ fn trees(segments: &[Segment]) -> Vec<Vec<usize>> {
 /// The backward pass of one tree of segments and one key head.
 struct TreeBackward<'a> {
     segments: &'a [Segment],
+    queries: &'a Queries,
     tree: &'a [usize],
     kv_head: usize,
     heads: Heads,
     from: Projections<'a>,
     dout: &'a [f32],
-    /// Packed rows of the tree, ascending; the gradients below are over these rows.
+    /// Packed rows of the tree, ascending: `dk` and `dv` are over these.
     rows: Vec<usize>,
-    /// (group, rows, width)
+    /// Places of the tree's asking rows, ascending: `dq` is over these.
+    places: Vec<usize>,
+    /// (group, asking rows, width)
     dq: Buffer,
     /// (rows, width)
     dk: Buffer,
@@ -193,6 +265,7 @@ struct TreeBackward<'a> {
 impl<'a> TreeBackward<'a> {
     fn new(
         segments: &'a [Segment],
+        queries: &'a Queries,
         tree: &'a [usize],
         kv_head: usize,
         heads: Heads,
@@ -200,48 +273,54 @@ impl<'a> TreeBackward<'a> {
         dout: &'a [f32],
     ) -> Self {
         let rows: Vec<usize> = tree.iter().flat_map(|s| segments[*s].rows.clone()).collect();
-        let size = rows.len() * heads.width();
-        let (dq, dk, dv) = (Buffer::unspecified(heads.group() * size), Buffer::zeros(size), Buffer::zeros(size));
-        Self { segments, tree, kv_head, heads, from, dout, rows, dq, dk, dv }
+        let places: Vec<usize> = tree.iter().flat_map(|s| queries.places(*s)).collect();
+        let dq = Buffer::unspecified(heads.group() * places.len() * heads.width());
+        let [dk, dv] = [0, 1].map(|_| Buffer::zeros(rows.len() * heads.width()));
+        Self { segments, queries, tree, kv_head, heads, from, dout, rows, places, dq, dk, dv }
     }
 
     fn run(&mut self) {
+        let mut first = 0;
         for &segment in self.tree {
-            self.segment(segment);
+            let places: Vec<usize> = self.queries.places(segment).collect();
+            if !places.is_empty() {
+                self.segment(segment, &places, first * self.heads.width());
+            }
+            first += places.len();
         }
     }
 
     fn scatter(&self, grads: &mut ProjectionGradients) {
         let (heads, rows) = (self.heads, || self.rows.iter().copied());
-        for (h, dq) in self.dq.chunks_exact(self.rows.len() * heads.width()).enumerate() {
-            scatter(dq, rows(), self.kv_head * heads.group() + h, heads.query_width(), heads, &mut grads.dq);
+        for (h, dq) in self.dq.chunks_exact((self.places.len() * heads.width()).max(1)).enumerate() {
+            let head = self.kv_head * heads.group() + h;
+            scatter(dq, self.places.iter().copied(), head, heads.query_width(), heads, &mut grads.dq);
         }
         scatter(&self.dk, rows(), self.kv_head, heads.key_width(), heads, &mut grads.dk);
         scatter(&self.dv, rows(), self.kv_head, heads.key_width(), heads, &mut grads.dv);
     }
 
-    fn segment(&mut self, segment: usize) {
+    /// One segment's queries, at `places`; their gradients begin at `first` in each head's part of `dq`.
+    fn segment(&mut self, segment: usize, places: &[usize], first: usize) {
         let (heads, width) = (self.heads, self.heads.width());
-        let keys = key_rows(self.segments, segment);
+        let keys = seen_keys(self.segments, self.queries, segment);
         let k = gather(self.from.k, heads.key_width(), &keys, self.kv_head, heads);
         let v = gather(self.from.v, heads.key_width(), &keys, self.kv_head, heads);
         let (kt, vt) = (transpose(&k, heads), transpose(&v, heads));
         let [kt, vt] = [&kt, &vt].map(|data| Transposed { data, stride: stride(keys.len()) });
         // The keys' gradients so far, continued by this segment's queries.
-        let places: Vec<usize> = keys.iter().map(|r| self.rows.binary_search(r).expect("a row of this tree")).collect();
-        let [mut dk, mut dv] = [&self.dk, &self.dv].map(|x| gather_rows(x, &places, width));
-        let rows: Vec<usize> = self.segments[segment].rows.clone().collect();
-        let shape = heads.shape(keys.len() - rows.len() + 1);
-        let first = places[keys.len() - rows.len()] * width;
-        let mut p = Buffer::unspecified(rows.len() * kt.stride);
-        let mut ds = Buffer::unspecified(rows.len() * kt.stride);
-        for (h, dq) in self.dq.chunks_exact_mut(self.rows.len() * width).enumerate() {
-            let of_head = |x| gather(x, heads.query_width(), &rows, self.kv_head * heads.group() + h, heads);
+        let of_tree: Vec<usize> = keys.iter().map(|r| self.rows.binary_search(r).expect("a row of this tree")).collect();
+        let [mut dk, mut dv] = [&self.dk, &self.dv].map(|x| gather_rows(x, &of_tree, width));
+        let shape = heads.shape(keys.len() - places.len() + 1);
+        let mut p = Buffer::unspecified(places.len() * kt.stride);
+        let mut ds = Buffer::unspecified(places.len() * kt.stride);
+        for (h, dq) in self.dq.chunks_exact_mut(self.places.len() * width).enumerate() {
+            let of_head = |x| gather(x, heads.query_width(), places, self.kv_head * heads.group() + h, heads);
             let (q, dout) = (of_head(self.from.q), of_head(self.dout));
             let inputs = Inputs { q: &q, dout: &dout, k: &k, kt, vt };
-            attend_backward(shape, inputs, &mut p, &mut ds, &mut dq[first..][..rows.len() * width], &mut dk, &mut dv);
+            attend_backward(shape, inputs, &mut p, &mut ds, &mut dq[first..][..places.len() * width], &mut dk, &mut dv);
         }
-        for (i, place) in places.iter().enumerate() {
+        for (i, place) in of_tree.iter().enumerate() {
             self.dk[place * width..][..width].copy_from_slice(&dk[i * width..][..width]);
             self.dv[place * width..][..width].copy_from_slice(&dv[i * width..][..width]);
         }

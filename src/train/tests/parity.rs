@@ -16,7 +16,7 @@ use super::settings;
 use crate::data::{TokenizedExample, TokenizedPair};
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::model::{Llama, Parameters};
+use crate::model::{Gradients, Llama, Parameters};
 use crate::suite::settings::{LossType, Optimizer, Sampling, Scheduler, TrainSettings};
 use crate::train::objective::PairGradient;
 use crate::train::preference::PairOutput;
@@ -134,7 +134,7 @@ impl Task for Recorded {
         self.steps.borrow_mut().push(logps);
         self.task.loss(examples, outputs)
     }
-    fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[PairGradient], grads: &mut Parameters) {
+    fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[PairGradient], grads: &mut Gradients) {
         self.task.backward(pass, examples, gradients, grads);
     }
     fn check_first_step(&self, examples: &[usize], outputs: &[PairOutput], loss: f64) -> Result<()> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::settings;
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Parameters, Tensor};
+use crate::model::{Gradients, Parameters, Tensor};
 use crate::suite::settings::TrainSettings;
 use crate::train::{BatchLoss, Metrics, Task, checkpoint, checkpoint_folder, checkpoint_steps, run};
 use crate::watch::{Silent, Watch};
@@ -70,10 +70,10 @@ impl Task for Quadratic {
             metrics: BTreeMap::from([("farthest".to_owned(), outputs.iter().copied().fold(0.0, f64::max))]),
         }
     }
-    fn backward(&self, (): (), examples: &[usize], gradients: &[f64], grads: &mut Parameters) {
+    fn backward(&self, (): (), examples: &[usize], gradients: &[f64], grads: &mut Gradients) {
         for (&i, &gradient) in examples.iter().zip(gradients) {
-            for ((name, grad), (_, tensor)) in grads.iter_mut().zip(self.parameters.iter()) {
-                for (g, x) in grad.values.iter_mut().zip(&tensor.values) {
+            for (name, tensor) in self.parameters.iter() {
+                for (g, x) in grads.get_mut(name).iter_mut().zip(&tensor.values) {
                     if self.forgotten != Some(name) {
                         *g += 2.0 * (x - self.points[i]) * gradient as f32;
                     }
