@@ -1,11 +1,19 @@
 //! The fused multiply-add for CPUs without one.
 
+use super::LANES;
+
+/// [`in_binary64`] lane by lane. Not inlined: at every fused multiply-add of every kernel it would multiply the time to compile.
+#[inline(never)]
+pub fn of_lanes(a: &[f32; LANES], b: &[f32; LANES], c: &[f32; LANES]) -> [f32; LANES] {
+    std::array::from_fn(|l| in_binary64(a[l], b[l], c[l]))
+}
+
 /// `a * b + c` rounded once, from binary64 operations.
 ///
 /// The product is exact in binary64 (24 + 24 bits, and its exponent in range). The sum is rounded to odd there: where it isn't
 /// exact, the one of its two neighbours whose last bit is 1. That bit keeps the sum off every halfway case of binary32, which is
 /// more than two bits narrower, so that rounding it again rounds the exact value (Boldo and Melquiond 2008, theorem 3).
-#[inline(always)]
+#[inline]
 pub fn in_binary64(a: f32, b: f32, c: f32) -> f32 {
     let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
     let sum = product + c;

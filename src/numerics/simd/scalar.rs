@@ -68,7 +68,11 @@ impl<const HARDWARE: bool> F32x16 for Portable<HARDWARE> {
     }
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
-        Self(std::array::from_fn(|l| Self::fma_one(self.0[l], b.0[l], c.0[l])))
+        if HARDWARE {
+            Self(std::array::from_fn(|l| self.0[l].mul_add(b.0[l], c.0[l])))
+        } else {
+            Self(fma::of_lanes(&self.0, &b.0, &c.0))
+        }
     }
     #[inline(always)]
     fn fma_one(a: f32, b: f32, c: f32) -> f32 {
