@@ -26,6 +26,8 @@ pub mod simd;
 mod row;
 
 #[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
 mod row_tests;
 #[cfg(test)]
 mod testing;
