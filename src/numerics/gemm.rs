@@ -183,7 +183,7 @@ thread_local! {
 fn product_kernel<V: Tiled>(product: Product) {
     if product.n == 1 {
         // SAFETY: whoever made the product vouches for its memory.
-        return unsafe { column(product) };
+        return unsafe { column::<V>(product) };
     }
     let (mut packed_a, mut packed_b) = PACKED.take();
     let Product { m, n, k, .. } = product;
@@ -222,7 +222,7 @@ fn reads_well_in_place(a: View, columns: usize, tile_columns: usize) -> bool {
 /// # Safety
 /// The product's matrices must fit their memory, and nothing else may touch its elements of C.
 #[inline(always)]
-unsafe fn column(product: Product) {
+unsafe fn column<V: Tiled>(product: Product) {
     const CHAINS: usize = 8;
     let Product { m, k, a, b, c, accumulate, .. } = product;
     let whole = m - m % CHAINS;
@@ -239,7 +239,7 @@ unsafe fn column(product: Product) {
             let (mut at, mut x) = (0, b.data);
             for _ in 0..k {
                 for (sum, row) in sums.iter_mut().zip(rows) {
-                    *sum = (*row.wrapping_add(at)).mul_add(*x, *sum);
+                    *sum = V::fma_one(*row.wrapping_add(at), *x, *sum);
                 }
                 at += a.col_stride;
                 x = x.wrapping_add(b.row_stride);
@@ -251,7 +251,7 @@ unsafe fn column(product: Product) {
         for i in whole..m {
             let mut sum = if accumulate { *c.from(i, 0).data } else { 0.0 };
             for p in 0..k {
-                sum = (*a.from(i, p).data).mul_add(*b.from(p, 0).data, sum);
+                sum = V::fma_one(*a.from(i, p).data, *b.from(p, 0).data, sum);
             }
             *c.from(i, 0).data = sum;
         }

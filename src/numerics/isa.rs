@@ -25,14 +25,21 @@ impl std::error::Error for Unavailable {}
 pub const VARIABLE: &str = "DPO_EVAL_ISA";
 
 /// Proof that this machine's CPU was asked and has the instructions: only this module can make one.
+#[cfg(target_arch = "x86_64")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Detected(());
 
 /// An instruction set that this machine has. A value can't be made for one that it lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isa {
-    /// Portable Rust. `f32::mul_add` is exact everywhere: one instruction where the CPU has one (x86-64 with FMA, aarch64), else software.
+    /// Portable Rust, each fused multiply-add worked out in binary64. What `Scalar` is on a CPU without that instruction; of use by
+    /// itself to prove that such a CPU gives the same bits.
+    Software,
+    /// Portable Rust with the CPU's fused multiply-add (x86-64 with FMA, aarch64), else as `Software`.
     Scalar,
+    /// Four 4-lane registers a vector. Every aarch64 CPU has it.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     /// AVX2 and FMA: two 8-lane registers a vector.
     #[cfg(target_arch = "x86_64")]
     Avx2(Detected),
@@ -45,7 +52,10 @@ impl Isa {
     /// The name that `DPO_EVAL_ISA` takes.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Software => "software",
             Self::Scalar => "scalar",
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => "neon",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
@@ -62,8 +72,10 @@ impl fmt::Display for Isa {
 
 /// Every instruction set that this machine has, slowest first. Tests run each kernel under each.
 pub fn available() -> Vec<Isa> {
-    #[allow(unused_mut, reason = "only x86-64 adds to the portable path")]
-    let mut all = vec![Isa::Scalar];
+    #[allow(unused_mut, reason = "only x86-64 and aarch64 add to the portable paths")]
+    let mut all = vec![Isa::Software, Isa::Scalar];
+    #[cfg(target_arch = "aarch64")]
+    all.push(Isa::Neon);
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
         all.push(Isa::Avx2(Detected(())));
@@ -98,7 +110,7 @@ fn choose(forced: Option<&str>) -> Result<Isa, Unavailable> {
     }
     let names: Vec<_> = all.iter().map(|isa| isa.name()).collect();
     let what = match name {
-        "avx2" | "avx512" => format!("{VARIABLE}={name}, but this CPU does not have it"),
+        "avx2" | "avx512" | "neon" => format!("{VARIABLE}={name}, but this CPU does not have it"),
         _ => format!("{VARIABLE}={name} names no instruction set"),
     };
     let help = format!("this machine has {}; unset {VARIABLE} to use the fastest", names.join(", "));

@@ -8,8 +8,10 @@ pub mod attention;
 pub mod buffer;
 pub mod elementary;
 pub mod embedding;
+pub mod gelu;
 pub mod gemm;
 pub mod isa;
+pub mod layer_norm;
 pub mod linear;
 pub mod logprob;
 pub mod mlp;
@@ -23,6 +25,8 @@ pub mod simd;
 
 mod row;
 
+#[cfg(test)]
+mod golden_tests;
 #[cfg(test)]
 mod row_tests;
 #[cfg(test)]

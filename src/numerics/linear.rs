@@ -3,12 +3,25 @@
 //! Weights have Hugging Face's layout (outputs, inputs). Rows are the tokens of a packed batch.
 
 use super::gemm::{MatRef, gemm};
+use super::row::{load, starts, store};
+use super::simd::{F32x16, dispatch};
+
+dispatch! {
+    /// `dbias`: (outputs,) += the rows of `dy`: (rows, outputs), one after the other.
+    pub fn backward_bias, backward_bias_with(dy: &[f32], dbias: &mut [f32]) = bias_kernel;
+}
 
 /// `y`: (rows, outputs) ← `x`: (rows, inputs) times `weight`ᵀ, added to what `y` holds when `accumulate`.
 pub fn forward(x: &[f32], weight: &[f32], inputs: usize, y: &mut [f32], accumulate: bool) {
     let (rows, outputs) = (x.len() / inputs, weight.len() / inputs);
     let b = MatRef::rows(weight, inputs).transposed();
     gemm(rows, outputs, inputs, MatRef::rows(x, inputs), b, y, outputs, accumulate);
+}
+
+/// [`forward`] plus `bias`: (outputs,). The chain of each element starts from its bias.
+pub fn forward_biased(x: &[f32], weight: &[f32], bias: &[f32], inputs: usize, y: &mut [f32]) {
+    y.chunks_exact_mut(bias.len()).for_each(|y| y.copy_from_slice(bias));
+    forward(x, weight, inputs, y, true);
 }
 
 /// `dx`: (rows, inputs) ← `dy`: (rows, outputs) times `weight`, added to what `dx` holds when `accumulate`.
@@ -23,4 +36,13 @@ pub fn backward_weight(dy: &[f32], x: &[f32], inputs: usize, dweight: &mut [f32]
     let (rows, outputs) = (x.len() / inputs, dweight.len() / inputs);
     let a = MatRef::rows(dy, outputs).transposed();
     gemm(outputs, inputs, rows, a, MatRef::rows(x, inputs), dweight, inputs, true);
+}
+
+#[inline(always)]
+fn bias_kernel<V: F32x16>(dy: &[f32], dbias: &mut [f32]) {
+    for dy in dy.chunks_exact(dbias.len()) {
+        for i in starts(dbias.len()) {
+            store(load::<V>(dbias, i, 0.0) + load::<V>(dy, i, 0.0), dbias, i);
+        }
+    }
 }

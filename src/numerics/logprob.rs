@@ -1,8 +1,8 @@
 //! Log-probabilities of tokens from rows of logits (NUMERICS 6), and the gradient of a row.
 
+use super::elementary::lanes;
 use super::elementary::lanes::exp;
 use super::reduce::lanes::{max, sum};
-use super::reference::log;
 use super::row::{load, starts, store};
 use super::simd::{F32x16, dispatch};
 
@@ -31,6 +31,12 @@ dispatch! {
 /// A lane beyond the row's end: it is no maximum, and its exponential is 0.
 const NOTHING: f32 = f32::NEG_INFINITY;
 
+/// ln of one number, by the vector's own instructions.
+#[inline(always)]
+fn log<V: F32x16>(x: f32) -> f32 {
+    lanes::log(V::splat(x)).to_array()[0]
+}
+
 #[inline(always)]
 fn score_kernel<V: F32x16>(logits: &[f32], token: u32) -> TokenScore {
     let m = max::<V>(logits);
@@ -43,7 +49,7 @@ fn score_kernel<V: F32x16>(logits: &[f32], token: u32) -> TokenScore {
         weighted = e.fma(load::<V>(logits, i, m) - V::splat(m), weighted);
     }
     let (total, weighted) = (total.tree_sum(), weighted.tree_sum());
-    let log_total = log(total);
+    let log_total = log::<V>(total);
     TokenScore {
         logp: logits[token as usize] - (m + log_total),
         // −Σ p log p with log p = (logit − m) − log Σ.
@@ -80,5 +86,5 @@ fn kl_kernel<V: F32x16>(policy: &[f32], reference: &[f32]) -> f32 {
         weighted = e.fma(difference, weighted);
     }
     let total = total.tree_sum();
-    weighted.tree_sum() / total - (log(total) - log(total_ref.tree_sum()))
+    weighted.tree_sum() / total - (log::<V>(total) - log::<V>(total_ref.tree_sum()))
 }

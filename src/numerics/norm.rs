@@ -54,7 +54,8 @@ fn backward_kernel<V: F32x16>(x: &[f32], weight: &[f32], inverse: &[f32], dy: &[
         let (x, dy, s) = (&x[r * hidden..][..hidden], &dy[r * hidden..][..hidden], inverse[r]);
         let mut along = V::splat(0.0);
         for i in starts(hidden) {
-            let g = load::<V>(dy, i, 0.0) * load::<V>(weight, i, 0.0);
+            // −0 beyond the end: as an addend it changes no lane.
+            let g = load::<V>(dy, i, -0.0) * load::<V>(weight, i, 0.0);
             along = g.fma(load::<V>(x, i, 0.0), along);
         }
         let pull = V::splat(-(along.tree_sum() / hidden as f32) * (s * s * s));

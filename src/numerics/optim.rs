@@ -243,43 +243,55 @@ fn sgd_kernel<V: F32x16>(param: &mut [f32], grad: &[f32], c: &SgdCoefficients) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::reference;
-
-    fn values(seed: u32, count: usize) -> Vec<f32> {
-        let at = |i: usize| (seed.wrapping_add(i as u32).wrapping_mul(0x9e37_79b9) >> 8) as f32 / 8_388_608.0 - 1.0;
-        (0..count).map(at).collect()
-    }
+    use crate::testing::{Values, bits, length};
 
     const ADAMW: AdamwStep =
         AdamwStep { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.01, step: 1, grad_scale: 0.5 };
     const RMSPROP: RmspropStep = RmspropStep { lr: 1e-2, alpha: 0.99, eps: 1e-8, weight_decay: 0.1, grad_scale: 0.5 };
     const SGD: SgdStep = SgdStep { lr: 0.1, weight_decay: 0.01, grad_scale: 0.5 };
 
-    #[test]
-    fn every_instruction_set_and_share_gives_the_bits_of_the_definition() {
-        for length in [1, 15, 16, 17, 100, 2 * SHARE + 5] {
-            let (start, grad) = (values(1, length), values(2, length));
-            let (m0, v0): (Vec<f32>, Vec<f32>) = (values(3, length), values(4, length).iter().map(|x| x.abs()).collect());
-            for isa in isa::available() {
-                let (mut param, mut m, mut v) = (start.clone(), m0.clone(), v0.clone());
-                adamw_with(isa, &mut param, &grad, &mut m, &mut v, &ADAMW);
-                let (mut square_param, mut square) = (start.clone(), v0.clone());
-                rmsprop_with(isa, &mut square_param, &grad, &mut square, &RMSPROP);
-                let mut plain = start.clone();
-                sgd_with(isa, &mut plain, &grad, &SGD);
-                for i in 0..length {
-                    let (mut p, mut mean, mut s) = (start[i], m0[i], v0[i]);
-                    reference::adamw(&mut p, grad[i], &mut mean, &mut s, &ADAMW.coefficients());
-                    assert_eq!([p, mean, s].map(f32::to_bits), [param[i], m[i], v[i]].map(f32::to_bits), "{isa} adamw {i}");
-                    let (mut p, mut s) = (start[i], v0[i]);
-                    reference::rmsprop(&mut p, grad[i], &mut s, &RMSPROP.coefficients());
-                    assert_eq!([p, s].map(f32::to_bits), [square_param[i], square[i]].map(f32::to_bits), "{isa} rmsprop {i}");
-                    let mut p = start[i];
-                    reference::sgd(&mut p, grad[i], &SGD.coefficients());
-                    assert_eq!(p.to_bits(), plain[i].to_bits(), "{isa} sgd {i}");
-                }
-            }
+    /// Every instruction set against the definition, element by element.
+    fn check(length: usize, values: Values) {
+        let [start, grad, m0] = [0, 1, 2].map(|i| values.draw(length, i));
+        let v0: Vec<f32> = values.draw(length, 3).iter().map(|x| x.abs()).collect();
+        let [mut expected, mut expected_rmsprop, mut expected_sgd] = [0, 1, 2].map(|_| start.clone());
+        let (mut mean, mut square, mut mean_square) = (m0.clone(), v0.clone(), v0.clone());
+        for i in 0..length {
+            reference::adamw(&mut expected[i], grad[i], &mut mean[i], &mut square[i], &ADAMW.coefficients());
+            reference::rmsprop(&mut expected_rmsprop[i], grad[i], &mut mean_square[i], &RMSPROP.coefficients());
+            reference::sgd(&mut expected_sgd[i], grad[i], &SGD.coefficients());
+        }
+        for isa in isa::available() {
+            let (mut param, mut m, mut v) = (start.clone(), m0.clone(), v0.clone());
+            adamw_with(isa, &mut param, &grad, &mut m, &mut v, &ADAMW);
+            assert_eq!([&param, &m, &v].map(|x| bits(x)), [&expected, &mean, &square].map(|x| bits(x)), "{isa} adamw");
+            let (mut param, mut v) = (start.clone(), v0.clone());
+            rmsprop_with(isa, &mut param, &grad, &mut v, &RMSPROP);
+            assert_eq!([&param, &v].map(|x| bits(x)), [&expected_rmsprop, &mean_square].map(|x| bits(x)), "{isa} rmsprop");
+            let mut param = start.clone();
+            sgd_with(isa, &mut param, &grad, &SGD);
+            assert_eq!(bits(&param), bits(&expected_sgd), "{isa} sgd");
+        }
+        let (norm, expected) = (global_norm([&grad[..], &m0]), reference::global_norm(&[&grad, &m0]));
+        assert!(norm.to_bits() == expected.to_bits() || norm.is_nan() && expected.is_nan(), "{norm} {expected}");
+    }
+
+    proptest! {
+        #[test]
+        fn every_instruction_set_gives_the_bits_of_the_definition(length in length(), values in Values::any()) {
+            check(length, values);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4))]
+        #[test]
+        fn the_shares_of_threads_change_no_bit(values in Values::any(), more in 0..40usize) {
+            check(2 * SHARE - 20 + more, values);
         }
     }
 

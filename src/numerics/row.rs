@@ -19,3 +19,13 @@ pub fn store<V: F32x16>(x: V, row: &mut [f32], i: usize) {
 pub fn starts(n: usize) -> impl Iterator<Item = usize> {
     (0..n).step_by(LANES)
 }
+
+/// The vector at `i` of a row of `n` elements, with 0 in the lanes beyond the row's end.
+#[inline(always)]
+pub fn keep<V: F32x16>(x: V, n: usize, i: usize) -> V {
+    if i + LANES <= n {
+        return x;
+    }
+    let inside = V::load_part(&[1.0; LANES][..n - i], 0.0);
+    V::select(inside.eq(V::splat(1.0)), x, V::splat(0.0))
+}

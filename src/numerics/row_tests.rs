@@ -1,129 +1,246 @@
-//! The row kernels of norm, rotary turn, gated MLP and log-probability against their definitions in plain scalar loops: equal
-//! bits under every instruction set, for rows with and without a part-filled last vector.
+//! The row kernels against their definitions in `reference`: equal bits under every instruction set.
 
+use proptest::prelude::*;
+
+use super::gelu::{self, Gelu};
+use super::layer_norm::{self, Moments};
 use super::rope::Rotary;
-use super::testing;
-use super::{isa, logprob, mlp, norm, reference, rope};
+use super::testing::{Values, bits, length, random};
+use super::{embedding, isa, linear, logprob, mlp, norm, reference, rope};
 
-const LENGTHS: [usize; 6] = [2, 14, 16, 30, 48, 130];
+const EPS: f32 = 1e-5;
 
-fn random(n: usize, index: u64) -> Vec<f32> {
-    testing::random(n, 3.0, index)
+/// A buffer that already holds something, or NaN where a kernel must write without reading.
+fn filled(n: usize, with: f32) -> Vec<f32> {
+    vec![with; n]
 }
 
-fn bits(x: &[f32]) -> Vec<u32> {
-    x.iter().map(|x| x.to_bits()).collect()
-}
-
-#[test]
-fn norms_give_the_bits_of_the_definition() {
-    for n in LENGTHS {
-        let (x, weight, dy) = (random(3 * n, 0), random(n, 1), random(3 * n, 2));
-        let row = |r: usize| r * n..(r + 1) * n;
-        let inverse: Vec<f32> = (0..3).map(|r| 1.0 / (reference::sum_squares(&x[row(r)]) / n as f32 + 1e-5).sqrt()).collect();
-        let y: Vec<f32> = (0..3 * n).map(|i| (x[i] * inverse[i / n]) * weight[i % n]).collect();
-        let g: Vec<f32> = (0..3 * n).map(|i| dy[i] * weight[i % n]).collect();
-        let dx: Vec<f32> = (0..3 * n)
-            .map(|i| {
-                let s = inverse[i / n];
-                let pull = -(reference::dot(&g[row(i / n)], &x[row(i / n)]) / n as f32) * (s * s * s);
-                0.5 + pull.mul_add(x[i], s * g[i])
-            })
-            .collect();
-        let chain = |j: usize| (0..3).fold(0.25f32, |sum, r| (x[r * n + j] * inverse[r]).mul_add(dy[r * n + j], sum));
-        let dweight: Vec<f32> = (0..n).map(chain).collect();
-        for isa in isa::available() {
-            let mut out = vec![0.0; 3];
-            norm::inverse_rms_with(isa, &x, n, 1e-5, &mut out);
-            assert_eq!(bits(&out), bits(&inverse), "{isa} {n}");
-            let mut out = vec![0.0; 3 * n];
-            norm::scale_rows_with(isa, &x, &weight, &inverse, &mut out);
-            assert_eq!(bits(&out), bits(&y), "{isa} {n}");
-            let mut out = vec![0.5; 3 * n];
-            norm::backward_rows_with(isa, &x, &weight, &inverse, &dy, &mut out);
-            assert_eq!(bits(&out), bits(&dx), "{isa} {n}");
-            let mut out = vec![0.25; n];
-            norm::weight_gradient_with(isa, &x, &inverse, &dy, &mut out);
-            assert_eq!(bits(&out), bits(&dweight), "{isa} {n}");
-        }
+fn rms_norm(n: usize, rows: usize, values: Values) {
+    let [x, dy] = [0, 1].map(|i| values.draw(rows * n, i));
+    let weight = values.draw(n, 2);
+    let (mut y, mut dx, mut dweight) = (Vec::new(), filled(rows * n, 0.5), filled(n, 0.25));
+    for ((x, dy), dx) in x.chunks(n).zip(dy.chunks(n)).zip(dx.chunks_mut(n)) {
+        y.extend(reference::rms_norm(x, &weight, EPS));
+        reference::rms_norm_backward(x, &weight, EPS, dy, dx, &mut dweight);
+    }
+    for isa in isa::available() {
+        let mut inverse = filled(rows, f32::NAN);
+        norm::inverse_rms_with(isa, &x, n, EPS, &mut inverse);
+        let mut out = filled(rows * n, f32::NAN);
+        norm::scale_rows_with(isa, &x, &weight, &inverse, &mut out);
+        assert_eq!(bits(&out), bits(&y), "{isa}");
+        let mut out = filled(rows * n, 0.5);
+        norm::backward_rows_with(isa, &x, &weight, &inverse, &dy, &mut out);
+        assert_eq!(bits(&out), bits(&dx), "{isa} dx");
+        let mut out = filled(n, 0.25);
+        norm::weight_gradient_with(isa, &x, &inverse, &dy, &mut out);
+        assert_eq!(bits(&out), bits(&dweight), "{isa} dweight");
     }
 }
 
-#[test]
-fn rotary_turns_give_the_bits_of_the_definition_and_turn_back() {
-    for dim in LENGTHS {
-        let (x, positions) = (random(2 * dim, 3), [0, 7]);
-        let table = Rotary::new(8, dim, 10_000.0);
-        let angle = |i: usize| 7.0 * libm::pow(10_000.0, -((2 * i) as f64) / dim as f64);
-        let (first, half) = (&x[dim..], dim / 2);
-        let turned = |i: usize| {
-            let (cos, sin) = (libm::cos(angle(i % half)) as f32, libm::sin(angle(i % half)) as f32);
-            match i < half {
-                true => first[i].mul_add(cos, -(first[i + half] * sin)),
-                false => first[i].mul_add(cos, first[i - half] * sin),
-            }
-        };
-        let expected: Vec<f32> = x[..dim].iter().copied().chain((0..dim).map(turned)).collect();
-        for isa in isa::available() {
+fn layer_norm(n: usize, rows: usize, values: Values) {
+    let [x, dy] = [0, 1].map(|i| values.draw(rows * n, i));
+    let [weight, bias] = [2, 3].map(|i| values.draw(n, i));
+    let (mut y, mut dx) = (Vec::new(), filled(rows * n, 0.5));
+    let [mut dweight, mut dbias] = [0.25, -0.5].map(|with| filled(n, with));
+    for ((x, dy), dx) in x.chunks(n).zip(dy.chunks(n)).zip(dx.chunks_mut(n)) {
+        y.extend(reference::layer_norm(x, &weight, &bias, EPS));
+        reference::layer_norm_backward(x, &weight, EPS, dy, dx, &mut dweight, &mut dbias);
+    }
+    for isa in isa::available() {
+        let mut moments = vec![Moments::default(); rows];
+        layer_norm::moments_with(isa, &x, n, EPS, &mut moments);
+        let mut out = filled(rows * n, f32::NAN);
+        layer_norm::scale_rows_with(isa, &x, &weight, &bias, &moments, &mut out);
+        assert_eq!(bits(&out), bits(&y), "{isa}");
+        let mut out = filled(rows * n, 0.5);
+        layer_norm::backward_rows_with(isa, &x, &weight, &moments, &dy, &mut out);
+        assert_eq!(bits(&out), bits(&dx), "{isa} dx");
+        let [mut a, mut b] = [0.25, -0.5].map(|with| filled(n, with));
+        layer_norm::parameter_gradients_with(isa, &x, &moments, &dy, &mut a, &mut b);
+        assert_eq!([bits(&a), bits(&b)], [bits(&dweight), bits(&dbias)], "{isa} dweight, dbias");
+    }
+}
+
+fn rotary(half: usize, heads: usize, rows: usize, values: Values) {
+    let (dim, theta) = (2 * half, 10_000.0);
+    let x = values.draw(rows * heads * dim, 0);
+    let positions: Vec<u32> = (0..rows as u32).map(|r| 5 * r % 8).collect();
+    let (mut turned, mut back) = (x.clone(), x.clone());
+    for (i, (a, b)) in turned.chunks_mut(dim).zip(back.chunks_mut(dim)).enumerate() {
+        reference::turn(a, positions[i / heads], theta);
+        reference::turn_backward(b, positions[i / heads], theta);
+    }
+    let table = Rotary::new(8, dim, theta);
+    for isa in isa::available() {
+        for (direction, expected) in [(1.0, &turned), (-1.0, &back)] {
             let mut out = x.clone();
-            rope::turn_with(isa, &table, &mut out, dim, &positions, 1.0);
-            assert_eq!(bits(&out), bits(&expected), "{isa} {dim}");
-            rope::turn_with(isa, &table, &mut out, dim, &positions, -1.0);
-            assert!(out.iter().zip(&x).all(|(a, b)| (a - b).abs() < 1e-5));
+            rope::turn_with(isa, &table, &mut out, heads * dim, &positions, direction);
+            assert_eq!(bits(&out), bits(expected), "{isa} {direction}");
         }
     }
 }
 
-#[test]
-fn the_gated_mlp_gives_the_bits_of_the_definition() {
-    for n in LENGTHS {
-        let (gate, up, dout) = (random(n, 4), random(n, 5), random(n, 6));
-        let silu: Vec<f32> = gate.iter().map(|g| g * reference::sigmoid(*g)).collect();
-        let out: Vec<f32> = (0..n).map(|i| silu[i] * up[i]).collect();
-        let slope = |i: usize| {
-            let s = reference::sigmoid(gate[i]);
-            (dout[i] * up[i]) * s.mul_add(-silu[i], silu[i] + s)
-        };
-        let (dgate, dup): (Vec<f32>, Vec<f32>) = (0..n).map(|i| (slope(i), dout[i] * silu[i])).unzip();
+fn mlp_middles(n: usize, values: Values) {
+    let [gate, up, dout] = [0, 1, 2].map(|i| values.draw(n, i));
+    let swiglu: Vec<f32> = (0..n).map(|i| reference::swiglu(gate[i], up[i])).collect();
+    let (dgate, dup): (Vec<f32>, Vec<f32>) = (0..n).map(|i| reference::swiglu_backward(gate[i], up[i], dout[i])).unzip();
+    for isa in isa::available() {
+        let mut out = filled(n, f32::NAN);
+        mlp::forward_part_with(isa, &gate, &up, &mut out);
+        assert_eq!(bits(&out), bits(&swiglu), "{isa}");
+        let (mut a, mut b, mut c) = (gate.clone(), up.clone(), dout.clone());
+        mlp::backward_part_with(isa, &mut a, &mut b, &mut c);
+        assert_eq!([bits(&a), bits(&b), bits(&c)], [bits(&dgate), bits(&dup), bits(&swiglu)], "{isa} gradients");
+    }
+    type Definition = (Gelu, fn(f32) -> f32, fn(f32, f32) -> f32);
+    let forms: [Definition; 2] = [
+        (Gelu::Exact, reference::gelu, reference::gelu_backward),
+        (Gelu::Tanh, reference::gelu_tanh, reference::gelu_tanh_backward),
+    ];
+    for (form, forward, backward) in forms {
+        let y: Vec<f32> = gate.iter().map(|x| forward(*x)).collect();
+        let dx: Vec<f32> = (0..n).map(|i| backward(gate[i], dout[i])).collect();
         for isa in isa::available() {
-            let mut ours = vec![0.0; n];
-            mlp::forward_part_with(isa, &gate, &up, &mut ours);
-            assert_eq!(bits(&ours), bits(&out), "{isa} {n}");
-            let (mut a, mut b, mut c) = (gate.clone(), up.clone(), dout.clone());
-            mlp::backward_part_with(isa, &mut a, &mut b, &mut c);
-            assert_eq!([bits(&a), bits(&b), bits(&c)], [bits(&dgate), bits(&dup), bits(&out)], "{isa} {n}");
+            let mut out = filled(n, f32::NAN);
+            gelu::forward_part_with(isa, form, &gate, &mut out);
+            assert_eq!(bits(&out), bits(&y), "{isa} {form:?}");
+            let (mut a, mut b) = (gate.clone(), dout.clone());
+            gelu::backward_part_with(isa, form, &mut a, &mut b);
+            assert_eq!([bits(&a), bits(&b)], [bits(&dx), bits(&y)], "{isa} {form:?} gradients");
         }
     }
 }
 
-#[test]
-fn token_scores_give_the_bits_of_the_definition() {
-    for n in LENGTHS {
-        let (logits, other, token) = (random(n, 7), random(n, 8), n / 2);
-        let softmax = |logits: &[f32]| {
-            let m = reference::max(logits);
-            let e: Vec<f32> = logits.iter().map(|l| reference::exp(l - m)).collect();
-            let total = reference::sum(&e);
-            (m, e, total)
-        };
-        let ((m, e, total), (m_other, _, total_other)) = (softmax(&logits), softmax(&other));
-        let shifted: Vec<f32> = logits.iter().map(|l| l - m).collect();
-        let differences: Vec<f32> = (0..n).map(|i| shifted[i] - (other[i] - m_other)).collect();
-        let score = logprob::TokenScore {
-            logp: logits[token] - (m + reference::log(total)),
-            entropy: reference::log(total) - reference::dot(&e, &shifted) / total,
-            mean_logit: reference::sum(&logits) / n as f32,
-        };
-        let kl = reference::dot(&e, &differences) / total - (reference::log(total) - reference::log(total_other));
-        let mut gradient: Vec<f32> = e.iter().map(|e| e * (-0.7 / total)).collect();
-        gradient[token] += 0.7;
-        for isa in isa::available() {
-            assert_eq!(logprob::score_with(isa, &logits, token as u32), score, "{isa} {n}");
-            assert_eq!(logprob::kl_with(isa, &logits, &other).to_bits(), kl.to_bits(), "{isa} {n}");
-            assert_eq!(logprob::kl_with(isa, &logits, &logits), 0.0);
-            let mut row = logits.clone();
-            logprob::backward_with(isa, &mut row, token as u32, 0.7);
-            assert_eq!(bits(&row), bits(&gradient), "{isa} {n}");
-        }
+fn token_scores(n: usize, token: usize, values: Values) {
+    let [logits, other] = [0, 1].map(|i| values.draw(n, i));
+    let token = (token % n) as u32;
+    let parts = |s: logprob::TokenScore| bits(&[s.logp, s.entropy, s.mean_logit]);
+    let score = parts(reference::token_score(&logits, token));
+    let kl = reference::row_kl(&logits, &other);
+    let gradient = reference::token_score_backward(&logits, token, 0.7);
+    for isa in isa::available() {
+        assert_eq!(parts(logprob::score_with(isa, &logits, token)), score, "{isa}");
+        assert_eq!(bits(&[logprob::kl_with(isa, &logits, &other)]), bits(&[kl]), "{isa} KL");
+        let mut row = logits.clone();
+        logprob::backward_with(isa, &mut row, token, 0.7);
+        assert_eq!(bits(&row), bits(&gradient), "{isa} gradient");
     }
+}
+
+fn bias_and_embedding(n: usize, rows: usize, values: Values) {
+    let (dy, start) = (values.draw(rows * n, 0), values.draw(n, 1));
+    let mut dbias = start.clone();
+    dy.chunks(n).for_each(|dy| _ = reference::linear_backward(&[], &[], dy, &mut [], &mut dbias));
+    for isa in isa::available() {
+        let mut ours = start.clone();
+        linear::backward_bias_with(isa, &dy, &mut ours);
+        assert_eq!(bits(&ours), bits(&dbias), "{isa}");
+    }
+    let table = values.draw(3 * n, 2);
+    let tokens: Vec<u32> = (0..rows as u32).map(|r| 2 * r % 3).collect();
+    let mut out = filled(rows * n, f32::NAN);
+    embedding::forward(&table, n, &tokens, &mut out);
+    let (mut dtable, mut expected) = (table.clone(), table.clone());
+    embedding::backward(&dy, n, &tokens, &mut dtable);
+    for (r, token) in tokens.into_iter().enumerate() {
+        assert_eq!(bits(&out[r * n..][..n]), bits(reference::embedding(&table, n, token)));
+        reference::embedding_backward(&dy[r * n..][..n], token, &mut expected);
+    }
+    assert_eq!(bits(&dtable), bits(&expected));
+}
+
+/// Forward with and without a bias and all gradients, row by row against the definition. The product's own tests run it under
+/// every instruction set.
+fn linear_maps(rows: usize, inputs: usize, outputs: usize, values: Values) {
+    let [x, weight] = [rows * inputs, outputs * inputs].map(|n| values.draw(n, n as u64));
+    let (bias, dy) = (values.draw(outputs, 1), values.draw(rows * outputs, 2));
+    let (mut plain, mut biased) = (filled(rows * outputs, f32::NAN), filled(rows * outputs, f32::NAN));
+    linear::forward(&x, &weight, inputs, &mut plain, false);
+    linear::forward_biased(&x, &weight, &bias, inputs, &mut biased);
+    let (mut dx, mut dweight) = (filled(rows * inputs, f32::NAN), filled(outputs * inputs, 0.5));
+    linear::backward_input(&dy, &weight, inputs, &mut dx, false);
+    linear::backward_weight(&dy, &x, inputs, &mut dweight);
+    let (mut expected, mut dbias) = (filled(outputs * inputs, 0.5), filled(outputs, 0.0));
+    for r in 0..rows {
+        let (x, out) = (&x[r * inputs..][..inputs], r * outputs..(r + 1) * outputs);
+        assert_eq!(bits(&plain[out.clone()]), bits(&reference::linear(x, &weight, None)));
+        assert_eq!(bits(&biased[out.clone()]), bits(&reference::linear(x, &weight, Some(&bias))), "biased");
+        let expected = reference::linear_backward(x, &weight, &dy[out], &mut expected, &mut dbias);
+        assert_eq!(bits(&dx[r * inputs..][..inputs]), bits(&expected), "dx");
+    }
+    assert_eq!(bits(&dweight), bits(&expected), "dweight");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn rms_norm_gives_the_bits_of_the_definition(n in length(), rows in 1..5usize, values in Values::any()) {
+        rms_norm(n, rows, values);
+    }
+
+    #[test]
+    fn layer_norm_gives_the_bits_of_the_definition(n in length(), rows in 1..5usize, values in Values::any()) {
+        layer_norm(n, rows, values);
+    }
+
+    #[test]
+    fn rotary_turns_give_the_bits_of_the_definition(half in 1..70usize, heads in 1..4usize, rows in 1..4usize, values in Values::any()) {
+        rotary(half, heads, rows, values);
+    }
+
+    #[test]
+    fn swiglu_and_gelu_give_the_bits_of_the_definition(n in length(), values in Values::any()) {
+        mlp_middles(n, values);
+    }
+
+    #[test]
+    fn token_scores_give_the_bits_of_the_definition(n in length(), token in 0..1000usize, values in Values::any()) {
+        token_scores(n, token, values);
+    }
+
+    #[test]
+    fn bias_gradients_and_embeddings_give_the_bits_of_the_definition(n in length(), rows in 1..5usize, values in Values::any()) {
+        bias_and_embedding(n, rows, values);
+    }
+
+    #[test]
+    fn linear_maps_give_the_bits_of_the_definition(
+        rows in 1..20usize, inputs in 1..40usize, outputs in 1..40usize, values in Values::any(),
+    ) {
+        linear_maps(rows, inputs, outputs, values);
+    }
+}
+
+/// Every lane of Σ g x underflows to −0 here, and the sign of that zero reaches the gradient: lanes beyond the row's end must add −0.
+#[test]
+fn a_lane_that_underflowed_to_minus_zero_survives_the_tail_of_a_norm() {
+    let n = 33;
+    let (x, weight, mut dy) = (filled(n, -1e-10), filled(n, 1.0), filled(n, 1e-45));
+    dy[0] = -0.0;
+    let (mut expected, mut dweight) = (filled(n, -0.0), filled(n, 0.0));
+    reference::rms_norm_backward(&x, &weight, 0.0, &dy, &mut expected, &mut dweight);
+    assert_eq!(expected[0].to_bits(), (-0.0f32).to_bits());
+    for isa in isa::available() {
+        let (mut inverse, mut ours) = ([f32::NAN], filled(n, -0.0));
+        norm::inverse_rms_with(isa, &x, n, 0.0, &mut inverse);
+        norm::backward_rows_with(isa, &x, &weight, &inverse, &dy, &mut ours);
+        assert_eq!(bits(&ours), bits(&expected), "{isa}");
+    }
+}
+
+#[test]
+fn pieces_that_threads_take_change_no_bit_of_an_activation() {
+    let n = (1 << 14) + 37;
+    let [x, up, dout] = [0, 1, 2].map(|seed| random(n, 2.0, seed));
+    let run = || {
+        let (mut a, mut b, mut c) = (x.clone(), up.clone(), dout.clone());
+        mlp::backward(&mut a, &mut b, &mut c);
+        let (mut d, mut e) = (x.clone(), dout.clone());
+        gelu::backward(Gelu::Tanh, &mut d, &mut e);
+        [a, b, c, d, e].map(|x| bits(&x))
+    };
+    let [one, three] = [1, 3].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run));
+    assert!(one == three);
 }

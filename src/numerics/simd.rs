@@ -11,13 +11,18 @@ use std::ops::{Add, Div, Mul, Sub};
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod fma;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
-pub use scalar::Scalar;
+#[cfg(target_arch = "aarch64")]
+pub use neon::Neon;
+pub use scalar::{Scalar, Software};
 
 /// Lanes of a vector, under every instruction set: the lane count is part of the definition of a row reduction.
 pub const LANES: usize = 16;
@@ -50,6 +55,11 @@ pub trait F32x16: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
 
     /// `self * b + c`, rounded once.
     fn fma(self, b: Self, c: Self) -> Self;
+    /// The same for single numbers: `a * b + c`, rounded once.
+    #[inline(always)]
+    fn fma_one(a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
     fn sqrt(self) -> Self;
     /// `if self > other { self } else { other }`: `other` when either is NaN or both are zeros.
     fn max(self, other: Self) -> Self;
@@ -152,14 +162,17 @@ pub trait F32x16: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
 
 /// Implements `+ - * /` for a vector type over one expression each.
 macro_rules! arithmetic {
-    ($vector:ty, |$a:ident, $b:ident| add $add:expr, sub $sub:expr, mul $mul:expr, div $div:expr) => {
-        $crate::simd::arithmetic!(@one $vector, Add, add, $a, $b, $add);
-        $crate::simd::arithmetic!(@one $vector, Sub, sub, $a, $b, $sub);
-        $crate::simd::arithmetic!(@one $vector, Mul, mul, $a, $b, $mul);
-        $crate::simd::arithmetic!(@one $vector, Div, div, $a, $b, $div);
+    ([$($generics:tt)*] $vector:ty, |$a:ident, $b:ident| add $add:expr, sub $sub:expr, mul $mul:expr, div $div:expr) => {
+        $crate::simd::arithmetic!(@one [$($generics)*] $vector, Add, add, $a, $b, $add);
+        $crate::simd::arithmetic!(@one [$($generics)*] $vector, Sub, sub, $a, $b, $sub);
+        $crate::simd::arithmetic!(@one [$($generics)*] $vector, Mul, mul, $a, $b, $mul);
+        $crate::simd::arithmetic!(@one [$($generics)*] $vector, Div, div, $a, $b, $div);
     };
-    (@one $vector:ty, $operator:ident, $method:ident, $a:ident, $b:ident, $value:expr) => {
-        impl std::ops::$operator for $vector {
+    ($vector:ty, |$a:ident, $b:ident| $($operations:tt)*) => {
+        $crate::simd::arithmetic!([] $vector, |$a, $b| $($operations)*);
+    };
+    (@one [$($generics:tt)*] $vector:ty, $operator:ident, $method:ident, $a:ident, $b:ident, $value:expr) => {
+        impl<$($generics)*> std::ops::$operator for $vector {
             type Output = Self;
             #[inline(always)]
             fn $method(self, other: Self) -> Self {
@@ -220,14 +233,18 @@ macro_rules! dispatch {
                 $kernel::<$crate::simd::Avx512>($($argument),*)
             }
             match isa {
-                $crate::isa::Isa::Scalar => {
-                    #[cfg(target_arch = "x86_64")]
-                    if is_x86_feature_detected!("fma") {
-                        // SAFETY: the CPU was just asked.
-                        return unsafe { scalar_fma($($argument),*) };
-                    }
-                    $kernel::<$crate::simd::Scalar>($($argument),*)
+                $crate::isa::Isa::Software => $kernel::<$crate::simd::Software>($($argument),*),
+                #[cfg(target_arch = "x86_64")]
+                $crate::isa::Isa::Scalar if is_x86_feature_detected!("fma") => {
+                    // SAFETY: the CPU was just asked.
+                    unsafe { scalar_fma($($argument),*) }
                 }
+                #[cfg(target_arch = "aarch64")]
+                $crate::isa::Isa::Scalar => $kernel::<$crate::simd::Scalar>($($argument),*),
+                #[cfg(not(target_arch = "aarch64"))]
+                $crate::isa::Isa::Scalar => $kernel::<$crate::simd::Software>($($argument),*),
+                #[cfg(target_arch = "aarch64")]
+                $crate::isa::Isa::Neon => $kernel::<$crate::simd::Neon>($($argument),*),
                 // SAFETY: the value holds the proof that this CPU has the instructions.
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Isa::Avx2(_) => unsafe { avx2($($argument),*) },

@@ -209,7 +209,8 @@ fn softmax_backward<V: F32x16>(p: &mut [f32], ds: &mut [f32], n: usize, total: f
     for at in (0..n).step_by(LANES) {
         let weight = V::load(&p[at..]) / total;
         weight.store(&mut p[at..]);
-        let dp = if at + LANES <= n { V::load(&ds[at..]) } else { V::load_part(&ds[at..n], 0.0) };
+        // 0 · −0 beyond the end: as an addend it changes no lane.
+        let dp = if at + LANES <= n { V::load(&ds[at..]) } else { V::load_part(&ds[at..n], -0.0) };
         mean = weight.fma(dp, mean);
     }
     let (mean, scale) = (V::splat(mean.tree_sum()), V::splat(scale));

@@ -1,114 +1,107 @@
-//! The attention kernels against the definition in plain scalar loops: equal bits under every instruction set.
+//! The attention kernels, and attention over packed trees, against the definition: equal bits.
 
-use super::kernels::{Inputs, Shape, Transposed, attend_backward_with, attend_with};
-use super::{Heads, stride, transpose};
-use crate::testing::random;
+use proptest::prelude::*;
+
+use super::kernels::{Inputs, Transposed, attend_backward_with, attend_with};
+use super::{Heads, Projections, Segment, backward, forward, stride, transpose};
+use crate::testing::{Values, bits};
 use crate::{isa, reference};
 
-/// (rows, width) with random values in the first `dim` columns of each row.
-fn matrix(rows: usize, heads: Heads, seed: &mut u64) -> Vec<f32> {
-    let width = heads.width();
-    *seed += 1;
-    let values = random(rows * width, 2.0, *seed);
-    values.into_iter().enumerate().map(|(i, x)| if i % width < heads.head_dim { x } else { 0.0 }).collect()
+/// (rows, width) with values in the first `dim` columns of each row, zeros after them.
+fn matrix(rows: usize, heads: Heads, values: Values, index: u64) -> Vec<f32> {
+    let mut out = vec![0.0; rows * heads.width()];
+    let drawn = values.draw(rows * heads.head_dim, index);
+    for (out, drawn) in out.chunks_mut(heads.width()).zip(drawn.chunks(heads.head_dim)) {
+        out[..heads.head_dim].copy_from_slice(drawn);
+    }
+    out
 }
 
-fn chain(terms: impl Iterator<Item = (f32, f32)>, start: f32) -> f32 {
-    terms.fold(start, |sum, (a, b)| a.mul_add(b, sum))
-}
-
-/// The softmax weights of a query before division, their sum.
-fn exponentials(shape: Shape, q: &[f32], k: &[f32], keys: usize) -> (Vec<f32>, f32) {
-    let score = |j: usize| chain((0..shape.dim).map(|d| (q[d], k[j * shape.width + d])), 0.0) * shape.scale;
-    let scores: Vec<f32> = (0..keys).map(score).collect();
-    let m = reference::max(&scores);
-    let e: Vec<f32> = scores.iter().map(|s| reference::exp(s - m)).collect();
-    let total = reference::sum(&e);
-    (e, total)
-}
-
-struct Case {
-    heads: Heads,
-    shape: Shape,
-    rows: usize,
-    keys: usize,
-    q: Vec<f32>,
-    k: Vec<f32>,
-    v: Vec<f32>,
-    dout: Vec<f32>,
-}
-
-fn cases() -> Vec<Case> {
-    let mut seed = 0;
-    let mut cases = Vec::new();
-    for head_dim in [2, 6, 16, 24, 32, 80] {
-        for (rows, before) in [(1, 0), (1, 37), (3, 0), (4, 12), (9, 7), (18, 0), (35, 33)] {
-            let heads = Heads { heads: 1, kv_heads: 1, head_dim };
-            let keys = rows + before;
-            let [q, dout] = [0, 1].map(|_| matrix(rows, heads, &mut seed));
-            let [k, v] = [0, 1].map(|_| matrix(keys, heads, &mut seed));
-            cases.push(Case { heads, shape: heads.shape(before + 1), rows, keys, q, k, v, dout });
+/// One head whose queries come after `before` other keys, by its kernels.
+fn one_head(head_dim: usize, rows: usize, before: usize, values: Values) {
+    let heads = Heads { heads: 1, kv_heads: 1, head_dim };
+    let (w, keys, shape) = (heads.width(), before + rows, heads.shape(before + 1));
+    let [q, dout] = [0, 1].map(|i| matrix(rows, heads, values, i));
+    let [k, v] = [2, 3].map(|i| matrix(keys, heads, values, i));
+    let split = |x: &[f32]| -> Vec<Vec<f32>> { x.chunks(w).map(|row| row[..head_dim].to_vec()).collect() };
+    let [q_rows, dout_rows, k_rows, v_rows] = [&q, &dout, &k, &v].map(|x| split(x));
+    let [k_rows, v_rows]: [Vec<&[f32]>; 2] = [&k_rows, &v_rows].map(|rows| rows.iter().map(|r| &r[..]).collect());
+    let (mut expected, mut dq) = (Vec::new(), Vec::new());
+    let mut dk = vec![vec![0.5f32; head_dim]; keys];
+    let mut dv = vec![vec![0.25f32; head_dim]; keys];
+    for i in 0..rows {
+        let (k, v) = (&k_rows[..=before + i], &v_rows[..=before + i]);
+        expected.push(reference::attend(&q_rows[i], k, v, shape.scale));
+        let (p, ds) = reference::attend_backward(&q_rows[i], k, v, shape.scale, &dout_rows[i]);
+        let chain = |d: usize| ds.iter().zip(k).fold(0.0f32, |sum, (ds, k)| ds.mul_add(k[d], sum));
+        dq.push((0..head_dim).map(chain).collect::<Vec<f32>>());
+        for (j, d) in (0..k.len()).flat_map(|j| (0..head_dim).map(move |d| (j, d))) {
+            dk[j][d] = ds[j].mul_add(q_rows[i][d], dk[j][d]);
+            dv[j][d] = p[j].mul_add(dout_rows[i][d], dv[j][d]);
         }
     }
-    cases
-}
-
-fn bits(x: &[f32]) -> Vec<u32> {
-    x.iter().map(|x| x.to_bits()).collect()
-}
-
-#[test]
-fn attention_gives_the_bits_of_the_definition() {
-    for Case { heads, shape, rows, keys, q, k, v, .. } in cases() {
-        let w = shape.width;
-        let mut expected = vec![0.0; rows * w];
-        for i in 0..rows {
-            let (e, total) = exponentials(shape, &q[i * w..], &k, shape.first + i);
-            for d in 0..w {
-                expected[i * w + d] = chain(e.iter().enumerate().map(|(j, e)| (*e, v[j * w + d])), 0.0) / total;
-            }
-        }
-        let kt = transpose(&k, heads);
-        let kt = Transposed { data: &kt, stride: stride(keys) };
-        for isa in isa::available() {
-            let (mut scores, mut out) = (vec![f32::NAN; 4 * kt.stride], vec![f32::NAN; rows * w]);
-            attend_with(isa, shape, &q, kt, &v, &mut scores, &mut out);
-            assert_eq!(bits(&out), bits(&expected), "{isa}, head_dim {}, {rows} rows, {keys} keys", heads.head_dim);
+    let all_bits = |rows: &[Vec<f32>]| -> Vec<u32> { rows.iter().flat_map(|row| bits(row)).collect() };
+    let [kt, vt] = [&k, &v].map(|x| transpose(x, heads));
+    let [kt, vt] = [&kt, &vt].map(|data| Transposed { data, stride: stride(keys) });
+    for isa in isa::available() {
+        let (mut scores, mut out) = (vec![f32::NAN; 4 * kt.stride], vec![f32::NAN; rows * w]);
+        attend_with(isa, shape, &q, kt, &v, &mut scores, &mut out);
+        assert_eq!(all_bits(&split(&out)), all_bits(&expected), "{isa}");
+        let [mut p, mut ds] = [0, 1].map(|_| vec![f32::NAN; rows * kt.stride]);
+        let mut ours = [vec![f32::NAN; rows * w], vec![0.5; keys * w], vec![0.25; keys * w]];
+        let [a, b, c] = &mut ours;
+        attend_backward_with(isa, shape, Inputs { q: &q, dout: &dout, k: &k, kt, vt }, &mut p, &mut ds, a, b, c);
+        for ((ours, expected), name) in ours.iter().zip([&dq, &dk, &dv]).zip(["dq", "dk", "dv"]) {
+            assert_eq!(all_bits(&split(ours)), all_bits(expected), "{isa} {name}");
         }
     }
 }
 
-#[test]
-fn attention_gradients_give_the_bits_of_the_definition() {
-    for Case { heads, shape, rows, keys, q, k, v, dout } in cases() {
-        let w = shape.width;
-        let (mut dq, mut dk, mut dv) = (vec![0.0f32; rows * w], vec![0.5f32; keys * w], vec![0.25f32; keys * w]);
-        for i in 0..rows {
-            let seen = shape.first + i;
-            let (e, total) = exponentials(shape, &q[i * w..], &k, seen);
-            let p: Vec<f32> = e.iter().map(|e| e / total).collect();
-            let dp = |j: usize| chain((0..shape.dim).map(|d| (dout[i * w + d], v[j * w + d])), 0.0);
-            let dp: Vec<f32> = (0..seen).map(dp).collect();
-            let mean = reference::dot(&p, &dp);
-            let ds: Vec<f32> = (0..seen).map(|j| (p[j] * (dp[j] - mean)) * shape.scale).collect();
-            for d in 0..w {
-                dq[i * w + d] = chain((0..seen).map(|j| (ds[j], k[j * w + d])), 0.0);
-                for j in 0..seen {
-                    dk[j * w + d] = ds[j].mul_add(q[i * w + d], dk[j * w + d]);
-                    dv[j * w + d] = p[j].mul_add(dout[i * w + d], dv[j * w + d]);
-                }
-            }
-        }
-        let (kt, vt) = (transpose(&k, heads), transpose(&v, heads));
-        let [kt, vt] = [&kt, &vt].map(|data| Transposed { data, stride: stride(keys) });
-        for isa in isa::available() {
-            let [mut p, mut ds] = [0, 1].map(|_| vec![f32::NAN; rows * kt.stride]);
-            let mut ours = [vec![f32::NAN; rows * w], vec![0.5; keys * w], vec![0.25; keys * w]];
-            let [a, b, c] = &mut ours;
-            attend_backward_with(isa, shape, Inputs { q: &q, dout: &dout, k: &k, kt, vt }, &mut p, &mut ds, a, b, c);
-            for (ours, expected) in ours.iter().zip([&dq, &dk, &dv]) {
-                assert_eq!(bits(ours), bits(expected), "{isa}, head_dim {}, {rows} rows, {keys} keys", heads.head_dim);
-            }
-        }
+/// Segments of the given lengths; each parent is any segment before it, or none.
+fn tree(lengths: &[(usize, Option<prop::sample::Index>)]) -> Vec<Segment> {
+    let mut start = 0;
+    let mut segments = Vec::new();
+    for (s, (length, parent)) in lengths.iter().enumerate() {
+        let parent = parent.as_ref().filter(|_| s > 0).map(|parent| parent.index(s));
+        segments.push(Segment { rows: start..start + length, parent });
+        start += length;
+    }
+    segments
+}
+
+/// A packed batch of prompts with their continuations, grouped heads and threads, by the functions that models call.
+fn packed(segments: &[Segment], heads: Heads, values: Values, threads: usize) {
+    let rows = segments.last().map_or(0, |s| s.rows.end);
+    let [q, dout] = [0, 1].map(|i| values.draw(rows * heads.query_width(), i));
+    let [k, v] = [2, 3].map(|i| values.draw(rows * heads.key_width(), i));
+    let from = Projections { q: &q, k: &k, v: &v };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let mut out = vec![f32::NAN; q.len()];
+    pool.install(|| forward(segments, heads, from, &mut out));
+    assert_eq!(bits(&out), bits(&reference::attention(segments, heads, from)), "out");
+    let ours = pool.install(|| backward(segments, heads, from, &dout));
+    let expected = reference::attention_backward(segments, heads, from, &dout);
+    for ((ours, expected), name) in [ours.dq, ours.dk, ours.dv].iter().zip(&expected).zip(["dq", "dk", "dv"]) {
+        assert_eq!(bits(ours), bits(expected), "{name}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn a_head_gives_the_bits_of_the_definition(
+        half_dim in 1..42usize, rows in 1..40usize, before in 0..60usize, values in Values::any(),
+    ) {
+        one_head(2 * half_dim, rows, before, values);
+    }
+
+    #[test]
+    fn a_packed_batch_gives_the_bits_of_the_definition(
+        lengths in prop::collection::vec((1..9usize, any::<Option<prop::sample::Index>>()), 1..6),
+        kv_heads in 1..3usize, group in 1..4usize, half_dim in 1..12usize, threads in 1..3usize, values in Values::any(),
+    ) {
+        let heads = Heads { heads: kv_heads * group, kv_heads, head_dim: 2 * half_dim };
+        packed(&tree(&lengths), heads, values, threads);
     }
 }

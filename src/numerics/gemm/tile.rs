@@ -1,9 +1,11 @@
 //! The innermost work: tiles of C whose chains run side by side in registers.
 
 use super::panels::{Out, Panels, View};
+#[cfg(target_arch = "aarch64")]
+use crate::simd::Neon;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
-use crate::simd::{F32x16, LANES, Scalar};
+use crate::simd::{F32x16, LANES, Scalar, Software};
 
 /// The tile shape that fits an instruction set's registers.
 pub(super) trait Tiled: F32x16 {
@@ -46,7 +48,29 @@ impl Tiled for Avx2 {
     }
 }
 
+/// 24 sums, four quarters of a column of B and one element of A in 32 registers.
+#[cfg(target_arch = "aarch64")]
+impl Tiled for Neon {
+    const ROWS: usize = 6;
+    const COLUMNS: usize = LANES;
+    #[inline(always)]
+    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool) {
+        // SAFETY: handed on.
+        unsafe { strip::<Self, 6, 1>(m, columns, k, a, b, c, carry) }
+    }
+}
+
 impl Tiled for Scalar {
+    const ROWS: usize = 4;
+    const COLUMNS: usize = LANES;
+    #[inline(always)]
+    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool) {
+        // SAFETY: handed on.
+        unsafe { strip::<Self, 4, 1>(m, columns, k, a, b, c, carry) }
+    }
+}
+
+impl Tiled for Software {
     const ROWS: usize = 4;
     const COLUMNS: usize = LANES;
     #[inline(always)]

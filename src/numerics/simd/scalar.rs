@@ -1,12 +1,18 @@
 //! The portable vector: an array, lane by lane.
 
-use super::{F32x16, LANES, arithmetic};
+use super::{F32x16, LANES, arithmetic, fma};
 
+/// `HARDWARE`: whether `fma` is the CPU's own instruction, or [`fma::in_binary64`].
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub struct Scalar([f32; LANES]);
+pub struct Portable<const HARDWARE: bool>([f32; LANES]);
 
-impl Scalar {
+/// For a CPU with a fused multiply-add. (On another, `f32::mul_add` calls the system's mathematics library.)
+pub type Scalar = Portable<true>;
+/// For any CPU.
+pub type Software = Portable<false>;
+
+impl<const HARDWARE: bool> Portable<HARDWARE> {
     #[inline(always)]
     fn map2(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
         Self(std::array::from_fn(|l| f(self.0[l], other.0[l])))
@@ -25,9 +31,9 @@ impl Scalar {
     }
 }
 
-arithmetic!(Scalar, |a, b| add a.map2(b, |x, y| x + y), sub a.map2(b, |x, y| x - y), mul a.map2(b, |x, y| x * y), div a.map2(b, |x, y| x / y));
+arithmetic!([const HARDWARE: bool] Portable<HARDWARE>, |a, b| add a.map2(b, |x, y| x + y), sub a.map2(b, |x, y| x - y), mul a.map2(b, |x, y| x * y), div a.map2(b, |x, y| x / y));
 
-impl F32x16 for Scalar {
+impl<const HARDWARE: bool> F32x16 for Portable<HARDWARE> {
     type Mask = [bool; LANES];
 
     #[inline(always)]
@@ -62,7 +68,15 @@ impl F32x16 for Scalar {
     }
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
-        Self(std::array::from_fn(|l| self.0[l].mul_add(b.0[l], c.0[l])))
+        if HARDWARE {
+            Self(std::array::from_fn(|l| self.0[l].mul_add(b.0[l], c.0[l])))
+        } else {
+            Self(fma::of_lanes(&self.0, &b.0, &c.0))
+        }
+    }
+    #[inline(always)]
+    fn fma_one(a: f32, b: f32, c: f32) -> f32 {
+        if HARDWARE { a.mul_add(b, c) } else { fma::in_binary64(a, b, c) }
     }
     #[inline(always)]
     fn sqrt(self) -> Self {
