@@ -23,6 +23,9 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 
+/// The file name of a training's digest chain, wherever it stands among a cell's outputs.
+pub const CHAIN: &str = "chain.jsonl";
+
 pub struct Store {
     root: PathBuf,
 }
@@ -52,10 +55,18 @@ pub struct Clock {
 }
 
 impl Receipt {
-    /// One digest over the names and digests of all outputs.
+    /// One digest over the names and digests of all outputs. The digest chain of a training stays out: it is evidence about the
+    /// other outputs, compared step by step where they differ.
     pub fn output_digest(&self) -> Digest {
-        let named: BTreeMap<&str, Digest> = self.outputs.iter().map(|(name, o)| (name.as_str(), o.digest)).collect();
+        let chain = self.chain();
+        let results = self.outputs.iter().filter(|(name, _)| Some(name.as_str()) != chain);
+        let named: BTreeMap<&str, Digest> = results.map(|(name, o)| (name.as_str(), o.digest)).collect();
         Digest::of_value(&named)
+    }
+
+    /// Which output is the digest chain of the cell's training; none when the cell doesn't train.
+    pub fn chain(&self) -> Option<&str> {
+        self.outputs.keys().map(String::as_str).find(|name| name.rsplit('/').next() == Some(CHAIN))
     }
 }
 
@@ -229,6 +240,9 @@ pub struct RunRecord {
     pub id: String,
     pub suite: String,
     pub suite_digest: Digest,
+    /// The suite file as it was, and where: what `repro` reads.
+    pub suite_text: String,
+    pub suite_file: PathBuf,
     pub finished: String,
     pub seconds: f64,
     pub cells: BTreeMap<String, Digest>,

@@ -11,6 +11,12 @@ pub trait Watch: Sync {
         false
     }
 
+    /// The step after which a training breaks off, keeping its state as when it is interrupted: for those who want to see its
+    /// beginning only.
+    fn last_step(&self) -> Option<u64> {
+        None
+    }
+
     /// An error when the user asked to stop.
     fn check(&self) -> Result<()> {
         if self.interrupted() {

@@ -88,6 +88,7 @@ fn suite() -> Suite {
         },
         report: ReportSettings { samples: 4 },
         base: std::path::PathBuf::new(),
+        text: String::new(),
     }
 }
 

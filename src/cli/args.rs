@@ -53,6 +53,8 @@ pub enum Command {
     Suite(SuiteCommand),
     /// Compare a finished run with its golden file
     Gate(GateArguments),
+    /// Compute a finished run's cells again under other settings and compare every bit
+    Repro(ReproArguments),
     /// Write the report of a finished run again
     Report(ReportArguments),
     /// Accept, show or compare golden files
@@ -133,6 +135,29 @@ pub struct GateArguments {
     /// The golden file [default: golden/<suite>.json]
     #[arg(long, value_name = "FILE")]
     pub golden: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct ReproArguments {
+    /// The id of a run in the store (or its beginning), or the name of a suite: its latest run [default: the latest run]
+    pub run: Option<String>,
+    /// Cells to compute again, `*` stands for anything [default: all but what ONNX Runtime says]
+    #[arg(long, value_name = "CELL", value_delimiter = ',')]
+    pub cells: Vec<String>,
+    /// Compare only the first steps of each training
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub steps: Option<u64>,
+    /// Instruction sets [default: all that this machine has]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub isa: Vec<String>,
+    /// Numbers of threads; they and the next go along with the instruction sets in turn [default: 1,2,4]
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub thread_counts: Vec<u16>,
+    /// Examples that go through the model together, rounded down to a divisor of the batch [default: 2,1,4]
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub micro_batches: Vec<u16>,
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
 }

@@ -5,6 +5,7 @@ mod baseline;
 mod display;
 mod doctor;
 mod exit;
+mod repro;
 mod runs;
 mod stage;
 mod suite;
@@ -63,6 +64,7 @@ fn run(arguments: Arguments) -> Result<Code> {
     match &arguments.command {
         Command::Suite(command) => suite::run(command, common),
         Command::Gate(command) => baseline::gate(command, common),
+        Command::Repro(command) => repro::run(command, common),
         Command::Report(command) => baseline::report(command, common),
         Command::Baseline(command) => baseline::run(command, common),
         Command::Train(command) => stage::train(command, common),

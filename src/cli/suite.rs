@@ -87,6 +87,8 @@ fn run_suite(arguments: &SuiteRun, common: &Common) -> Result<Code> {
         id: format!("{}-{}", suite.name, run_digest(&plan).short()),
         suite: suite.name.clone(),
         suite_digest: suite.digest(),
+        suite_text: suite.text.clone(),
+        suite_file: std::path::absolute(&arguments.suite).unwrap_or_else(|_| arguments.suite.clone()),
         finished: jiff::Timestamp::now().to_string(),
         seconds: started.elapsed().as_secs_f64(),
         cells: plan.cells.iter().map(|c| (c.id.clone(), c.key)).collect(),

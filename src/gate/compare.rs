@@ -9,10 +9,14 @@ use crate::statistics::mean::{Clustered, Measured, Range, mean};
 use crate::statistics::power::prompts_to_decide;
 use crate::suite::settings::GateSettings;
 use crate::train::TrainStep;
+use crate::train::chain::Abridged;
 
 pub fn compare(report: &ReportData, golden: &Golden, settings: &GateSettings) -> GateReport {
     let same_suite = report.suite.digest == golden.suite_digest;
     let mut rows = if same_suite { digest_rows(report, golden) } else { vec![other_suite(report, golden)] };
+    if same_suite {
+        rows.extend(golden.chains.iter().map(|(cell, chain)| chain_row(cell, chain, report.chains.get(cell))));
+    }
     rows.extend(golden.variants.iter().map(|variant| win_rate_row(report, golden, variant, settings)));
     rows.extend(new_variants(report, golden));
     if same_suite {
@@ -68,6 +72,22 @@ fn digest_rows(report: &ReportData, golden: &Golden) -> Vec<GateRow> {
         row("digest", name, verdict, short(old), short(new), message)
     };
     names.into_iter().map(compared).collect()
+}
+
+fn chain_row(cell: &str, golden: &Abridged, found: Option<&Abridged>) -> GateRow {
+    let (verdict, message) = match found.map(|found| golden.first_difference(found)) {
+        Some(None) => (Verdict::Pass, format!("the same bits in all {} steps", golden.steps())),
+        Some(Some(step)) => {
+            let message = format!(
+                "the training of `{cell}` first gave other bits at step {step} of {}; `dpo-eval repro` compares settings of this machine",
+                golden.steps()
+            );
+            (Verdict::Fail, message)
+        }
+        None => (Verdict::Fail, format!("this run has no digest chain of `{cell}`")),
+    };
+    let last = |chain: &Abridged| chain.last.short();
+    row("chain", cell, verdict, last(golden), found.map_or_else(|| "none".to_owned(), last), message)
 }
 
 fn other_suite(report: &ReportData, golden: &Golden) -> GateRow {

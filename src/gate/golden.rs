@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::generate::{Completion, REFERENCE};
 use crate::report::ReportData;
 use crate::train::TrainStep;
+use crate::train::chain::Abridged;
 
 /// Raised when the form changes; a golden of another form is refused.
 const SCHEMA: u32 = 1;
@@ -34,6 +35,9 @@ pub struct Golden {
     pub level: f64,
     /// Output digests of the cells that must hold bitwise, by cell id.
     pub cells: BTreeMap<String, Digest>,
+    /// Digest chains of every training, the judges' too (none of them passes through ONNX Runtime), by cell id.
+    #[serde(default)]
+    pub chains: BTreeMap<String, Abridged>,
     pub variants: Vec<GoldenVariant>,
     pub curves: Vec<Curve>,
     /// Findings of severity fail that were accepted: id and variant.
@@ -87,6 +91,7 @@ impl Golden {
             judge: report.judge.clone(),
             level: report.conclusions[0].win_rate.level,
             cells: bitwise_cells(report),
+            chains: report.chains.clone(),
             variants: report.conclusions.iter().map(|c| GoldenVariant::of(report, c)).collect(),
             curves: curves(&report.train_log),
             failures: failures(report),
@@ -233,6 +238,8 @@ pub fn diff(old: &Golden, new: &Golden) -> Vec<String> {
     changed("level", &old.level.to_string(), &new.level.to_string());
     let shorten = |cells: &BTreeMap<String, Digest>| cells.iter().map(|(k, v)| (k.clone(), v.short())).collect();
     lines.extend(diff_maps("cell", &shorten(&old.cells), &shorten(&new.cells)));
+    let chains: std::collections::BTreeSet<&String> = old.chains.keys().chain(new.chains.keys()).collect();
+    lines.extend(chains.into_iter().filter_map(|name| diff_chains(name, old.chains.get(name), new.chains.get(name))));
     let describe = |golden: &Golden| {
         let row =
             |v: &GoldenVariant| format!("{:?} at checkpoint {}, win rate {}", v.answer, v.checkpoint, v.shown()).to_lowercase();
@@ -259,6 +266,17 @@ pub fn diff(old: &Golden, new: &Golden) -> Vec<String> {
     lines
 }
 
+fn diff_chains(name: &str, old: Option<&Abridged>, new: Option<&Abridged>) -> Option<String> {
+    match (old, new) {
+        (Some(old), Some(new)) => {
+            let step = old.first_difference(new)?;
+            Some(format!("chain {name}: {} → {} steps, other bits from step {step}", old.steps(), new.steps()))
+        }
+        (Some(old), None) => Some(format!("chain {name}: {} steps → gone", old.steps())),
+        (None, new) => new.map(|new| format!("chain {name}: new, {} steps", new.steps())),
+    }
+}
+
 fn diff_maps(kind: &str, old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Vec<String> {
     let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
     names.sort();
@@ -280,7 +298,8 @@ pub fn describe(golden: &Golden) -> String {
     let _ = writeln!(text, "suite    {} ({})", golden.suite, golden.suite_digest.short());
     let _ = writeln!(text, "reason   {}", golden.reason);
     let _ = writeln!(text, "judge    {}", golden.judge);
-    let _ = writeln!(text, "bits     {} cells, {} training curves", golden.cells.len(), golden.curves.len());
+    let (cells, chains, curves) = (golden.cells.len(), golden.chains.len(), golden.curves.len());
+    let _ = writeln!(text, "bits     {cells} cells, {chains} digest chains, {curves} training curves");
     for v in &golden.variants {
         let _ = writeln!(
             text,

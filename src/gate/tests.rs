@@ -13,6 +13,7 @@ use crate::statistics::{Estimate, find};
 use crate::suite::settings::GateSettings;
 use crate::suite::settings::OnInconclusive;
 use crate::train::TrainStep;
+use crate::train::chain::Abridged;
 
 const MARGIN: f64 = 0.05;
 
@@ -58,6 +59,13 @@ fn conclusion(win_rate: &Estimate) -> Conclusion {
     }
 }
 
+/// `steps` links that are those of `run` from step `from` on and the same in every run before.
+fn chain(steps: u64, run: u64, from: u64) -> Abridged {
+    let link = |step| Digest::of_value(&(step, if step < from { 0 } else { run }));
+    let short: Vec<String> = (1..=steps).map(|step| link(step).to_string()[..8].to_owned()).collect();
+    Abridged { last: link(steps), links: short.join(" ") }
+}
+
 /// A run of one variant: each prompt has a difficulty of its own, shared by all runs; `run` draws the completions anew and
 /// `shift` moves the true win rate.
 fn report(prompts: usize, run: u64, shift: f64) -> ReportData {
@@ -99,6 +107,7 @@ fn report(prompts: usize, run: u64, shift: f64) -> ReportData {
         cells: vec![cell("train/dpo/seed-1", "train", run), cell("judgments/pairwise/dpo", "judgments", 99)],
         provenance: vec![],
         train_log: (1..=40).map(|s| step(s, 0.7 - 0.01 * s as f64)).collect(),
+        chains: [("train/dpo/seed-1".to_owned(), chain(40, run, 1))].into(),
         pair_scores: vec![],
         completions,
         judge_trials: vec![],
@@ -180,6 +189,27 @@ fn other_bits_from_the_same_suite_fail_and_name_the_cell() {
     assert_eq!(failed, ["cell `train/dpo/seed-1` gave other bits than the golden, from the same suite"]);
     other.suite.digest = Digest::of_bytes(b"changed on purpose");
     assert_eq!(gate(&other, &run).verdict, Verdict::Pass);
+}
+
+#[test]
+fn a_training_with_other_bits_from_the_same_suite_fails_and_names_the_first_step() {
+    let old = report(50, 1, 0.0);
+    let mut new = old.clone();
+    assert_eq!(row(&gate(&new, &old), "chain").verdict, Verdict::Pass);
+    let mut golden = Golden::from_report(&old, "a test").unwrap();
+    golden.chains = [("train/dpo/seed-1".to_owned(), chain(40, 3, 17))].into();
+    new.chains = [("train/dpo/seed-1".to_owned(), chain(40, 4, 17))].into();
+    let found = compare(&new, &golden, &settings());
+    let chain_row = row(&found, "chain");
+    assert_eq!((found.verdict, chain_row.verdict), (Verdict::Fail, Verdict::Fail));
+    assert!(chain_row.message.contains("step 17 of 40"), "{}", chain_row.message);
+    let lines = diff(&golden, &Golden::from_report(&new, "a test").unwrap());
+    assert!(lines.iter().any(|l| l == "chain train/dpo/seed-1: 40 → 40 steps, other bits from step 17"), "{lines:#?}");
+    new.chains.clear();
+    assert_eq!(row(&compare(&new, &golden, &settings()), "chain").verdict, Verdict::Fail);
+    // Of another suite other bits are expected.
+    new.suite.digest = Digest::of_value("another");
+    assert!(compare(&new, &golden, &settings()).rows.iter().all(|r| r.kind != "chain"));
 }
 
 #[test]

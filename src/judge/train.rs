@@ -67,6 +67,10 @@ pub struct TrainedJudge {
 /// ONNX Runtime and our kernels sum in different orders; more than this between them is an error of the export.
 const TOLERANCE: f64 = 1e-5;
 
+/// Where in the work folder a judge stands, and where its training does.
+pub const FOLDER: &str = "judge";
+pub const TRAINING: &str = "train";
+
 /// Questions compared at export.
 const COMPARED: usize = 32;
 
@@ -85,24 +89,9 @@ pub fn train_judge(
     work: &Path,
     watch: &dyn Watch,
 ) -> Result<TrainedJudge> {
-    let context = base.config.max_position_embeddings;
-    if settings.max_length > context {
-        return Err(Error::usage(format!(
-            "judge `{}` has max_length = {}, but the model it starts from takes at most {context} tokens",
-            settings.name, settings.max_length
-        ))
-        .help(format!("set `max_length` in its [[judge]] table to {context} or less")));
-    }
-    if pairs.is_empty() {
-        return Err(Error::input(format!("judge `{}` has no pairs to learn from", settings.name)));
-    }
-    let reader = Reader::new(settings.kind, &settings.template, tokenizer.json(), settings.max_length)?;
-    let mut task = JudgeTask::new(settings.kind, Scorer::from_llama(base, seed), &reader, pairs)?;
+    let Learnt { task, metrics } = learn(settings, training, base, tokenizer, pairs, seed, work, watch)?;
     let truncated = task.examples.iter().flat_map(|e| &e.questions).filter(|q| q.truncated).count();
-    let metrics = run(&mut task, training, seed, &work.join("train"), watch)?;
-
-    let folder = work.join("judge");
-    task.model.save(&folder)?;
+    let folder = work.join(FOLDER);
     tokenizer.save(&folder)?;
     let provenance = Provenance {
         base_weights: base.parameters.digest(),
@@ -131,6 +120,42 @@ pub fn train_judge(
     };
     write_manifest(&manifest, &folder)?;
     Ok(TrainedJudge { folder, manifest, metrics, disagreement })
+}
+
+/// A judge after its training, before its export.
+pub(crate) struct Learnt {
+    task: JudgeTask,
+    metrics: Vec<Metrics>,
+}
+
+/// The training of [`train_judge`] without the export: leaves the weights as a Hugging Face folder in `work/judge`.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn learn(
+    settings: &JudgeSettings,
+    training: &TrainSettings,
+    base: &Llama,
+    tokenizer: &TextTokenizer,
+    pairs: &[Pair],
+    seed: u64,
+    work: &Path,
+    watch: &dyn Watch,
+) -> Result<Learnt> {
+    let context = base.config.max_position_embeddings;
+    if settings.max_length > context {
+        return Err(Error::usage(format!(
+            "judge `{}` has max_length = {}, but the model it starts from takes at most {context} tokens",
+            settings.name, settings.max_length
+        ))
+        .help(format!("set `max_length` in its [[judge]] table to {context} or less")));
+    }
+    if pairs.is_empty() {
+        return Err(Error::input(format!("judge `{}` has no pairs to learn from", settings.name)));
+    }
+    let reader = Reader::new(settings.kind, &settings.template, tokenizer.json(), settings.max_length)?;
+    let mut task = JudgeTask::new(settings.kind, Scorer::from_llama(base, seed), &reader, pairs)?;
+    let metrics = run(&mut task, training, seed, &work.join(TRAINING), watch)?;
+    task.model.save(&work.join(FOLDER))?;
+    Ok(Learnt { task, metrics })
 }
 
 fn write_manifest(manifest: &Manifest, folder: &Path) -> Result<()> {

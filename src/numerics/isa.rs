@@ -1,7 +1,9 @@
 //! Which vector instructions the kernels use: chosen once at run time, forced by `DPO_EVAL_ISA`.
 //!
-//! The choice changes the speed and never a bit of any result; forcing it lets tests and `repro` prove that.
+//! The choice changes the speed and never a bit of any result; forcing it, for the process or for the threads of one pool, lets
+//! tests and `repro` prove that.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -92,13 +94,24 @@ pub fn check() -> Result<Isa, Unavailable> {
     CHOSEN.get_or_init(|| choose(std::env::var_os(VARIABLE).as_deref().map(|v| v.to_string_lossy()).as_deref())).clone()
 }
 
-/// What the kernels use.
+thread_local! {
+    static OF_THIS_THREAD: Cell<Option<Isa>> = const { Cell::new(None) };
+}
+
+/// What the kernels use on this thread.
 ///
 /// # Panics
 /// When `DPO_EVAL_ISA` is wrong. A program calls [`check`] first and shows the error.
 pub fn active() -> Isa {
     static ACTIVE: OnceLock<Isa> = OnceLock::new();
-    *ACTIVE.get_or_init(|| check().unwrap_or_else(|error| panic!("{error}")))
+    OF_THIS_THREAD.get().unwrap_or_else(|| *ACTIVE.get_or_init(|| check().unwrap_or_else(|error| panic!("{error}"))))
+}
+
+/// A pool whose threads use `isa`, whatever the process uses. Kernels called on other threads are not concerned: run everything
+/// by `install`.
+pub fn pool(isa: Isa, threads: usize) -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
+    let start = move |_| OF_THIS_THREAD.set(Some(isa));
+    rayon::ThreadPoolBuilder::new().num_threads(threads).start_handler(start).build()
 }
 
 fn choose(forced: Option<&str>) -> Result<Isa, Unavailable> {
@@ -132,6 +145,18 @@ mod tests {
     fn every_available_set_can_be_forced_by_its_name() {
         for isa in available() {
             assert_eq!(choose(Some(isa.name())).unwrap(), isa);
+        }
+    }
+
+    #[test]
+    fn every_thread_of_a_pool_uses_the_pools_set_and_no_other_thread_does() {
+        use rayon::prelude::*;
+        let before = active();
+        for isa in available() {
+            let pool = pool(isa, 3).unwrap();
+            let used: Vec<Isa> = pool.install(|| (0..64).into_par_iter().map(|_| active()).collect());
+            assert!(used.iter().all(|&u| u == isa), "{isa}: {used:?}");
+            assert_eq!(active(), before);
         }
     }
 

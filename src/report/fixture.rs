@@ -7,6 +7,7 @@ use crate::judge::{GOLD, JudgeTrial, Judgment, Outcome};
 use crate::rng::Stream;
 use crate::statistics::Estimate;
 use crate::suite::settings::{GateSettings, OnInconclusive};
+use crate::train::chain::Abridged;
 use crate::train::{PairScore, TrainStep};
 
 use super::{CellRow, Fact, GateReport, GateRow, ReportData, SCHEMA, SuiteInfo, VariantInfo, Verdict};
@@ -39,6 +40,7 @@ pub(crate) fn report() -> ReportData {
         cells: cells(),
         provenance: provenance(),
         train_log: train_log(),
+        chains: [("train/dpo/seed-1".to_owned(), Abridged { last: Digest::of_bytes(b"link"), links: "0a1b2c3d".into() })].into(),
         pair_scores: pair_scores(),
         completions: completions(),
         judgments: Vec::new(),

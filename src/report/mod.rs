@@ -18,6 +18,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -29,8 +30,10 @@ use crate::generate::Completion;
 use crate::judge::{JudgeTrial, Judgment};
 use crate::statistics::Estimate;
 use crate::suite::settings::GateSettings;
+use crate::train::chain::Abridged;
 use crate::train::{PairScore, TrainStep};
 
+pub(crate) use format::plural;
 pub use json::{SCHEMA, load_json};
 pub use terminal::terminal;
 
@@ -91,6 +94,9 @@ pub struct ReportData {
     /// Names and values: digests of inputs and models, versions, modes.
     pub provenance: Vec<Fact>,
     pub train_log: Vec<TrainStep>,
+    /// Digest chains of the cells that train, by cell id.
+    #[serde(default)]
+    pub chains: BTreeMap<String, Abridged>,
     pub pair_scores: Vec<PairScore>,
     pub completions: Vec<Completion>,
     pub judgments: Vec<Judgment>,
@@ -144,7 +150,7 @@ pub enum Verdict {
 /// One comparison of the gate. The field order is the column order of `gate.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateRow {
-    /// `digest`, `win-rate`, `curve` or `finding`.
+    /// `digest`, `chain`, `win-rate`, `curve` or `finding`.
     pub kind: String,
     pub name: String,
     pub verdict: Verdict,

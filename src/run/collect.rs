@@ -16,6 +16,7 @@ use crate::statistics::summary::{self, Evidence};
 use crate::store::{Receipt, Store};
 use crate::suite::Suite;
 use crate::suite::settings::{LossType, PolicySource, TrainSettings, Variant};
+use crate::train::chain::{Abridged, Link};
 
 pub fn collect(
     suite: &Suite,
@@ -54,6 +55,7 @@ pub fn collect(
         cells: collector.cells()?,
         provenance: collector.provenance(suite, versions)?,
         train_log: collector.rows("train_log.jsonl")?,
+        chains: collector.chains()?,
         pair_scores,
         completions,
         judgments,
@@ -86,6 +88,18 @@ impl Collector<'_> {
             }
         }
         Ok(rows)
+    }
+
+    fn chains(&self) -> Result<BTreeMap<String, Abridged>> {
+        let mut chains = BTreeMap::new();
+        for cell in &self.plan.cells {
+            let receipt = self.receipt(&cell.id)?;
+            if let Some(name) = receipt.chain() {
+                let links: Vec<Link> = read_jsonl(&self.store.output(receipt, name)?)?;
+                chains.extend(Abridged::of(&links).map(|chain| (cell.id.clone(), chain)));
+            }
+        }
+        Ok(chains)
     }
 
     fn cells(&self) -> Result<Vec<CellRow>> {

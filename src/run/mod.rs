@@ -4,4 +4,5 @@ pub mod collect;
 pub mod cost;
 pub mod execute;
 pub mod plan;
+pub mod repro;
 pub mod stages;

@@ -12,7 +12,7 @@ use crate::judge::{self, GOLD, protocol, session::OnnxJudge};
 use crate::model::{Llama, LlamaConfig};
 use crate::run::execute::Context;
 use crate::run::plan::{self, Cell, Stage};
-use crate::store::write_atomically;
+use crate::store::{CHAIN, write_atomically};
 use crate::suite::Suite;
 use crate::suite::settings::{
     Dataset, GenerateSettings, JudgeSettings, JudgeSource, ModelSource, PairsSettings, PolicySource, Variant, WorldSettings,
@@ -22,7 +22,7 @@ use crate::train::{self, PairScore, PreferenceTask, ScoredPolicy, SftTask, Train
 /// Share of the judges' own prompts on which they are trained; the rest measures them.
 const JUDGE_TRAINING_SHARE: f64 = 0.75;
 /// Where a judge stands among its cell's outputs.
-pub const JUDGE_FOLDER: &str = "judge";
+pub use crate::judge::train::FOLDER as JUDGE_FOLDER;
 
 pub fn run_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec<String>> {
     let body = Body { suite, context };
@@ -38,9 +38,38 @@ pub fn run_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec
     }
 }
 
+/// `run_cell` as far as our own arithmetic goes: of a judge its training alone, without the export and what ONNX Runtime says.
+pub fn repeat_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec<String>> {
+    match &cell.stage {
+        Stage::Judge { judge } => Body { suite, context }.judge_training(judge),
+        _ => run_cell(suite, cell, context),
+    }
+}
+
+/// Whether `repeat_cell` can do any of the cell's work: not where ONNX Runtime does all of it.
+pub fn is_repeatable(suite: &Suite, stage: &Stage) -> bool {
+    match stage {
+        Stage::Judge { judge } => suite.judges.iter().any(|j| &j.name == judge && matches!(j.source, JudgeSource::Train(_))),
+        Stage::Judgments { judge, .. } => judge == GOLD,
+        _ => true,
+    }
+}
+
 struct Body<'a> {
     suite: &'a Suite,
     context: &'a Context<'a>,
+}
+
+/// What a judge starts from and learns.
+struct JudgeInputs {
+    base: Llama,
+    tokenizer: TextTokenizer,
+    pairs: Vec<Pair>,
+}
+
+/// Where the digest chain of a judge's training stands among its cell's outputs.
+fn judge_chain() -> String {
+    format!("{}/{CHAIN}", judge::train::TRAINING)
 }
 
 fn names(list: &[&str]) -> Vec<String> {
@@ -144,7 +173,7 @@ impl Body<'_> {
                 let mut task = SftTask::new(base, &examples, settings)?;
                 let log = train::run(&mut task, settings, self.suite.seed, self.work(), self.context.watch)?;
                 write_jsonl(&self.work().join("sft_log.jsonl"), &log)?;
-                outputs.push("sft_log.jsonl".into());
+                outputs.extend(["sft_log.jsonl".to_owned(), CHAIN.to_owned()]);
                 task.into_model()
             }
         };
@@ -232,19 +261,11 @@ impl Body<'_> {
     fn judge(&self, name: &str) -> Result<Vec<String>> {
         let settings = self.judge_settings(name)?;
         let mut outputs = match &settings.source {
-            JudgeSource::Train(train) => {
-                let pairs: Vec<Pair> = read_jsonl(&self.context.file("pairs", "judge_train.jsonl")?)?;
-                let (base, tokenizer) = (self.reference_model()?, self.tokenizer()?);
-                judge::train::train_judge(
-                    settings,
-                    train,
-                    &base,
-                    &tokenizer,
-                    &pairs,
-                    self.suite.seed,
-                    self.work(),
-                    self.context.watch,
-                )?;
+            JudgeSource::Train(training) => {
+                let inputs = self.judge_inputs()?;
+                let (base, tokenizer, pairs) = (&inputs.base, &inputs.tokenizer, &inputs.pairs);
+                let (seed, watch) = (self.suite.seed, self.context.watch);
+                judge::train::train_judge(settings, training, base, tokenizer, pairs, seed, self.work(), watch)?;
                 files_in(&self.work().join(JUDGE_FOLDER))?
             }
             JudgeSource::Folder { path } => copy_folder(&self.suite.locate(path), &self.work().join(JUDGE_FOLDER))?,
@@ -256,7 +277,27 @@ impl Body<'_> {
         let mut judge = opened.map_err(|e| self.about_the_original(e, settings, &folder))?;
         write_jsonl(&self.work().join("trials.jsonl"), &judge.trials(&heldout, self.context.watch)?)?;
         outputs.push("trials.jsonl".into());
+        outputs.extend(matches!(settings.source, JudgeSource::Train(_)).then(judge_chain));
         Ok(outputs)
+    }
+
+    /// The training of a judge by itself.
+    fn judge_training(&self, name: &str) -> Result<Vec<String>> {
+        let settings = self.judge_settings(name)?;
+        let JudgeSource::Train(training) = &settings.source else {
+            return Err(Error::unexpected(format!("judge `{name}` isn't trained here")));
+        };
+        let inputs = self.judge_inputs()?;
+        let (base, tokenizer, pairs) = (&inputs.base, &inputs.tokenizer, &inputs.pairs);
+        let (seed, watch) = (self.suite.seed, self.context.watch);
+        judge::train::learn(settings, training, base, tokenizer, pairs, seed, self.work(), watch)?;
+        let weights = ["config.json", "model.safetensors"].map(|file| format!("{JUDGE_FOLDER}/{file}"));
+        Ok(weights.into_iter().chain([judge_chain()]).collect())
+    }
+
+    fn judge_inputs(&self) -> Result<JudgeInputs> {
+        let pairs = read_jsonl(&self.context.file("pairs", "judge_train.jsonl")?)?;
+        Ok(JudgeInputs { base: self.reference_model()?, tokenizer: self.tokenizer()?, pairs })
     }
 
     /// An error about a file of our copy of a judge's folder, as one about the user's own file.
@@ -285,7 +326,7 @@ impl Body<'_> {
         let metrics = train::run(&mut task, settings, seed, self.work(), self.context.watch)?;
         let log = metrics.iter().map(|m| m.train_step(name, seed)).collect::<Result<Vec<TrainStep>>>()?;
         write_jsonl(&self.work().join("train_log.jsonl"), &log)?;
-        let mut outputs = vec!["train_log.jsonl".to_owned()];
+        let mut outputs = vec!["train_log.jsonl".to_owned(), CHAIN.to_owned()];
         for step in checkpoints_in(self.work())? {
             let folder = format!("checkpoint-{step}");
             let config = reference.config.to_json("LlamaForCausalLM");

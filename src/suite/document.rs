@@ -57,6 +57,10 @@ impl Document {
         Ok(document)
     }
 
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     pub(super) fn spec(&self) -> Result<SuiteSpec> {
         if let Some(entry) = self.entries.iter().find(|entry| entry.is_list && entry.is_table_by_right()) {
             let error = Error::usage(format!("`{}` must be a table, not a list", entry.shown()));

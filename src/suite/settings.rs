@@ -31,6 +31,9 @@ pub struct Suite {
     /// The suite file's folder, where relative paths start (`Suite::locate`). No part of any digest.
     #[serde(skip)]
     pub base: PathBuf,
+    /// The suite file as written, which a run's record keeps. No part of any digest.
+    #[serde(skip)]
+    pub text: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -1,9 +1,9 @@
-//! The metrics of optimizer steps, and the file they are appended to while training runs.
+//! The metrics of optimizer steps, and the files that grow by a line a step while training runs.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -74,27 +74,26 @@ impl Metrics {
     }
 }
 
-/// `train_log.jsonl`: holds the steps taken so far, a line a step, flushed after each.
-pub(crate) struct Log {
+/// A file with a line of JSON a step: holds the steps taken so far, flushed after each.
+pub(crate) struct Lines {
     path: PathBuf,
     file: File,
 }
 
-impl Log {
+impl Lines {
     /// Starts the file afresh with the steps that are already done: lines of steps that will be taken again go away.
-    pub fn open(work: &Path, done: &[Metrics]) -> Result<Self> {
-        let path = work.join("train_log.jsonl");
+    pub fn open<T: Serialize>(path: PathBuf, done: &[T]) -> Result<Self> {
         let text: String = done.iter().map(line).collect();
         write_atomically(&path, &[text.as_bytes()])?;
         let file = File::options().append(true).open(&path).map_err(|e| Error::io("write", &path, &e))?;
         Ok(Self { path, file })
     }
 
-    pub fn append(&mut self, metrics: &Metrics) -> Result<()> {
-        self.file.write_all(line(metrics).as_bytes()).map_err(|e| Error::io("write", &self.path, &e))
+    pub fn append<T: Serialize>(&mut self, step: &T) -> Result<()> {
+        self.file.write_all(line(step).as_bytes()).map_err(|e| Error::io("write", &self.path, &e))
     }
 }
 
-fn line(metrics: &Metrics) -> String {
-    serde_json::to_string(metrics).expect("metrics are numbers under text keys") + "\n"
+fn line<T: Serialize>(step: &T) -> String {
+    serde_json::to_string(step).expect("a step is numbers under text keys") + "\n"
 }

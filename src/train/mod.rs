@@ -2,6 +2,7 @@
 //!
 //! `run` is the one loop; what it trains is a `Task` (SFT, preferences, judges). `objective` holds the losses.
 
+pub mod chain;
 mod metrics;
 pub mod objective;
 mod optimizer;
@@ -18,6 +19,7 @@ pub use preference::{PairOutput, PreferenceTask, ScoredPolicy, pair_scores};
 pub use run::{checkpoint, checkpoint_folder, checkpoint_steps, run};
 pub use schedule::learning_rate;
 pub use sft::SftTask;
+pub(crate) use state::weights_kept;
 pub use task::{BatchLoss, Task};
 
 use serde::{Deserialize, Serialize};

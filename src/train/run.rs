@@ -1,9 +1,11 @@
 //! The one training loop: SFT, preferences and judges all go through it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::metrics::{Log, Metrics};
+use super::chain::Chain;
+use super::metrics::{Lines, Metrics};
 use super::optimizer::{self, Optimizer};
 use super::schedule::{Plan, learning_rate};
 use super::state;
@@ -25,9 +27,12 @@ const IDS_SHOWN: usize = 8;
 ///
 /// In the folder `work` stand, afterwards and in between:
 /// - `train_log.jsonl`: a line a step;
+/// - `chain.jsonl`: the digest chain, a link a step;
 /// - `checkpoint-<step>/model.safetensors`: the weights after every `save_steps` steps and after the last;
 /// - `state`: what a run that was killed resumes from. The same call with the same folder goes on where it stopped and
 ///   ends with the same bits; a call on a finished folder only restores the weights.
+///
+/// Where `watch` wants the beginning only, the call ends after that step as if it had been interrupted.
 ///
 /// A loss or gradient that is not finite is an error, and the files stay as they were.
 pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Path, watch: &dyn Watch) -> Result<Vec<Metrics>> {
@@ -35,30 +40,32 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
     let identity = Digest::of_value(&(task.identity(), settings, seed));
     fs::create_dir_all(work).map_err(|e| Error::io("create", work, &e))?;
     let mut optimizer = Optimizer::new(settings, task.parameters());
-    let mut metrics = Vec::new();
+    let (mut metrics, mut checkpoints) = (Vec::new(), BTreeMap::new());
     if let Some(state) = state::load(work, identity, watch)? {
-        metrics = state.metrics;
+        (metrics, checkpoints) = (state.metrics, state.checkpoints);
         restore(task, &mut optimizer, state.tensors, work)?;
     }
-    let mut log = Log::open(work, &metrics)?;
+    let mut log = Lines::open(work.join("train_log.jsonl"), &metrics)?;
+    let mut chain = Chain::open(work, &metrics, checkpoints)?;
     let mut grads = Gradients::of(task.parameters());
     while (metrics.len() as u64) < plan.total {
-        if watch.interrupted() {
-            save_state(work, identity, &metrics, task.parameters(), &optimizer)?;
+        let enough = watch.last_step().is_some_and(|last| metrics.len() as u64 >= last);
+        if enough || watch.interrupted() {
+            save_state(work, identity, &metrics, &chain, task.parameters(), &optimizer)?;
             watch.check()?;
+            return Err(Error::new(Kind::Interrupted, format!("stopped after step {}, as asked", metrics.len())));
         }
         let row = step(task, settings, &plan, &mut optimizer, &mut grads, &metrics)?;
         log.append(&row)?;
         watch.advance(row.step, plan.total, &row.note());
         let done = row.step;
-        metrics.push(row);
         let is_checkpoint =
             done == plan.total || settings.save_steps.is_some_and(|every| every > 0 && done.is_multiple_of(every));
-        if is_checkpoint {
-            save_checkpoint(work, done, task.parameters())?;
-        }
+        let weights = if is_checkpoint { Some(save_checkpoint(work, done, task.parameters())?) } else { None };
+        chain.extend(&row, weights)?;
+        metrics.push(row);
         if is_checkpoint || done.is_multiple_of(STATE_EVERY) {
-            save_state(work, identity, &metrics, task.parameters(), &optimizer)?;
+            save_state(work, identity, &metrics, &chain, task.parameters(), &optimizer)?;
         }
     }
     Ok(metrics)
@@ -173,19 +180,29 @@ fn diverged<T: Task>(task: &T, row: &Metrics, name: &str, batch: &[usize], losse
         .help("lower learning_rate, set max_grad_norm, or look at these examples; the files up to the last finite step are kept")
 }
 
-fn save_state(work: &Path, identity: Digest, metrics: &[Metrics], weights: &Parameters, optimizer: &Optimizer) -> Result<()> {
+fn save_state(
+    work: &Path,
+    identity: Digest,
+    metrics: &[Metrics],
+    chain: &Chain,
+    weights: &Parameters,
+    optimizer: &Optimizer,
+) -> Result<()> {
     let tensors: Vec<&Parameters> = std::iter::once(weights).chain(optimizer.moments()).collect();
-    state::save(work, identity, metrics, &tensors)
+    state::save(work, identity, metrics, chain.checkpoints(), &tensors)
 }
 
-fn save_checkpoint(work: &Path, step: u64, weights: &Parameters) -> Result<()> {
+/// Returns the digest of the file.
+fn save_checkpoint(work: &Path, step: u64, weights: &Parameters) -> Result<Digest> {
     if let Some((name, _)) = weights.iter().find(|(_, tensor)| tensor.values.iter().any(|w| !w.is_finite())) {
         return Err(Error::unexpected(format!("after step {step} the tensor `{name}` has values that are not finite"))
             .help("lower learning_rate or set max_grad_norm"));
     }
     let folder = checkpoint_folder(work, step);
     fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
-    write_atomically(&folder.join("model.safetensors"), &[&weights.to_safetensors()])
+    let bytes = weights.to_safetensors();
+    write_atomically(&folder.join("model.safetensors"), &[&bytes])?;
+    Ok(Digest::of_bytes(&bytes))
 }
 
 fn restore<T: Task>(task: &mut T, optimizer: &mut Optimizer, tensors: Vec<Parameters>, work: &Path) -> Result<()> {

@@ -4,6 +4,7 @@
 //! the length that the header states, then the SHA-256 of all bytes before it. The last two states are kept, so a file
 //! that a disk damaged costs some steps and not the run.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -16,7 +17,7 @@ use crate::model::Parameters;
 use crate::store::write_atomically;
 use crate::watch::Watch;
 
-const FORMAT: &str = "dpo-eval training state 1";
+const FORMAT: &str = "dpo-eval training state 2";
 const CURRENT: &str = "state";
 const PREVIOUS: &str = "state.previous";
 const DIGEST_BYTES: usize = 32;
@@ -28,6 +29,8 @@ pub(crate) struct State {
     pub identity: Digest,
     /// One entry a finished step.
     pub metrics: Vec<Metrics>,
+    /// Digests of the checkpoints left so far, by step: links of the digest chain.
+    pub checkpoints: BTreeMap<u64, Digest>,
     /// The weights first, then the optimizer's moments in its own order.
     pub tensors: Vec<Parameters>,
 }
@@ -37,14 +40,26 @@ struct Header {
     format: String,
     identity: Digest,
     metrics: Vec<Metrics>,
+    checkpoints: BTreeMap<u64, Digest>,
     blobs: Vec<usize>,
 }
 
 /// Writes the state; the one before it stays as `state.previous`.
-pub(crate) fn save(work: &Path, identity: Digest, metrics: &[Metrics], tensors: &[&Parameters]) -> Result<()> {
+pub(crate) fn save(
+    work: &Path,
+    identity: Digest,
+    metrics: &[Metrics],
+    checkpoints: &BTreeMap<u64, Digest>,
+    tensors: &[&Parameters],
+) -> Result<()> {
     let blobs: Vec<Vec<u8>> = tensors.iter().map(|t| t.to_safetensors()).collect();
-    let header =
-        Header { format: FORMAT.into(), identity, metrics: metrics.to_vec(), blobs: blobs.iter().map(Vec::len).collect() };
+    let header = Header {
+        format: FORMAT.into(),
+        identity,
+        metrics: metrics.to_vec(),
+        checkpoints: checkpoints.clone(),
+        blobs: blobs.iter().map(Vec::len).collect(),
+    };
     let mut bytes = serde_json::to_vec(&header).expect("a header is plain data");
     bytes.push(b'\n');
     for blob in &blobs {
@@ -101,6 +116,14 @@ pub(crate) fn load(work: &Path, identity: Digest, watch: &dyn Watch) -> Result<O
     damaged.map_or(Ok(None), Err)
 }
 
+/// The weights in the current state, with the step after which they stood, whatever run left them.
+pub(crate) fn weights_kept(work: &Path) -> Result<(u64, Parameters)> {
+    let path = work.join(CURRENT);
+    let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+    let mut state = parse(&bytes).map_err(|reason| Error::input(reason).in_file(&path))?;
+    Ok((state.metrics.len() as u64, state.tensors.swap_remove(0)))
+}
+
 fn parse(bytes: &[u8]) -> std::result::Result<State, String> {
     let split = bytes.len().checked_sub(DIGEST_BYTES).ok_or("it is too short")?;
     let (body, digest) = bytes.split_at(split);
@@ -119,5 +142,5 @@ fn parse(bytes: &[u8]) -> std::result::Result<State, String> {
         tensors.push(Parameters::from_safetensors(blob).map_err(|e| e.message)?);
         rest = tail;
     }
-    Ok(State { identity: header.identity, metrics: header.metrics, tensors })
+    Ok(State { identity: header.identity, metrics: header.metrics, checkpoints: header.checkpoints, tensors })
 }

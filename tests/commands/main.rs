@@ -6,5 +6,6 @@ mod interruption;
 mod quickstart;
 mod readme;
 mod real_input;
+mod repro;
 mod smoke;
 mod support;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::judge::reader::tests::{PAIRWISE, REWARD};
 use crate::judge::session::OnnxJudge;
+use crate::numerics::isa;
 use crate::rng::Stream;
 use crate::suite::settings::{FreshModel, JudgeSource, LossType, Optimizer, Sampling, Scheduler};
 
@@ -111,6 +112,32 @@ fn the_same_training_gives_the_same_files() {
     let first = files(one.path());
     assert!(first == files(two.path()));
     assert!(first == files(one.path()), "a call on a finished folder");
+}
+
+#[test]
+fn threads_micro_batches_and_instruction_sets_change_no_bit_of_twenty_steps() {
+    let (tokenizer, pairs) = (tokenizer(), pairs(64, "train"));
+    let base = base(&tokenizer);
+    let files = |isa, threads, micro_batch, kind| {
+        let work = tempfile::tempdir().unwrap();
+        let settings = settings(kind);
+        let training = TrainSettings {
+            per_device_train_batch_size: micro_batch,
+            gradient_accumulation_steps: 8 / micro_batch,
+            ..training(20)
+        };
+        let pool = isa::pool(isa, threads).unwrap();
+        pool.install(|| learn(&settings, &training, &base, &tokenizer, &pairs, 7, work.path(), &Silent)).unwrap();
+        ["judge/model.safetensors", "train/chain.jsonl"].map(|file| Digest::of_file(&work.path().join(file)).unwrap())
+    };
+    for kind in [JudgeKind::Pairwise, JudgeKind::RewardModel] {
+        let expected = files(isa::active(), 1, 8, kind);
+        assert_eq!(files(isa::active(), 2, 1, kind), expected, "{kind:?}: micro-batches of one");
+        assert_eq!(files(isa::active(), 4, 2, kind), expected, "{kind:?}: micro-batches of two");
+        for isa in isa::available() {
+            assert_eq!(files(isa, 1, 8, kind), expected, "{kind:?}: {isa}");
+        }
+    }
 }
 
 #[test]

@@ -48,6 +48,7 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
         variants,
         judges,
         base,
+        text: document.text().to_owned(),
     })
 }
 

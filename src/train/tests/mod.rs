@@ -1,5 +1,6 @@
 //! Tests of the loop, first with a task small enough to think through, then with real models.
 
+mod invariance;
 mod models;
 mod parity;
 mod quadratic;

@@ -9,7 +9,9 @@ use super::settings;
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Gradients, Parameters, Tensor};
+use crate::store::CHAIN;
 use crate::suite::settings::TrainSettings;
+use crate::train::chain::Link;
 use crate::train::{BatchLoss, Metrics, Task, checkpoint, checkpoint_folder, checkpoint_steps, run};
 use crate::watch::{Silent, Watch};
 
@@ -124,8 +126,9 @@ fn folder() -> tempfile::TempDir {
 /// Everything a finished run leaves behind, by name.
 fn files(work: &Path) -> BTreeMap<String, Digest> {
     let mut found = BTreeMap::new();
-    let log = work.join("train_log.jsonl");
-    found.insert("train_log.jsonl".to_owned(), Digest::of_file(&log).unwrap());
+    for name in ["train_log.jsonl", CHAIN] {
+        found.insert(name.to_owned(), Digest::of_file(&work.join(name)).unwrap());
+    }
     for step in checkpoint_steps(&eight_steps(), 10).unwrap() {
         let file = checkpoint_folder(work, step).join("model.safetensors");
         found.insert(format!("checkpoint-{step}"), Digest::of_file(&file).unwrap());
@@ -199,6 +202,41 @@ fn micro_batches_give_the_bits_of_the_whole_batch() {
 fn another_seed_gives_another_run() {
     let weights = |seed| train(&eight_steps(), seed, folder().path(), &Silent).unwrap().1;
     assert_ne!(weights(1), weights(2));
+}
+
+#[test]
+fn the_chain_holds_the_digest_of_every_checkpoint_file() {
+    let work = folder();
+    let (metrics, _) = train(&eight_steps(), 1, work.path(), &Silent).unwrap();
+    let text = fs::read_to_string(work.path().join(CHAIN)).unwrap();
+    let links: Vec<Link> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let files = files(work.path());
+    for (link, row) in links.iter().zip(&metrics) {
+        assert_eq!((link.step, link.loss.value(), link.grad_norm.value()), (row.step, row.loss, row.grad_norm));
+        assert_eq!(link.weights.as_ref(), files.get(&format!("checkpoint-{}", link.step)));
+    }
+    assert_eq!(links.iter().filter(|l| l.weights.is_some()).count(), 3);
+}
+
+#[test]
+fn a_watcher_may_see_the_first_steps_only_and_the_rest_goes_on_from_them() {
+    struct First(u64);
+    impl Watch for First {
+        fn advance(&self, _: u64, _: u64, _: &str) {}
+        fn last_step(&self) -> Option<u64> {
+            Some(self.0)
+        }
+    }
+    let unbroken = folder();
+    let expected = train(&eight_steps(), 1, unbroken.path(), &Silent).unwrap();
+    let work = folder();
+    assert_eq!(train(&eight_steps(), 1, work.path(), &First(5)).unwrap_err().kind, Kind::Interrupted);
+    assert_eq!(fs::read_to_string(work.path().join(CHAIN)).unwrap().lines().count(), 5);
+    let (step, weights) = crate::train::weights_kept(work.path()).unwrap();
+    assert_eq!(step, 5);
+    assert_ne!(weights, expected.1);
+    assert_eq!(train(&eight_steps(), 1, work.path(), &First(8)).unwrap(), expected);
+    assert_eq!(files(work.path()), files(unbroken.path()));
 }
 
 #[test]

@@ -1,0 +1,189 @@
+//! What must not change a bit of a training: threads, micro-batches, instruction sets, interruptions. Each test trains for real,
+//! and compares SHA-256 digests of the weights and of the steps' metrics.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use super::models::{demonstrations, model, pairs};
+use super::settings;
+use crate::data::TokenizedPair;
+use crate::digest::Digest;
+use crate::model::{Llama, Parameters};
+use crate::numerics::isa::{self, Isa};
+use crate::rng::Stream;
+use crate::store::CHAIN;
+use crate::suite::settings::{FreshModel, LossType, TrainSettings};
+use crate::train::{PreferenceTask, SftTask, Task, run};
+use crate::watch::{Silent, Watch};
+
+const STEPS: u64 = 20;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    Sft,
+    Preferences,
+}
+
+const KINDS: [Kind; 2] = [Kind::Sft, Kind::Preferences];
+
+/// Twenty steps of eight examples, cut into micro-batches of `micro_batch`.
+fn split(micro_batch: usize) -> TrainSettings {
+    TrainSettings {
+        max_steps: Some(STEPS),
+        save_steps: Some(6),
+        per_device_train_batch_size: micro_batch,
+        gradient_accumulation_steps: 8 / micro_batch,
+        ..settings()
+    }
+}
+
+/// SHA-256 of the weights, of the metrics of every step, and of the digest chain.
+type Bits = [Digest; 3];
+
+fn bits_in(work: &Path, weights: &Parameters) -> Bits {
+    let file = |name: &str| Digest::of_file(&work.join(name)).unwrap();
+    [Digest::of_bytes(&weights.to_safetensors()), file("train_log.jsonl"), file(CHAIN)]
+}
+
+/// Trains from `model` in `work`; none when `watch` broke it off.
+fn train(
+    kind: Kind,
+    model: &Llama,
+    pairs: &[TokenizedPair],
+    settings: &TrainSettings,
+    work: &Path,
+    watch: &dyn Watch,
+) -> Option<Bits> {
+    let weights = match kind {
+        Kind::Sft => {
+            let settings = TrainSettings { loss_type: LossType::Sft, ..settings.clone() };
+            let mut task = SftTask::new(model.clone(), &demonstrations(pairs), &settings).unwrap();
+            run(&mut task, &settings, 1, work, watch).ok()?;
+            task.into_model().parameters
+        }
+        Kind::Preferences => {
+            let mut task = PreferenceTask::new(model.clone(), model, pairs, settings, &Silent).unwrap();
+            run(&mut task, settings, 1, work, watch).ok()?;
+            task.into_policy().parameters
+        }
+    };
+    Some(bits_in(work, &weights))
+}
+
+/// An unbroken training of a tiny model.
+fn trained(kind: Kind, tied: bool, settings: &TrainSettings) -> Bits {
+    let work = tempfile::tempdir().unwrap();
+    train(kind, &model(3, tied), &pairs(18), settings, work.path(), &Silent).unwrap()
+}
+
+fn under<T: Send>(isa: Isa, threads: usize, work: impl FnOnce() -> T + Send) -> T {
+    isa::pool(isa, threads).unwrap().install(work)
+}
+
+fn assert_micro_batches_change_nothing(tied: bool) {
+    for kind in KINDS {
+        let whole = trained(kind, tied, &split(8));
+        for micro_batch in [1, 2] {
+            assert_eq!(trained(kind, tied, &split(micro_batch)), whole, "{kind:?}, micro-batches of {micro_batch}");
+        }
+    }
+}
+
+#[test]
+fn micro_batches_of_1_2_and_8_give_the_same_bits() {
+    assert_micro_batches_change_nothing(false);
+}
+
+/// Large enough that every product and every loop over rows is worth several threads.
+fn roomy() -> &'static (Llama, Vec<TokenizedPair>) {
+    const VOCABULARY: usize = 300;
+    static MADE: OnceLock<(Llama, Vec<TokenizedPair>)> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let shape = FreshModel {
+            hidden_size: 64,
+            intermediate_size: 96,
+            num_hidden_layers: 1,
+            num_attention_heads: 4,
+            num_key_value_heads: 2,
+            max_position_embeddings: 64,
+            rope_theta: 10_000.0,
+            rms_norm_eps: 1e-5,
+            initializer_range: 0.1,
+            tie_word_embeddings: true,
+        };
+        let mut stream = Stream::of(6, "test/pairs", 0);
+        let mut ids = |n: usize| (0..n).map(|_| 3 + stream.index(VOCABULARY - 3) as u32).collect::<Vec<u32>>();
+        let pair = |i: usize| TokenizedPair {
+            id: format!("pair-{i}"),
+            prompt_id: format!("prompt-{i}"),
+            prompt: ids(9 + i % 5),
+            chosen: ids(12 + i % 7),
+            rejected: ids(10 + i % 11),
+        };
+        (Llama::fresh(&shape, VOCABULARY, 1, 2, 3), (0..18).map(pair).collect())
+    })
+}
+
+#[test]
+fn one_two_and_four_threads_give_the_same_bits() {
+    let (model, pairs) = roomy();
+    for kind in KINDS {
+        let bits = |threads| {
+            let work = tempfile::tempdir().unwrap();
+            under(isa::active(), threads, || train(kind, model, pairs, &split(8), work.path(), &Silent).unwrap())
+        };
+        let one = bits(1);
+        for threads in [2, 4] {
+            assert_eq!(bits(threads), one, "{kind:?}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_of_the_machine_gives_the_same_bits() {
+    for kind in KINDS {
+        let expected = trained(kind, true, &split(8));
+        for isa in isa::available() {
+            assert_eq!(under(isa, 1, || trained(kind, true, &split(8))), expected, "{kind:?}, {isa}");
+        }
+    }
+}
+
+/// Breaks a training off after some step.
+struct Until(u64);
+
+impl Watch for Until {
+    fn advance(&self, _: u64, _: u64, _: &str) {}
+    fn last_step(&self) -> Option<u64> {
+        Some(self.0)
+    }
+}
+
+#[test]
+fn a_training_interrupted_after_any_step_and_resumed_has_the_bits_of_an_unbroken_one() {
+    let (model, pairs) = (model(3, false), pairs(18));
+    for kind in KINDS {
+        let expected = trained(kind, false, &split(8));
+        for at in 0..STEPS {
+            let work = tempfile::tempdir().unwrap();
+            let train = |watch: &dyn Watch| train(kind, &model, &pairs, &split(8), work.path(), watch);
+            assert_eq!(train(&Until(at)), None);
+            assert_eq!(train(&Silent), Some(expected), "{kind:?}, interrupted after step {at}");
+        }
+    }
+}
+
+#[test]
+fn examples_score_alone_as_they_do_in_a_batch_after_twenty_steps() {
+    let (settings, pairs) = (split(8), pairs(18));
+    let reference = model(3, true);
+    let mut task = PreferenceTask::new(reference.clone(), &reference, &pairs, &settings, &Silent).unwrap();
+    run(&mut task, &settings, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
+    let all: Vec<usize> = (0..pairs.len()).collect();
+    let bits = |outputs: &[crate::train::PairOutput]| -> Vec<[u64; 2]> {
+        outputs.iter().map(|o| [o.logps().0.to_bits(), o.logps().1.to_bits()]).collect()
+    };
+    let together = bits(&task.forward(&all).1);
+    let alone: Vec<[u64; 2]> = all.iter().flat_map(|&i| bits(&task.forward(&[i]).1)).collect();
+    assert_eq!(alone, together);
+}
