@@ -13,9 +13,7 @@ const PROMPTS: usize = 80;
 
 fn training() -> TrainSettings {
     TrainSettings {
-        loss_type: LossType::Sigmoid,
-        beta: 0.1,
-        label_smoothing: 0.0,
+        objective: ObjectiveSettings::default(),
         learning_rate: 1e-4,
         lr_scheduler_type: Scheduler::Linear,
         warmup_steps: 0,

@@ -113,6 +113,7 @@ fn token_scores_give_the_bits_of_the_definition() {
             logp: logits[token] - (m + reference::log(total)),
             entropy: reference::log(total) - reference::dot(&e, &shifted) / total,
             mean_logit: reference::sum(&logits) / n as f32,
+            log_sum_squares: reference::log(reference::dot(&e, &e)) - 2.0 * reference::log(total),
         };
         let kl = reference::dot(&e, &differences) / total - (reference::log(total) - reference::log(total_other));
         let mut gradient: Vec<f32> = e.iter().map(|e| e * (-0.7 / total)).collect();

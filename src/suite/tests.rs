@@ -344,7 +344,7 @@ fn inputs_that_are_not_there_are_named_at_their_line() {
 fn a_variant_overrides_train_and_train_overrides_the_defaults() {
     let suite = understood(WORLD);
     let (a, b) = (trained(&suite, "a"), trained(&suite, "b"));
-    assert_eq!((a.beta, b.beta), (0.2, 0.1));
+    assert_eq!((a.objective.beta, b.objective.beta), (0.2, 0.1));
     assert_eq!((a.learning_rate, a.warmup_steps), (1e-4, 5));
     assert_eq!((a.adam_beta1, a.max_grad_norm, a.num_train_epochs), (0.9, Some(1.0), 3.0));
     assert_ne!(a.optim, b.optim);
@@ -514,7 +514,7 @@ proptest! {
     fn a_number_that_is_written_is_the_number_that_counts(beta in 1e-6f64..1e3, steps in 1u64..1_000_000) {
         let text = WORLD.replace("beta = 0.2", &format!("beta = {beta:e}\nmax_steps = {steps}"));
         let suite = understood(&text);
-        prop_assert_eq!(trained(&suite, "a").beta, beta);
+        prop_assert_eq!(trained(&suite, "a").objective.beta, beta);
         prop_assert_eq!(trained(&suite, "a").max_steps, Some(steps));
     }
 }
