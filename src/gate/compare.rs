@@ -190,7 +190,7 @@ fn curve_row(
     for (step, golden) in curve.steps.iter().zip(values) {
         let Some(golden) = golden else { continue };
         let Some(found) = run.iter().find(|r| r.step == *step).and_then(|r| of(r)) else {
-            let message = format!("this run has no {metric} at step {step} of {} seed {}", curve.variant, curve.seed);
+            let message = format!("this run has no step {step} with {metric} of {} seed {}", curve.variant, curve.seed);
             return row("curve", &name, Verdict::Fail, format!("{golden:.6}"), "none".to_owned(), message);
         };
         let deviation = (found - golden).abs() / scale;

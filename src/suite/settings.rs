@@ -130,7 +130,7 @@ pub struct Variant {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "policy", rename_all = "lowercase")]
 pub enum PolicySource {
-    Train(TrainSettings),
+    Train(Box<TrainSettings>),
     /// A policy trained elsewhere: a Hugging Face folder. `beta` scales its implicit rewards.
     Checkpoint {
         path: PathBuf,
@@ -373,7 +373,7 @@ pub struct JudgeSettings {
 #[serde(tag = "source", rename_all = "lowercase")]
 pub enum JudgeSource {
     /// Trained here on the judges' own labelled pairs, from the reference's weights, and exported to ONNX.
-    Train(TrainSettings),
+    Train(Box<TrainSettings>),
     /// `model.onnx` and `tokenizer.json` in a folder.
     Folder { path: PathBuf },
 }

@@ -73,7 +73,7 @@ fn settings(kind: JudgeKind) -> JudgeSettings {
     JudgeSettings {
         name: "toy".to_owned(),
         kind,
-        source: JudgeSource::Train(training(1)),
+        source: JudgeSource::Train(Box::new(training(1))),
         template: if kind == JudgeKind::Pairwise { PAIRWISE } else { REWARD }.to_owned(),
         max_length: 64,
         tie_width: 0.0,

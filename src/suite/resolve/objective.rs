@@ -258,7 +258,8 @@ fn kto(settings: &TrainSettings, table: &Table<'_>) -> Result<()> {
         return Err(table.at_key(name, message).help(format!("raise {name}")));
     }
     if s.dialect == Dialect::Trl && settings.sampling != Sampling::Sequential {
-        let message = "TRL's \"kto\" pairs neighbours in the file and takes the examples in order".to_owned();
+        let message =
+            "TRL's \"kto\" takes mismatched completions from neighbours in the file, so examples must come in order".to_owned();
         return Err(table.at_key("dialect", message).help("set sampling = \"sequential\" in [dataset], or leave `dialect` out"));
     }
     Ok(())

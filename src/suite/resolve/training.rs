@@ -108,7 +108,7 @@ fn variant(written: &VariantSpec, common: &TrainSettings, surroundings: &Surroun
                 return Err(no_effect(table, key, &why));
             }
             objective::agrees(&settings, table)?;
-            PolicySource::Train(settings)
+            PolicySource::Train(Box::new(settings))
         }
     };
     Ok(Variant { name: written.name.clone(), policy })
@@ -119,7 +119,7 @@ fn train_has_effect(variants: &[Variant], table: &Table<'_>) -> Result<()> {
     let trained: Vec<&TrainSettings> = variants
         .iter()
         .filter_map(|variant| match &variant.policy {
-            PolicySource::Train(settings) => Some(settings),
+            PolicySource::Train(settings) => Some(settings.as_ref()),
             PolicySource::Checkpoint { .. } => None,
         })
         .collect();

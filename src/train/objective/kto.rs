@@ -45,8 +45,7 @@ impl Objective for Kto {
             let slope = -weight * sign * self.beta * logistic(u) * logistic(-u);
             gradients.push(SequenceGradient::policy(slope / n));
         }
-        let metrics = if self.kl { vec![("kl", z)] } else { Vec::new() };
-        Evaluation { loss: losses.iter().sum::<f64>() / n, losses, gradients, metrics }
+        Evaluation { loss: losses.iter().sum::<f64>() / n, losses, gradients, metrics: vec![("kl", z)] }
     }
 
     /// With unequal weights it depends on the batch's labels.

@@ -14,7 +14,6 @@ pub struct Reward {
 
 impl Reward {
     pub fn of(o: &ObjectiveSettings) -> Self {
-        // Beside a loss without a reference only `sft` looks at neither.
         let free = o.loss_type.iter().find(|loss| loss.is_reference_free());
         let on_ratios = o.loss_type.iter().any(|loss| !loss.is_reference_free() && *loss != LossType::Sft);
         Self { beta: o.beta, reference: free.is_none() || on_ratios, per_token: free.is_some_and(|&loss| loss != LossType::Cpo) }
