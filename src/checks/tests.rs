@@ -13,9 +13,7 @@ const PROMPTS: usize = 80;
 
 fn training() -> TrainSettings {
     TrainSettings {
-        loss_type: LossType::Sigmoid,
-        beta: 0.1,
-        label_smoothing: 0.0,
+        objective: ObjectiveSettings::default(),
         learning_rate: 1e-4,
         lr_scheduler_type: Scheduler::Linear,
         warmup_steps: 0,
@@ -65,7 +63,7 @@ fn suite() -> Suite {
         dataset: Dataset::Pairs(pairs),
         model: ModelSource::Folder { path: "model".into() },
         sft: None,
-        variants: vec![Variant { name: "dpo".to_owned(), policy: PolicySource::Train(training()) }],
+        variants: vec![Variant { name: "dpo".to_owned(), policy: PolicySource::Train(Box::new(training())) }],
         generate: GenerateSettings { temperature: 1.0, top_p: 1.0, top_k: None, max_new_tokens: 32, samples_per_prompt: 1 },
         judges: vec![judge],
         compare: CompareSettings { judge: "pairwise".to_owned() },

@@ -185,30 +185,32 @@ fn judged(difference: &Measured, level: f64, margin: f64, mut row: GateRow) -> G
 /// One row for the loss and one for the margins of a training run.
 fn curve_rows(log: &[TrainStep], curve: &Curve, tolerance: f64) -> Vec<GateRow> {
     let run: Vec<&TrainStep> = log.iter().filter(|r| r.variant == curve.variant && r.seed == curve.seed).collect();
-    let loss = |step: &TrainStep| step.loss;
+    let loss = |step: &TrainStep| Some(step.loss);
     let margins = |step: &TrainStep| step.rewards_margins;
+    let golden_loss: Vec<Option<f64>> = curve.loss.iter().copied().map(Some).collect();
     vec![
-        curve_row(&run, curve, "loss", &curve.loss, loss, tolerance),
+        curve_row(&run, curve, "loss", &golden_loss, loss, tolerance),
         curve_row(&run, curve, "rewards/margins", &curve.margins, margins, tolerance),
     ]
 }
 
 /// The point of a curve that is farthest from the golden, relative to the largest value of the golden's curve (margins begin
-/// at zero, where a ratio of single points would mean nothing).
+/// at zero, where a ratio of single points would mean nothing). Steps without a value in the golden aren't compared.
 fn curve_row(
     run: &[&TrainStep],
     curve: &Curve,
     metric: &str,
-    values: &[f64],
-    of: fn(&TrainStep) -> f64,
+    values: &[Option<f64>],
+    of: fn(&TrainStep) -> Option<f64>,
     tolerance: f64,
 ) -> GateRow {
     let name = format!("{} seed {} {metric}", curve.variant, curve.seed);
-    let scale = values.iter().fold(f64::MIN_POSITIVE, |scale, v| scale.max(v.abs()));
+    let scale = values.iter().flatten().fold(f64::MIN_POSITIVE, |scale, v| scale.max(v.abs()));
     let mut worst: Option<(u64, f64, f64, f64)> = None;
     for (step, golden) in curve.steps.iter().zip(values) {
-        let Some(found) = run.iter().find(|r| r.step == *step).map(|r| of(r)) else {
-            let message = format!("this run has no step {step} of {} seed {}", curve.variant, curve.seed);
+        let Some(golden) = golden else { continue };
+        let Some(found) = run.iter().find(|r| r.step == *step).and_then(|r| of(r)) else {
+            let message = format!("this run has no step {step} with {metric} of {} seed {}", curve.variant, curve.seed);
             return row("curve", &name, Verdict::Fail, format!("{golden:.6}"), "none".to_owned(), message);
         };
         let deviation = (found - golden).abs() / scale;

@@ -70,7 +70,8 @@ pub struct Curve {
     pub seed: u64,
     pub steps: Vec<u64>,
     pub loss: Vec<f64>,
-    pub margins: Vec<f64>,
+    /// None where a step's batch had no margin: a single side of it only.
+    pub margins: Vec<Option<f64>>,
 }
 
 impl Golden {
@@ -250,7 +251,8 @@ pub fn diff(old: &Golden, new: &Golden) -> Vec<String> {
         let row = |c: &Curve| {
             let last = |values: &[f64]| values.last().copied().unwrap_or(f64::NAN);
             let steps = c.steps.last().copied().unwrap_or_default();
-            format!("loss {:.6}, margins {:.6} at step {steps}", last(&c.loss), last(&c.margins))
+            let margins: Vec<f64> = c.margins.iter().flatten().copied().collect();
+            format!("loss {:.6}, margins {:.6} at step {steps}", last(&c.loss), last(&margins))
         };
         golden.curves.iter().map(|c| (format!("{} seed {}", c.variant, c.seed), row(c))).collect()
     };

@@ -118,15 +118,15 @@ impl Llama {
     /// One score a target from its row of `logits`: (targets, vocabulary).
     fn scores_of(&self, logits: &[f32], chunk: &[Target]) -> Vec<TokenScore> {
         let vocabulary = self.config.vocab_size;
-        let mut scores = vec![0.0; 3 * chunk.len()];
-        for_each_rows(&mut scores, 3, ROW_WORK * vocabulary, |first, scores| {
-            for (i, out) in scores.chunks_exact_mut(3).enumerate() {
+        let mut scores = vec![0.0; 4 * chunk.len()];
+        for_each_rows(&mut scores, 4, ROW_WORK * vocabulary, |first, scores| {
+            for (i, out) in scores.chunks_exact_mut(4).enumerate() {
                 let score = logprob::score(&logits[(first + i) * vocabulary..][..vocabulary], chunk[first + i].token);
-                out.copy_from_slice(&[score.logp, score.entropy, score.mean_logit]);
+                out.copy_from_slice(&[score.logp, score.entropy, score.mean_logit, score.log_sum_squares]);
             }
         });
-        let score = |row: &[f32]| TokenScore { logp: row[0], entropy: row[1], mean_logit: row[2] };
-        scores.chunks_exact(3).map(score).collect()
+        let score = |row: &[f32]| TokenScore { logp: row[0], entropy: row[1], mean_logit: row[2], log_sum_squares: row[3] };
+        scores.chunks_exact(4).map(score).collect()
     }
 
     /// Accumulates into `grads` the gradients of Σ dlogps[i] · logp(targets[i]) for every weight. Weight gradients continue

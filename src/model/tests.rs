@@ -42,8 +42,8 @@ fn random_tokens(n: usize, vocabulary: usize, index: u64) -> Vec<u32> {
     (0..n).map(|_| stream.index(vocabulary) as u32).collect()
 }
 
-fn bits(scores: &[TokenScore]) -> Vec<[u32; 3]> {
-    scores.iter().map(|s| [s.logp, s.entropy, s.mean_logit].map(f32::to_bits)).collect()
+fn bits(scores: &[TokenScore]) -> Vec<[u32; 4]> {
+    scores.iter().map(|s| [s.logp, s.entropy, s.mean_logit, s.log_sum_squares].map(f32::to_bits)).collect()
 }
 
 /// Two prompts of uneven length with two completions each; targets are all completion tokens.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::attention::{self, Heads, Projections, Segment};
+use super::attention::{self, Heads, Projections, Queries, Segment};
 use super::gelu::{self, Gelu};
 use super::layer_norm::{self, Moments};
 use super::rope::Rotary;
@@ -199,8 +199,9 @@ fn rotary_causal_attention_with_shared_keys_agrees_with_pytorch() {
     table.forward(&mut k, heads.key_width(), &positions);
     let (segments, from) = ([Segment { rows: 0..5, parent: None }], Projections { q: &q, k: &k, v: &v });
     let mut out = zeros(&q);
-    attention::forward(&segments, heads, from, &mut out);
-    let mut gradients = attention::backward(&segments, heads, from, &case.upstream());
+    let queries = Queries::all(&segments);
+    attention::forward(&segments, &queries, heads, from, &mut out);
+    let mut gradients = attention::backward(&segments, &queries, heads, from, &case.upstream());
     table.backward(&mut gradients.dq, heads.query_width(), &positions);
     table.backward(&mut gradients.dk, heads.key_width(), &positions);
     case.check(&out, &[("k", &gradients.dk), ("q", &gradients.dq), ("v", &gradients.dv)]);

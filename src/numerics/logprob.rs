@@ -15,6 +15,8 @@ pub struct TokenScore {
     pub entropy: f32,
     /// Mean of the row's logits.
     pub mean_logit: f32,
+    /// log Σ p² over the vocabulary: the expectation of log p that WPO divides by.
+    pub log_sum_squares: f32,
 }
 
 dispatch! {
@@ -40,11 +42,12 @@ fn log<V: F32x16>(x: f32) -> f32 {
 #[inline(always)]
 fn score_kernel<V: F32x16>(logits: &[f32], token: u32) -> TokenScore {
     let m = max::<V>(logits);
-    let (mut total, mut weighted) = (V::splat(0.0), V::splat(0.0));
+    let (mut total, mut weighted, mut squares) = (V::splat(0.0), V::splat(0.0), V::splat(0.0));
     for i in starts(logits.len()) {
         let shifted = load::<V>(logits, i, NOTHING) - V::splat(m);
         let e = exp(shifted);
         total = total + e;
+        squares = e.fma(e, squares);
         // Beyond the end 0 · −∞ would be NaN.
         weighted = e.fma(load::<V>(logits, i, m) - V::splat(m), weighted);
     }
@@ -55,6 +58,7 @@ fn score_kernel<V: F32x16>(logits: &[f32], token: u32) -> TokenScore {
         // −Σ p log p with log p = (logit − m) − log Σ.
         entropy: log_total - weighted / total,
         mean_logit: sum::<V>(logits) / logits.len() as f32,
+        log_sum_squares: log::<V>(squares.tree_sum()) - 2.0 * log_total,
     }
 }
 

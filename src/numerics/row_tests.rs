@@ -115,7 +115,7 @@ fn mlp_middles(n: usize, values: Values) {
 fn token_scores(n: usize, token: usize, values: Values) {
     let [logits, other] = [0, 1].map(|i| values.draw(n, i));
     let token = (token % n) as u32;
-    let parts = |s: logprob::TokenScore| bits(&[s.logp, s.entropy, s.mean_logit]);
+    let parts = |s: logprob::TokenScore| bits(&[s.logp, s.entropy, s.mean_logit, s.log_sum_squares]);
     let score = parts(reference::token_score(&logits, token));
     let kl = reference::row_kl(&logits, &other);
     let gradient = reference::token_score_backward(&logits, token, 0.7);

@@ -15,7 +15,7 @@ use crate::run::stages::{JUDGE_FOLDER, checkpoints_in};
 use crate::statistics::summary::{self, Evidence};
 use crate::store::{Receipt, Store};
 use crate::suite::Suite;
-use crate::suite::settings::{LossType, PolicySource, TrainSettings, Variant};
+use crate::suite::settings::{Dialect, LossType, PolicySource, TrainSettings, Variant};
 use crate::train::chain::{Abridged, Link};
 
 pub fn collect(
@@ -145,17 +145,46 @@ impl Collector<'_> {
                 add(format!("{} seed {seed} step {last} model.safetensors", variant.name), digest);
             }
         }
+        for variant in &suite.variants {
+            if let PolicySource::Train(settings) = &variant.policy {
+                let o = &settings.objective;
+                let losses: Vec<String> = o.loss_type.iter().map(|loss| loss.name()).collect();
+                let value = format!("{}, dialect {}", losses.join(" + "), o.dialect.name());
+                facts.push(fact(&format!("{} loss_type", variant.name), value));
+            }
+        }
         facts.extend(versions);
         Ok(facts)
     }
 }
 
-/// What distinguishes a variant, for people.
+/// What distinguishes a variant, for people: `sigmoid, β = 0.1`, with the dialect where it isn't ours.
 fn label(settings: &TrainSettings) -> String {
-    let smoothing = settings.label_smoothing;
-    match settings.loss_type {
-        LossType::Sigmoid if smoothing > 0.0 => format!("conservative DPO, β = {}, ε = {smoothing}", settings.beta),
-        LossType::Sigmoid => format!("DPO, β = {}", settings.beta),
-        LossType::Sft => "SFT".to_owned(),
+    let o = &settings.objective;
+    let weight = |weight: f64| if weight == 1.0 { String::new() } else { format!("{weight} · ") };
+    let term = |(loss, &w): (&LossType, &f64)| format!("{}{}", weight(w), title(*loss, o.label_smoothing));
+    let terms: Vec<String> = o.loss_type.iter().zip(&o.loss_weights).map(term).collect();
+    let mut parts = vec![terms.join(" + ")];
+    if o.loss_type.iter().any(|loss| !matches!(loss, LossType::Sft | LossType::Unlikelihood)) {
+        parts.push(format!("β = {}", o.beta));
+    }
+    if o.label_smoothing > 0.0 {
+        parts.push(format!("ε = {}", o.label_smoothing));
+    }
+    if o.dialect != Dialect::DpoEval {
+        parts.push(format!("as {} defines it", o.dialect.name()));
+    }
+    parts.join(", ")
+}
+
+/// The names of the best known; the others go by their names in suite files.
+fn title(loss: LossType, smoothing: f64) -> String {
+    match loss {
+        LossType::Sigmoid if smoothing > 0.0 => "conservative DPO".to_owned(),
+        LossType::Sigmoid => "DPO".to_owned(),
+        LossType::Sft | LossType::Ipo | LossType::Kto | LossType::Simpo | LossType::Orpo | LossType::Cpo => {
+            loss.name().to_uppercase().replace("SIMPO", "SimPO")
+        }
+        _ => loss.name(),
     }
 }

@@ -17,7 +17,7 @@ use crate::suite::Suite;
 use crate::suite::settings::{
     Dataset, GenerateSettings, JudgeSettings, JudgeSource, ModelSource, PairsSettings, PolicySource, Variant, WorldSettings,
 };
-use crate::train::{self, PairScore, PreferenceTask, ScoredPolicy, SftTask, TrainStep};
+use crate::train::{self, Feedback, PairScore, PreferenceTask, ScoredPolicy, SftTask, TrainStep, UnpairedTask};
 
 /// Share of the judges' own prompts on which they are trained; the rest measures them.
 const JUDGE_TRAINING_SHARE: f64 = 0.75;
@@ -322,8 +322,14 @@ impl Body<'_> {
         let pairs: Vec<Pair> = read_jsonl(&self.context.file("pairs", "train.jsonl")?)?;
         let (reference, tokenizer) = (self.reference_model()?, self.tokenizer()?);
         let tokenized: Vec<_> = pairs.iter().map(|p| tokenizer.pair(p)).collect();
-        let mut task = PreferenceTask::new(reference.clone(), &reference, &tokenized, settings, self.context.watch)?;
-        let metrics = train::run(&mut task, settings, seed, self.work(), self.context.watch)?;
+        let (policy, watch) = (reference.clone(), self.context.watch);
+        let metrics = if settings.objective.is_unpaired() {
+            let mut task = UnpairedTask::new(policy, &reference, &Feedback::of_pairs(&tokenized), settings, watch)?;
+            train::run(&mut task, settings, seed, self.work(), watch)?
+        } else {
+            let mut task = PreferenceTask::new(policy, &reference, &tokenized, settings, watch)?;
+            train::run(&mut task, settings, seed, self.work(), watch)?
+        };
         let log = metrics.iter().map(|m| m.train_step(name, seed)).collect::<Result<Vec<TrainStep>>>()?;
         write_jsonl(&self.work().join("train_log.jsonl"), &log)?;
         let mut outputs = vec!["train_log.jsonl".to_owned(), CHAIN.to_owned()];
@@ -391,7 +397,7 @@ impl Body<'_> {
             (PolicySource::Train(settings), Some(seed)) => {
                 let folder = self.context.folder(&plan::train_id(name, seed))?;
                 let load = |step: u64| Llama::load(&folder.join(format!("checkpoint-{step}")));
-                checkpoints_in(&folder)?.into_iter().map(|step| Ok((step, load(step)?, settings.beta))).collect()
+                checkpoints_in(&folder)?.into_iter().map(|step| Ok((step, load(step)?, settings.objective.beta))).collect()
             }
             (PolicySource::Train(_), None) => Err(Error::unexpected(format!("variant `{name}` is trained under a seed"))),
         }

@@ -3,8 +3,8 @@
 //! `checks`.
 
 use super::settings::{
-    CheckSettings, FreshModel, GenerateSettings, JudgeKind, LossType, OnInconclusive, Optimizer, PairsFormat, Sampling,
-    Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
+    BcoShift, CheckSettings, Dialect, FDivergence, FreshModel, GenerateSettings, JudgeKind, LossType, ObjectiveSettings,
+    OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
 };
 
 pub(super) const SEED: u64 = 42;
@@ -22,14 +22,42 @@ pub(super) enum Purpose {
     Judge,
 }
 
+/// TRL's `DPOConfig`, `KTOConfig` and `CPOConfig`.
+impl Default for ObjectiveSettings {
+    fn default() -> Self {
+        Self {
+            loss_type: vec![LossType::Sigmoid],
+            loss_weights: vec![1.0],
+            dialect: Dialect::DpoEval,
+            beta: 0.1,
+            label_smoothing: 0.0,
+            f_divergence_type: FDivergence::ReverseKl,
+            f_alpha_divergence_coef: 0.5,
+            ld_alpha: None,
+            use_weighting: false,
+            rdpo_alpha: 0.0,
+            dpop_lambda: 0.0,
+            kl_coef: 0.0,
+            discopop_tau: 0.05,
+            bco_shift: BcoShift::None,
+            simpo_gamma: 0.5,
+            cpo_alpha: 1.0,
+            unlikelihood_alpha: 1.0,
+            desirable_weight: 1.0,
+            undesirable_weight: 1.0,
+        }
+    }
+}
+
 pub(super) fn training(purpose: Purpose, sampling: Sampling) -> TrainSettings {
     TrainSettings {
-        loss_type: match purpose {
-            Purpose::Sft => LossType::Sft,
-            Purpose::Preference | Purpose::Judge => LossType::Sigmoid,
+        objective: ObjectiveSettings {
+            loss_type: match purpose {
+                Purpose::Sft => vec![LossType::Sft],
+                Purpose::Preference | Purpose::Judge => vec![LossType::Sigmoid],
+            },
+            ..ObjectiveSettings::default()
         },
-        beta: 0.1,
-        label_smoothing: 0.0,
         learning_rate: match purpose {
             Purpose::Preference => 1e-6,
             Purpose::Sft => 2e-5,

@@ -28,9 +28,10 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// As messages name it: `beta`, `seeds[1]`.
+    /// As messages name it: `beta`, `seeds[1]`, `loss_type[1]`.
     pub(super) fn shown(&self) -> String {
-        if self.name.starts_with('[') { format!("{}{}", self.parent, self.name) } else { self.name.clone() }
+        let list = self.parent.rsplit('.').next().unwrap_or_default();
+        if self.name.starts_with('[') { format!("{list}{}", self.name) } else { self.name.clone() }
     }
 
     /// Whether it holds keys: serde would read a list as a table's values in order.

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 mod defaults;
 mod document;
 mod inputs;
+mod one_or_many;
 mod resolve;
 mod rules;
 mod schema;

@@ -7,6 +7,7 @@ pub(super) struct Rule<T> {
 }
 
 pub(super) const POSITIVE: Rule<f64> = Rule { words: "more than 0", holds: |x| x > 0.0 && x.is_finite() };
+pub(super) const FINITE: Rule<f64> = Rule { words: "a finite number", holds: f64::is_finite };
 pub(super) const NOT_NEGATIVE: Rule<f64> = Rule { words: "0 or more", holds: |x| x >= 0.0 && x.is_finite() };
 pub(super) const BELOW_ONE: Rule<f64> = Rule { words: "at least 0 and less than 1", holds: |x| (0.0..1.0).contains(&x) };
 pub(super) const BELOW_HALF: Rule<f64> = Rule { words: "at least 0 and less than 0.5", holds: |x| (0.0..0.5).contains(&x) };

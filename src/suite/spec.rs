@@ -9,7 +9,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::settings::{JudgeKind, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler};
+use super::one_or_many::OneOrMany;
+use super::settings::{
+    BcoShift, Dialect, FDivergence, JudgeKind, LossType, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler,
+};
 
 /// A suite: what is trained, on what, how it is judged, and what it is held against.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -121,13 +124,6 @@ pub struct ModelSpec {
     pub tie_word_embeddings: Option<bool>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PreferenceLoss {
-    /// DPO; with `label_smoothing` > 0 conservative DPO.
-    Sigmoid,
-}
-
 /// Declares the tables that hold training keys from one list of them.
 macro_rules! training_tables {
     ($($(#[$doc:meta])* $key:ident: $type:ty,)*) => {
@@ -152,19 +148,51 @@ macro_rules! training_tables {
         impl VariantSpec {
             /// The training keys alone.
             pub(super) fn training(&self) -> TrainSpec {
-                TrainSpec { $($key: self.$key,)* }
+                TrainSpec { $($key: self.$key.clone(),)* }
             }
         }
     };
 }
 
 training_tables! {
-    /// The preference loss.
-    loss_type: PreferenceLoss,
+    /// The preference loss, or a list of losses whose weighted sum is minimised.
+    loss_type: OneOrMany<LossType>,
+    /// Weights of a list of losses, one each; 1 each if not given.
+    loss_weights: Vec<f64>,
+    /// Whose definition counts where trainers differ under one name.
+    dialect: Dialect,
     /// Strength of the pull to the reference.
     beta: f64,
-    /// Assumed share of wrong labels (conservative DPO).
+    /// Assumed share of wrong labels (sigmoid: conservative DPO; robust, aot, cpo, simpo), or EXO's ε.
     label_smoothing: f64,
+    /// The divergence that keeps the policy near the reference.
+    f_divergence_type: FDivergence,
+    /// α of the alpha divergence.
+    f_alpha_divergence_coef: f64,
+    /// LD-DPO: weight of the tokens beyond the length of the pair's shorter completion.
+    ld_alpha: f64,
+    /// WPO: weigh pairs by how likely the policy is to write them.
+    use_weighting: bool,
+    /// R-DPO: reward per token by which chosen is longer; 0: none.
+    rdpo_alpha: f64,
+    /// DPOP: penalty on a chosen log-probability below the reference's; 0: none.
+    dpop_lambda: f64,
+    /// Weight of an explicit KL penalty, estimated on the batch's completions as half the squared log-ratio; 0: none.
+    kl_coef: f64,
+    /// Temperature of discopop's modulation.
+    discopop_tau: f64,
+    /// What bco_pair subtracts from the rewards.
+    bco_shift: BcoShift,
+    /// SimPO's target margin.
+    simpo_gamma: f64,
+    /// CPO: weight of the cross-entropy on the chosen side.
+    cpo_alpha: f64,
+    /// Weight of the unlikelihood of the rejected side.
+    unlikelihood_alpha: f64,
+    /// KTO: weight of desirable examples.
+    desirable_weight: f64,
+    /// KTO: weight of undesirable examples.
+    undesirable_weight: f64,
     /// Peak learning rate.
     learning_rate: f64,
     /// Course of the learning rate.

@@ -135,7 +135,10 @@ fn unknown_keys_and_names_list_what_is_accepted_and_what_comes_close() {
                 ("kind = \"world\"", "kind = \"wordl\""),
                 ("optim = \"sgd\"", "optim = \"adam\""),
                 ("kind = \"pairwise\"", "kind = \"pointwise\""),
-                ("beta = 0.2", "loss_type = \"ipo\""),
+                ("beta = 0.2", "loss_type = \"ippo\""),
+                ("beta = 0.2", "loss_type = [\"sigmoid\", \"stf\"]"),
+                ("beta = 0.2", "loss_type = 3"),
+                ("beta = 0.2", "dialect = \"tlr\""),
             ],
         ),
     );
@@ -219,6 +222,109 @@ fn numbers_out_of_range_are_refused() {
             ],
         ),
     );
+}
+
+/// Suites whose first variant has these keys.
+fn with_keys(keys: &str) -> String {
+    WORLD.replacen("beta = 0.2", keys, 1)
+}
+
+#[test]
+fn every_loss_is_accepted_and_keeps_what_is_written() {
+    for loss in [
+        "sigmoid",
+        "sigmoid_norm",
+        "robust",
+        "ipo",
+        "hinge",
+        "nca_pair",
+        "bco_pair",
+        "sppo_hard",
+        "aot",
+        "aot_unpaired",
+        "apo_zero",
+        "apo_down",
+        "discopop",
+        "simpo",
+        "orpo",
+        "cpo",
+        "sft",
+        "unlikelihood",
+        "kto",
+        "apo_zero_unpaired",
+    ] {
+        let suite = understood(&with_keys(&format!("loss_type = \"{loss}\"")));
+        let objective = &trained(&suite, "a").objective;
+        assert_eq!(objective.loss_type[0].name(), loss);
+        let listed = understood(&with_keys(&format!("loss_type = [\"{loss}\"]")));
+        assert_eq!(trained(&listed, "a").objective, *objective);
+    }
+    let mpo = "loss_type = [\"sigmoid\", \"bco_pair\", \"sft\"]\nloss_weights = [0.8, 0.2, 1.0]\nbco_shift = \"batch\"";
+    let suite = understood(&with_keys(mpo));
+    assert_eq!(trained(&suite, "a").objective.loss_weights, [0.8, 0.2, 1.0]);
+    assert_eq!(trained(&suite, "b").objective.loss_weights, [1.0]);
+    for keys in [
+        "loss_type = \"exo_pair\"\nlabel_smoothing = 1e-3",
+        "loss_type = \"ipo\"\ndialect = \"original\"",
+        "loss_type = \"kto\"\ndialect = \"llama-factory\"\ndesirable_weight = 1.3",
+        "loss_type = [\"hinge\", \"sft\"]\nf_divergence_type = \"alpha_divergence\"\nf_alpha_divergence_coef = -0.5",
+        "ld_alpha = 0.5\nuse_weighting = true\nkl_coef = 0.1",
+        "rdpo_alpha = 0.05\ndpop_lambda = 50",
+    ] {
+        understood(&with_keys(keys));
+    }
+}
+
+#[test]
+fn a_key_that_a_loss_ignores_is_an_error() {
+    let keys = [
+        "loss_type = \"ipo\"\nlabel_smoothing = 0.1",
+        "loss_type = \"sft\"\nbeta = 0.1",
+        "loss_type = \"unlikelihood\"\nbeta = 0.1",
+        "loss_weights = [2.0]",
+        "dialect = \"trl\"\nlabel_smoothing = 0.1",
+        "loss_type = \"simpo\"\ndialect = \"llama-factory\"\nlabel_smoothing = 0.1",
+        "loss_type = \"nca_pair\"\nf_divergence_type = \"forward_kl\"",
+        "f_alpha_divergence_coef = 0.3",
+        "ld_alpha = 1.0",
+        "loss_type = \"orpo\"\nld_alpha = 0.5",
+        "loss_type = \"aot\"\nuse_weighting = true",
+        "loss_type = \"kto\"\nuse_weighting = true",
+        "loss_type = \"hinge\"\nrdpo_alpha = 0.1",
+        "discopop_tau = 0.1",
+        "bco_shift = \"batch\"",
+        "simpo_gamma = 1.0",
+        "loss_type = \"simpo\"\ncpo_alpha = 1.0",
+        "unlikelihood_alpha = 1.0",
+        "desirable_weight = 2.0",
+    ];
+    let edits: Vec<(&str, &str)> = keys.iter().map(|keys| ("beta = 0.2", *keys)).collect();
+    refused("a_key_that_a_loss_ignores_is_an_error", refusals(WORLD, &edits));
+}
+
+#[test]
+fn losses_and_options_that_cannot_go_together_are_errors() {
+    let keys = [
+        "loss_type = []",
+        "loss_type = [\"sigmoid\", \"sft\"]\nloss_weights = [1.0]",
+        "loss_type = [\"sigmoid\", \"sft\"]\nloss_weights = [1.0, 0.0]",
+        "loss_type = [\"sigmoid\", \"sigmoid\"]",
+        "loss_type = [\"sigmoid\", \"kto\"]",
+        "loss_type = \"exo_pair\"",
+        "loss_type = [\"sigmoid\", \"nca_pair\"]\nf_divergence_type = \"forward_kl\"",
+        "f_divergence_type = \"forward_kl\"\ndpop_lambda = 5.0",
+        "loss_type = [\"sigmoid\", \"aot\"]\nuse_weighting = true",
+        "loss_type = [\"sigmoid\", \"simpo\"]\nld_alpha = 0.5",
+        "loss_type = \"nca_pair\"\ndialect = \"openrlhf\"",
+        "loss_type = \"bco_pair\"\ndialect = \"llama-factory\"",
+        "loss_type = \"unlikelihood\"\ndialect = \"trl\"",
+        "dialect = \"original\"\nld_alpha = 0.5",
+        "dialect = \"trl\"\nkl_coef = 0.5",
+        "loss_type = \"kto\"\nper_device_train_batch_size = 1",
+        "loss_type = \"kto\"\ndialect = \"trl\"",
+    ];
+    let edits: Vec<(&str, &str)> = keys.iter().map(|keys| ("beta = 0.2", *keys)).collect();
+    refused("losses_and_options_that_cannot_go_together_are_errors", refusals(WORLD, &edits));
 }
 
 #[test]
@@ -344,7 +450,7 @@ fn inputs_that_are_not_there_are_named_at_their_line() {
 fn a_variant_overrides_train_and_train_overrides_the_defaults() {
     let suite = understood(WORLD);
     let (a, b) = (trained(&suite, "a"), trained(&suite, "b"));
-    assert_eq!((a.beta, b.beta), (0.2, 0.1));
+    assert_eq!((a.objective.beta, b.objective.beta), (0.2, 0.1));
     assert_eq!((a.learning_rate, a.warmup_steps), (1e-4, 5));
     assert_eq!((a.adam_beta1, a.max_grad_norm, a.num_train_epochs), (0.9, Some(1.0), 3.0));
     assert_ne!(a.optim, b.optim);
@@ -515,7 +621,7 @@ proptest! {
     fn a_number_that_is_written_is_the_number_that_counts(beta in 1e-6f64..1e3, steps in 1u64..1_000_000) {
         let text = WORLD.replace("beta = 0.2", &format!("beta = {beta:e}\nmax_steps = {steps}"));
         let suite = understood(&text);
-        prop_assert_eq!(trained(&suite, "a").beta, beta);
+        prop_assert_eq!(trained(&suite, "a").objective.beta, beta);
         prop_assert_eq!(trained(&suite, "a").max_steps, Some(steps));
     }
 }

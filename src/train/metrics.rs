@@ -47,26 +47,33 @@ impl Metrics {
 
     /// This step of a preference training as a row.
     pub fn train_step(&self, variant: &str, seed: u64) -> Result<TrainStep> {
-        let value = |name: &str| {
-            let missing =
-                || Error::unexpected(format!("step {} has no metric `{name}`: it is no preference training", self.step));
-            self.values.get(name).copied().ok_or_else(missing)
-        };
+        let value = |name: &str| self.values.get(name).copied();
+        if value("rewards/chosen").or(value("rewards/rejected")).is_none() {
+            return Err(Error::unexpected(format!("step {} has no rewards: it is no preference training", self.step)));
+        }
         Ok(TrainStep {
             variant: variant.to_owned(),
             seed,
             step: self.step,
             epoch: self.epoch,
             loss: self.loss,
-            rewards_chosen: value("rewards/chosen")?,
-            rewards_rejected: value("rewards/rejected")?,
-            rewards_margins: value("rewards/margins")?,
-            rewards_accuracies: value("rewards/accuracies")?,
-            logps_chosen: value("logps/chosen")?,
-            logps_rejected: value("logps/rejected")?,
-            logits_chosen: value("logits/chosen")?,
-            logits_rejected: value("logits/rejected")?,
-            entropy: value("entropy")?,
+            rewards_chosen: value("rewards/chosen"),
+            rewards_rejected: value("rewards/rejected"),
+            rewards_margins: value("rewards/margins"),
+            rewards_accuracies: value("rewards/accuracies"),
+            rewards_ties: value("rewards/ties"),
+            logps_chosen: value("logps/chosen"),
+            logps_rejected: value("logps/rejected"),
+            logps_chosen_fell: value("logps/chosen_fell"),
+            kl_chosen: value("kl/chosen"),
+            kl_rejected: value("kl/rejected"),
+            kl: value("kl"),
+            nll_loss: value("nll_loss"),
+            log_odds_ratio: value("log_odds_ratio"),
+            log_odds_chosen: value("log_odds_chosen"),
+            logits_chosen: value("logits/chosen"),
+            logits_rejected: value("logits/rejected"),
+            entropy: self.values.get("entropy").copied().unwrap_or_default(),
             grad_norm: self.grad_norm,
             learning_rate: self.learning_rate,
             num_tokens: self.num_tokens,

@@ -3,6 +3,7 @@
 //! `run` is the one loop; what it trains is a `Task` (SFT, preferences, judges). `objective` holds the losses.
 
 pub mod chain;
+mod completion;
 mod metrics;
 pub mod objective;
 mod optimizer;
@@ -13,6 +14,7 @@ pub(crate) mod sequence;
 mod sft;
 mod state;
 mod task;
+mod unpaired;
 
 pub use metrics::Metrics;
 pub use preference::{PairOutput, PreferenceTask, ScoredPolicy, pair_scores};
@@ -21,10 +23,12 @@ pub use schedule::learning_rate;
 pub use sft::SftTask;
 pub(crate) use state::weights_kept;
 pub use task::{BatchLoss, Task};
+pub use unpaired::{Feedback, UnpairedTask};
 
 use serde::{Deserialize, Serialize};
 
-/// The metrics of one optimizer step, under TRL's names. Log-probabilities and rewards in nats, means over the batch.
+/// The metrics of one optimizer step, under TRL's names where it has them. Log-probabilities and rewards in nats, means over
+/// the batch. What an objective doesn't have, or a batch without chosen or rejected examples, is none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainStep {
     pub variant: String,
@@ -34,22 +38,40 @@ pub struct TrainStep {
     pub epoch: f64,
     pub loss: f64,
     #[serde(rename = "rewards/chosen")]
-    pub rewards_chosen: f64,
+    pub rewards_chosen: Option<f64>,
     #[serde(rename = "rewards/rejected")]
-    pub rewards_rejected: f64,
+    pub rewards_rejected: Option<f64>,
     #[serde(rename = "rewards/margins")]
-    pub rewards_margins: f64,
+    pub rewards_margins: Option<f64>,
     /// Share of pairs whose chosen reward is strictly greater: ties count as wrong, as in TRL.
     #[serde(rename = "rewards/accuracies")]
-    pub rewards_accuracies: f64,
+    pub rewards_accuracies: Option<f64>,
+    /// Share of pairs whose rewards are equal.
+    #[serde(rename = "rewards/ties")]
+    pub rewards_ties: Option<f64>,
     #[serde(rename = "logps/chosen")]
-    pub logps_chosen: f64,
+    pub logps_chosen: Option<f64>,
     #[serde(rename = "logps/rejected")]
-    pub logps_rejected: f64,
+    pub logps_rejected: Option<f64>,
+    /// Share of chosen completions that are less likely than under the reference.
+    #[serde(rename = "logps/chosen_fell")]
+    pub logps_chosen_fell: Option<f64>,
+    /// Implicit KL: the mean of log π − log π_ref, nats a completion.
+    #[serde(rename = "kl/chosen")]
+    pub kl_chosen: Option<f64>,
+    #[serde(rename = "kl/rejected")]
+    pub kl_rejected: Option<f64>,
+    /// KTO's KL, on mismatched completions.
+    pub kl: Option<f64>,
+    /// Cross-entropy of the chosen completions, where it is part of the loss.
+    pub nll_loss: Option<f64>,
+    /// ORPO: mean of log σ(log odds ratio), and of that ratio itself.
+    pub log_odds_ratio: Option<f64>,
+    pub log_odds_chosen: Option<f64>,
     #[serde(rename = "logits/chosen")]
-    pub logits_chosen: f64,
+    pub logits_chosen: Option<f64>,
     #[serde(rename = "logits/rejected")]
-    pub logits_rejected: f64,
+    pub logits_rejected: Option<f64>,
     pub entropy: f64,
     /// Before clipping.
     pub grad_norm: f64,

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use super::PairScore;
-use super::objective::{PairGradient, PairLogps, PairObjective, SequenceLogps, paired};
+use super::completion::{CompletionScore, token_gradients};
+use super::objective::{PairGradient, PairLogps, PairObjective, Reward, paired, scope};
 use super::sequence::{Group, PackedGroups, SequenceScore, fit_pairs};
 use super::task::{BatchLoss, Task};
 use crate::data::TokenizedPair;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::model::{Gradients, Llama, Parameters, Tape};
-use crate::suite::settings::TrainSettings;
+use crate::model::{Gradients, Llama, Parameters, Tape, TokenScore};
+use crate::suite::settings::{Dialect, LossType, TrainSettings};
 use crate::watch::Watch;
 
 /// Pairs scored together where nothing is trained. It bounds memory and has no influence on the bits.
@@ -19,26 +20,41 @@ const SCORED_TOGETHER: usize = 16;
 /// Both sides of a pair under one model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PairOutput {
-    chosen: SequenceScore,
-    rejected: SequenceScore,
+    chosen: CompletionScore,
+    rejected: CompletionScore,
+    /// Σ log π of the prompt's tokens after the first and their number; 0 and 0 where the objective doesn't ask.
+    prompt: (f64, usize),
 }
 
 impl PairOutput {
     /// Log-probabilities of chosen and rejected, nats, summed over their tokens.
     pub fn logps(&self) -> (f64, f64) {
-        (self.chosen.logp, self.rejected.logp)
+        (self.chosen.sum.logp, self.rejected.sum.logp)
     }
+}
+
+/// What a forward pass keeps for the backward pass.
+pub struct PairPass {
+    groups: PackedGroups,
+    tape: Tape,
+    tokens: Vec<TokenScore>,
 }
 
 pub struct PreferenceTask {
     policy: Llama,
     pairs: Vec<TokenizedPair>,
-    /// Log-probabilities of chosen and rejected under the reference, nats, one entry a pair.
-    reference: Vec<(f64, f64)>,
+    /// Under the reference, one entry a pair.
+    reference: Vec<PairOutput>,
     /// Whether the policy starts as the reference, so that the first step must see no difference.
     starts_at_reference: bool,
     objective: PairObjective,
-    beta: f64,
+    reward: Reward,
+    /// Of policy and reference.
+    ld_alpha: [Option<f64>; 2],
+    /// Whether the objective asks for the prompts' own log-probabilities.
+    prompts: bool,
+    /// Examples that metrics are means over, before these are averaged.
+    scope: usize,
     identity: Digest,
 }
 
@@ -55,7 +71,7 @@ impl PreferenceTask {
         settings: &TrainSettings,
         watch: &dyn Watch,
     ) -> Result<Self> {
-        let objective = paired(settings)?;
+        let o = &settings.objective;
         let pairs = fit_pairs(&policy.config, pairs, settings.max_length)?;
         let scores = score_pairs(reference, &pairs, watch, "reference log-probabilities")?;
         let reference_digest = reference.parameters.digest();
@@ -64,8 +80,18 @@ impl PreferenceTask {
         let config = |model: &Llama| model.config.to_json("LlamaForCausalLM");
         let identity =
             Digest::of_value(&("preference", config(&policy), policy_digest, config(reference), reference_digest, &pairs));
-        let reference = scores.iter().map(|s| (s.chosen.logp, s.rejected.logp)).collect();
-        Ok(Self { policy, pairs, reference, starts_at_reference, objective, beta: settings.beta, identity })
+        Ok(Self {
+            policy,
+            pairs,
+            reference: scores,
+            starts_at_reference,
+            objective: paired(settings),
+            reward: Reward::of(o),
+            ld_alpha: [o.ld_alpha, o.ld_alpha.filter(|_| o.dialect != Dialect::LlamaFactory)],
+            prompts: o.dialect == Dialect::Trl && o.loss_type.contains(&LossType::Orpo),
+            scope: scope(settings),
+            identity,
+        })
     }
 
     /// The trained policy, after `run`.
@@ -74,17 +100,20 @@ impl PreferenceTask {
     }
 
     fn logps(&self, examples: &[usize], outputs: &[PairOutput]) -> Vec<PairLogps> {
-        let side = |score: &SequenceScore, reference| SequenceLogps { policy: score.logp, reference, tokens: score.tokens };
         let pair = |(&i, output): (&usize, &PairOutput)| {
-            let (chosen, rejected) = self.reference[i];
-            PairLogps { chosen: side(&output.chosen, chosen), rejected: side(&output.rejected, rejected) }
+            let reference = &self.reference[i];
+            PairLogps {
+                chosen: output.chosen.logps(&reference.chosen, self.ld_alpha),
+                rejected: output.rejected.logps(&reference.rejected, self.ld_alpha),
+                prompt: output.prompt,
+            }
         };
         examples.iter().zip(outputs).map(pair).collect()
     }
 }
 
 impl Task for PreferenceTask {
-    type Pass = (PackedGroups, Tape);
+    type Pass = PairPass;
     type Output = PairOutput;
     type Gradient = PairGradient;
 
@@ -108,52 +137,93 @@ impl Task for PreferenceTask {
         &mut self.policy.parameters
     }
 
-    fn forward(&self, examples: &[usize]) -> (Self::Pass, Vec<PairOutput>) {
-        let groups = pack(examples.iter().map(|&i| &self.pairs[i]));
+    fn forward(&self, examples: &[usize]) -> (PairPass, Vec<PairOutput>) {
+        let groups = pack(examples.iter().map(|&i| &self.pairs[i]), self.prompts);
         let tape = self.policy.forward(&groups.packed, &groups.targets);
-        let scores = groups.sequences(&self.policy.token_scores(&tape, &groups.targets));
-        ((groups, tape), in_pairs(&scores))
+        let tokens = self.policy.token_scores(&tape, &groups.targets);
+        let outputs = in_pairs(&groups, &tokens, self.prompts);
+        (PairPass { groups, tape, tokens }, outputs)
     }
 
     fn loss(&self, examples: &[usize], outputs: &[PairOutput]) -> BatchLoss<PairGradient> {
         let logps = self.logps(examples, outputs);
         let result = self.objective.evaluate(&logps);
-        let tokens =
-            examples.iter().zip(outputs).map(|(&i, o)| 2 * self.pairs[i].prompt.len() + o.chosen.tokens + o.rejected.tokens);
+        let tokens = examples
+            .iter()
+            .zip(outputs)
+            .map(|(&i, o)| 2 * self.pairs[i].prompt.len() + o.chosen.sum.tokens + o.rejected.sum.tokens);
+        let parts = logps.chunks(self.scope).zip(outputs.chunks(self.scope));
+        let mut metrics = averaged(parts.map(|(logps, outputs)| metrics(&self.reward, logps, outputs)));
+        metrics.extend(result.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)));
         BatchLoss {
             loss: result.loss,
             losses: result.losses,
             gradients: result.gradients,
             tokens: tokens.sum::<usize>() as u64,
-            metrics: metrics(self.beta, &logps, outputs),
+            metrics,
         }
     }
 
-    fn backward(&self, (groups, tape): Self::Pass, _: &[usize], gradients: &[PairGradient], grads: &mut Gradients) {
-        let dlogps = groups.spread(gradients.iter().flat_map(|g| [g.chosen, g.rejected]));
-        self.policy.backward(tape, &groups.packed, &groups.targets, &dlogps, grads);
+    fn backward(&self, pass: PairPass, examples: &[usize], gradients: &[PairGradient], grads: &mut Gradients) {
+        let mut dlogps = Vec::with_capacity(pass.tokens.len());
+        let mut sequences = pass.groups.split(&pass.tokens);
+        for (&i, gradient) in examples.iter().zip(gradients) {
+            let shared = shared_length(&self.pairs[i]);
+            if self.prompts {
+                let prompt = sequences.next().expect("one a pair");
+                dlogps.extend(prompt.iter().map(|_| gradient.prompt as f32));
+            }
+            for side in [&gradient.chosen, &gradient.rejected] {
+                let tokens = sequences.next().expect("two a pair");
+                dlogps.extend(token_gradients(tokens, shared, self.ld_alpha[0], side));
+            }
+        }
+        self.policy.backward(pass.tape, &pass.groups.packed, &pass.groups.targets, &dlogps, grads);
     }
 
     fn check_first_step(&self, examples: &[usize], outputs: &[PairOutput], loss: f64) -> Result<()> {
         if !self.starts_at_reference {
             return Ok(());
         }
-        for (&i, pair) in examples.iter().zip(self.logps(examples, outputs)) {
-            for (side, logps) in [("chosen", pair.chosen), ("rejected", pair.rejected)] {
-                if logps.policy.to_bits() != logps.reference.to_bits() {
-                    return Err(defect(format!(
-                        "before the first update the policy's log-probability of the {side} side of pair {} is {}, the reference's {}, although their weights are equal",
-                        self.pairs[i].id, logps.policy, logps.reference
-                    )));
-                }
+        for (&i, output) in examples.iter().zip(outputs) {
+            let reference = &self.reference[i];
+            for (side, policy, reference) in
+                [("chosen", &output.chosen, &reference.chosen), ("rejected", &output.rejected, &reference.rejected)]
+            {
+                same_at_first(&format!("the {side} side of pair {}", self.pairs[i].id), &policy.sum, &reference.sum)?;
             }
         }
-        match self.objective.loss_at_reference() {
-            Some(expected) if (loss - expected).abs() > 1e-6 => {
-                Err(defect(format!("the loss of the first step is {loss}; with policy = reference it must be {expected}")))
-            }
-            _ => Ok(()),
+        // LLaMA-Factory weighs the policy's tokens and not the reference's, so its loss is no constant even here.
+        match self.ld_alpha[0] == self.ld_alpha[1] {
+            true => constant_at_first(self.objective.loss_at_reference(), loss),
+            false => Ok(()),
         }
+    }
+}
+
+/// How many tokens both completions have.
+fn shared_length(pair: &TokenizedPair) -> usize {
+    pair.chosen.len().min(pair.rejected.len())
+}
+
+/// Before the first update policy and reference are the same model, so their log-probabilities have the same bits.
+pub(super) fn same_at_first(what: &str, policy: &SequenceScore, reference: &SequenceScore) -> Result<()> {
+    if policy.logp.to_bits() == reference.logp.to_bits() {
+        return Ok(());
+    }
+    Err(defect(format!(
+        "before the first update the policy's log-probability of {what} is {}, the reference's {}, although their weights are equal",
+        policy.logp, reference.logp
+    )))
+}
+
+/// … and many losses are a known constant.
+pub(super) fn constant_at_first(expected: Option<f64>, loss: f64) -> Result<()> {
+    match expected {
+        Some(expected) if (loss - expected).abs() > 1e-6 * expected.abs().max(1.0) => {
+            Err(defect(format!("the loss of the first step is {loss}; with policy = reference it must be {expected}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -161,43 +231,72 @@ fn defect(message: String) -> Error {
     Error::unexpected(message).help("this is a defect of scoring or of the objective; please report it with the suite file")
 }
 
-/// The batch's metrics under TRL's names. Rewards are β times the log-ratio, whatever the objective.
-fn metrics(beta: f64, logps: &[PairLogps], outputs: &[PairOutput]) -> BTreeMap<String, f64> {
+/// A batch's metrics, under TRL's names where it has them.
+fn metrics(reward: &Reward, logps: &[PairLogps], outputs: &[PairOutput]) -> BTreeMap<String, f64> {
     let mean = |value: &dyn Fn(&PairLogps) -> f64| logps.iter().map(value).sum::<f64>() / logps.len() as f64;
-    let per_token = |value: fn(&SequenceScore) -> f64, sides: &[fn(&PairOutput) -> &SequenceScore]| {
-        let scores = || outputs.iter().flat_map(|o| sides.iter().map(move |side| side(o)));
-        scores().map(value).sum::<f64>() / scores().map(|s| s.tokens).sum::<usize>() as f64
-    };
-    let [chosen, rejected]: [fn(&PairOutput) -> &SequenceScore; 2] = [|o| &o.chosen, |o| &o.rejected];
-    let accuracy = |p: &PairLogps| f64::from(u8::from(p.chosen.log_ratio() > p.rejected.log_ratio()));
+    let share = |holds: &dyn Fn(&PairLogps) -> bool| mean(&|p| f64::from(u8::from(holds(p))));
+    let (chosen, rejected) = (|p: &PairLogps| reward.at(&p.chosen), |p: &PairLogps| reward.at(&p.rejected));
+    let scores = |side: fn(&PairOutput) -> SequenceScore| outputs.iter().map(side).collect::<Vec<_>>();
+    let (of_chosen, of_rejected) = (scores(|o| o.chosen.sum), scores(|o| o.rejected.sum));
+    let both: Vec<SequenceScore> = of_chosen.iter().zip(&of_rejected).flat_map(|(c, r)| [*c, *r]).collect();
     let rows = [
-        ("rewards/chosen", mean(&|p| beta * p.chosen.log_ratio())),
-        ("rewards/rejected", mean(&|p| beta * p.rejected.log_ratio())),
-        ("rewards/margins", mean(&|p| beta * p.margin())),
-        ("rewards/accuracies", mean(&accuracy)),
+        ("rewards/chosen", mean(&chosen)),
+        ("rewards/rejected", mean(&rejected)),
+        ("rewards/margins", mean(&|p| chosen(p) - rejected(p))),
+        ("rewards/accuracies", share(&|p| chosen(p) > rejected(p))),
+        ("rewards/ties", share(&|p| chosen(p) == rejected(p))),
         ("logps/chosen", mean(&|p| p.chosen.policy)),
         ("logps/rejected", mean(&|p| p.rejected.policy)),
-        ("logits/chosen", per_token(|s| s.logits, &[chosen])),
-        ("logits/rejected", per_token(|s| s.logits, &[rejected])),
-        ("entropy", per_token(|s| s.entropy, &[chosen, rejected])),
+        ("logps/chosen_fell", share(&|p| p.chosen.policy < p.chosen.reference)),
+        ("kl/chosen", mean(&|p| p.chosen.log_ratio())),
+        ("kl/rejected", mean(&|p| p.rejected.log_ratio())),
+        ("logits/chosen", per_token(&of_chosen, |s| s.logits)),
+        ("logits/rejected", per_token(&of_rejected, |s| s.logits)),
+        ("entropy", per_token(&both, |s| s.entropy)),
     ];
     rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-fn pack<'a>(pairs: impl IntoIterator<Item = &'a TokenizedPair>) -> PackedGroups {
-    PackedGroups::of(pairs.into_iter().map(|p| Group { prompt: &p.prompt, completions: vec![&p.chosen, &p.rejected] }))
+/// The mean over all tokens of something that is summed over each completion's.
+pub(super) fn per_token(scores: &[SequenceScore], value: fn(&SequenceScore) -> f64) -> f64 {
+    scores.iter().map(value).sum::<f64>() / scores.iter().map(|s| s.tokens).sum::<usize>() as f64
 }
 
-fn in_pairs(scores: &[SequenceScore]) -> Vec<PairOutput> {
-    scores.chunks_exact(2).map(|s| PairOutput { chosen: s[0], rejected: s[1] }).collect()
+/// The mean of each metric over the parts that have it.
+pub(super) fn averaged(parts: impl Iterator<Item = BTreeMap<String, f64>>) -> BTreeMap<String, f64> {
+    let mut all: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for (name, value) in parts.flatten() {
+        all.entry(name).or_default().push(value);
+    }
+    let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+    all.into_iter().map(|(name, values)| (name, mean(values))).collect()
+}
+
+fn pack<'a>(pairs: impl IntoIterator<Item = &'a TokenizedPair>, prompts: bool) -> PackedGroups {
+    let groups = pairs.into_iter().map(|p| Group { prompt: &p.prompt, completions: vec![&p.chosen, &p.rejected] });
+    if prompts { PackedGroups::with_prompts(groups) } else { PackedGroups::of(groups) }
+}
+
+fn in_pairs(groups: &PackedGroups, tokens: &[TokenScore], prompts: bool) -> Vec<PairOutput> {
+    let sequences: Vec<&[TokenScore]> = groups.split(tokens).collect();
+    let pair = |sequences: &[&[TokenScore]]| {
+        let (prompt, sides) = sequences.split_at(sequences.len() - 2);
+        let shared = sides[0].len().min(sides[1].len());
+        PairOutput {
+            chosen: CompletionScore::of(sides[0], shared),
+            rejected: CompletionScore::of(sides[1], shared),
+            prompt: prompt.first().map_or((0.0, 0), |p| (SequenceScore::of(p).logp, p.len())),
+        }
+    };
+    sequences.chunks_exact(2 + usize::from(prompts)).map(pair).collect()
 }
 
 fn score_pairs(model: &Llama, pairs: &[TokenizedPair], watch: &dyn Watch, what: &str) -> Result<Vec<PairOutput>> {
     let mut outputs = Vec::with_capacity(pairs.len());
     for chunk in pairs.chunks(SCORED_TOGETHER) {
         watch.check()?;
-        let groups = pack(chunk);
-        outputs.extend(in_pairs(&groups.sequences(&model.score(&groups.packed, &groups.targets))));
+        let groups = pack(chunk, false);
+        outputs.extend(in_pairs(&groups, &model.score(&groups.packed, &groups.targets), false));
         watch.advance(outputs.len() as u64, pairs.len() as u64, what);
     }
     Ok(outputs)
@@ -233,12 +332,12 @@ pub fn pair_scores(
         pair_id: pair.id.clone(),
         prompt_id: pair.prompt_id.clone(),
         beta: of.beta,
-        policy_chosen: p.chosen.logp,
-        policy_rejected: p.rejected.logp,
-        reference_chosen: r.chosen.logp,
-        reference_rejected: r.rejected.logp,
-        chosen_tokens: p.chosen.tokens as u32,
-        rejected_tokens: p.rejected.tokens as u32,
+        policy_chosen: p.chosen.sum.logp,
+        policy_rejected: p.rejected.sum.logp,
+        reference_chosen: r.chosen.sum.logp,
+        reference_rejected: r.rejected.sum.logp,
+        chosen_tokens: p.chosen.sum.tokens as u32,
+        rejected_tokens: p.rejected.sum.tokens as u32,
     };
     Ok(pairs.iter().zip(&under_policy).zip(&under_reference).map(row).collect())
 }

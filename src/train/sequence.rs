@@ -40,9 +40,22 @@ pub struct PackedGroups {
 
 impl PackedGroups {
     pub fn of<'a>(groups: impl IntoIterator<Item = Group<'a>>) -> Self {
+        Self::pack(groups, false)
+    }
+
+    /// With the prompt's own tokens after its first as one more completion, before the others of its group.
+    pub fn with_prompts<'a>(groups: impl IntoIterator<Item = Group<'a>>) -> Self {
+        Self::pack(groups, true)
+    }
+
+    fn pack<'a>(groups: impl IntoIterator<Item = Group<'a>>, prompts: bool) -> Self {
         let (mut packed, mut targets, mut lengths) = (Packed::new(), Vec::new(), Vec::new());
         for group in groups {
             let prompt = packed.push(group.prompt);
+            if prompts {
+                targets.extend(packed.targets_within(prompt));
+                lengths.push(group.prompt.len() - 1);
+            }
             for completion in group.completions {
                 let segment = packed.push_after(prompt, completion);
                 targets.extend(packed.completion_targets(prompt, segment));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::objective::{Objective, SequenceLogps, Sft};
+use super::objective::{Objective, Sft};
 use super::sequence::{Group, PackedGroups, SequenceScore, fit};
 use super::task::{BatchLoss, Task};
 use crate::data::TokenizedExample;
@@ -70,8 +70,7 @@ impl Task for SftTask {
     }
 
     fn loss(&self, examples: &[usize], outputs: &[SequenceScore]) -> BatchLoss<f64> {
-        let logps: Vec<SequenceLogps> =
-            outputs.iter().map(|s| SequenceLogps { policy: s.logp, reference: 0.0, tokens: s.tokens }).collect();
+        let logps: Vec<(f64, usize)> = outputs.iter().map(|s| (s.logp, s.tokens)).collect();
         let result = Sft.evaluate(&logps);
         let completion_tokens: usize = outputs.iter().map(|s| s.tokens).sum();
         let entropy = outputs.iter().map(|s| s.entropy).sum::<f64>() / completion_tokens as f64;

@@ -3,7 +3,7 @@ use crate::judge::reader::tests::{PAIRWISE, REWARD};
 use crate::judge::session::OnnxJudge;
 use crate::numerics::isa;
 use crate::rng::Stream;
-use crate::suite::settings::{FreshModel, JudgeSource, LossType, Optimizer, Sampling, Scheduler};
+use crate::suite::settings::{FreshModel, JudgeSource, ObjectiveSettings, Optimizer, Sampling, Scheduler};
 
 const GOOD: [&str; 4] = ["bright", "sturdy", "lovely", "quiet"];
 const BAD: [&str; 4] = ["dull", "flimsy", "ugly", "noisy"];
@@ -50,9 +50,7 @@ fn base(tokenizer: &TextTokenizer) -> Llama {
 
 fn training(max_steps: u64) -> TrainSettings {
     TrainSettings {
-        loss_type: LossType::Sigmoid,
-        beta: 0.1,
-        label_smoothing: 0.0,
+        objective: ObjectiveSettings::default(),
         learning_rate: 3e-3,
         lr_scheduler_type: Scheduler::Constant,
         warmup_steps: 0,
@@ -76,7 +74,7 @@ fn settings(kind: JudgeKind) -> JudgeSettings {
     JudgeSettings {
         name: "toy".to_owned(),
         kind,
-        source: JudgeSource::Train(training(1)),
+        source: JudgeSource::Train(Box::new(training(1))),
         template: if kind == JudgeKind::Pairwise { PAIRWISE } else { REWARD }.to_owned(),
         max_length: 64,
         tie_width: 0.0,

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::kernels::{Inputs, Transposed, attend_backward_with, attend_with};
-use super::{Heads, Projections, Segment, backward, forward, stride, transpose};
+use super::{Heads, Projections, Queries, Segment, backward, forward, gather_rows, stride, transpose};
 use crate::testing::{Values, bits};
 use crate::{isa, reference};
 
@@ -77,17 +77,54 @@ fn packed(segments: &[Segment], heads: Heads, values: Values, threads: usize) {
     let from = Projections { q: &q, k: &k, v: &v };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let mut out = vec![f32::NAN; q.len()];
-    pool.install(|| forward(segments, heads, from, &mut out));
+    let all = Queries::all(segments);
+    pool.install(|| forward(segments, &all, heads, from, &mut out));
     assert_eq!(bits(&out), bits(&reference::attention(segments, heads, from)), "out");
-    let ours = pool.install(|| backward(segments, heads, from, &dout));
+    let ours = pool.install(|| backward(segments, &all, heads, from, &dout));
     let expected = reference::attention_backward(segments, heads, from, &dout);
     for ((ours, expected), name) in [ours.dq, ours.dk, ours.dv].iter().zip(&expected).zip(["dq", "dk", "dv"]) {
         assert_eq!(bits(ours), bits(expected), "{name}");
     }
 }
 
+/// Rows that don't ask leave those that do as they are, and count as rows whose upstream gradient is zero.
+fn some_ask(segments: &[Segment], heads: Heads, wanted: &[prop::sample::Index]) {
+    let rows = segments.last().map_or(0, |s| s.rows.end);
+    let width = heads.query_width();
+    let [q, dout] = [0, 1].map(|i| crate::testing::random(rows * width, 1.0, i));
+    let [k, v] = [2, 3].map(|i| crate::testing::random(rows * heads.key_width(), 1.0, i));
+    let asking = Queries::covering(segments, wanted.iter().map(|w| w.index(rows)));
+    assert!(wanted.iter().all(|w| asking.rows()[asking.place(w.index(rows))] == w.index(rows)));
+    let of_asking = |x: &[f32]| gather_rows(x, asking.rows(), width);
+    let (all, from) = (Queries::all(segments), Projections { q: &q, k: &k, v: &v });
+    let mut whole = vec![f32::NAN; q.len()];
+    forward(segments, &all, heads, from, &mut whole);
+    let (some_q, some_dout) = (of_asking(&q), of_asking(&dout));
+    let some = Projections { q: &some_q, ..from };
+    let mut out = vec![f32::NAN; some_q.len()];
+    forward(segments, &asking, heads, some, &mut out);
+    assert_eq!(bits(&out), bits(&of_asking(&whole)), "out");
+    let mut upstream = vec![0.0; dout.len()];
+    for r in asking.rows() {
+        upstream[r * width..][..width].copy_from_slice(&dout[r * width..][..width]);
+    }
+    let expected = backward(segments, &all, heads, from, &upstream);
+    let ours = backward(segments, &asking, heads, some, &some_dout);
+    assert_eq!(bits(&ours.dq), bits(&of_asking(&expected.dq)), "dq");
+    // Skipped rows add nothing where rows of zeros add zeros: only the sign of a zero may differ.
+    assert_eq!((&*ours.dk, &*ours.dv), (&*expected.dk, &*expected.dv), "dk, dv");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn rows_that_do_not_ask_change_nothing_for_those_that_do(
+        lengths in prop::collection::vec((1..9usize, any::<Option<prop::sample::Index>>()), 1..6),
+        kv_heads in 1..3usize, group in 1..3usize, wanted in prop::collection::vec(any::<prop::sample::Index>(), 1..5),
+    ) {
+        some_ask(&tree(&lengths), Heads { heads: kv_heads * group, kv_heads, head_dim: 6 }, &wanted);
+    }
 
     #[test]
     fn a_head_gives_the_bits_of_the_definition(

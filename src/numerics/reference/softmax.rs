@@ -31,7 +31,7 @@ pub fn log_sum_exp(logits: &[f32]) -> f32 {
     m + log(total)
 }
 
-/// log p(token), the entropy −Σ p log p and the mean logit.
+/// log p(token), the entropy −Σ p log p, the mean logit and log Σ p².
 pub fn token_score(logits: &[f32], token: u32) -> TokenScore {
     let Shifted { shifted, e, total, .. } = shift(logits);
     TokenScore {
@@ -39,6 +39,7 @@ pub fn token_score(logits: &[f32], token: u32) -> TokenScore {
         // With log p = (l − m) − ln Σ.
         entropy: log(total) - dot(&e, &shifted) / total,
         mean_logit: sum(logits) / logits.len() as f32,
+        log_sum_squares: log(dot(&e, &e)) - 2.0 * log(total),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Figure, safe};
 /// Longer logs are shown as means over equal runs of steps, so that the page stays small.
 const MOST_POINTS: u64 = 200;
 
-type Field = fn(&TrainStep) -> f64;
+type Field = fn(&TrainStep) -> Option<f64>;
 
 struct Panel {
     title: &'static str,
@@ -22,10 +22,10 @@ struct Panel {
 }
 
 const PANELS: [Panel; 6] = [
-    Panel { title: "loss", unit: "nats", fields: &[|r| r.loss], caption: "" },
+    Panel { title: "loss", unit: "nats", fields: &[|r| Some(r.loss)], caption: "" },
     Panel { title: "rewards/margins", unit: "β × nats", fields: &[|r| r.rewards_margins], caption: "" },
     Panel { title: "rewards/accuracies", unit: "share of pairs", fields: &[|r| r.rewards_accuracies], caption: "" },
-    Panel { title: "grad_norm", unit: "before clipping", fields: &[|r| r.grad_norm], caption: "" },
+    Panel { title: "grad_norm", unit: "before clipping", fields: &[|r| Some(r.grad_norm)], caption: "" },
     Panel {
         title: "rewards/chosen and rewards/rejected",
         unit: "β × nats",
@@ -49,7 +49,9 @@ pub(super) fn figures(data: &ReportData) -> Vec<Figure> {
     }
     let last = data.train_log.iter().map(|r| r.step).max().unwrap_or(1);
     let width = last.div_ceil(MOST_POINTS).max(1);
-    PANELS.iter().enumerate().map(|(number, panel)| figure(data, number, panel, width)).collect()
+    // Objectives on single examples have no accuracies, say.
+    let any = |panel: &&Panel| panel.fields.iter().any(|field| data.train_log.iter().any(|row| field(row).is_some()));
+    PANELS.iter().filter(any).enumerate().map(|(number, panel)| figure(data, number, panel, width)).collect()
 }
 
 fn figure(data: &ReportData, number: usize, panel: &Panel, width: u64) -> Figure {
@@ -92,7 +94,9 @@ fn curve(data: &ReportData, variant: &str, field: Field, width: u64) -> Curve {
     let mut bins: BTreeMap<u64, BTreeMap<u64, Vec<f64>>> = BTreeMap::new();
     for row in data.train_log.iter().filter(|r| r.variant == variant) {
         let end = row.step.div_ceil(width) * width;
-        bins.entry(end).or_default().entry(row.seed).or_default().push(field(row));
+        if let Some(value) = field(row) {
+            bins.entry(end).or_default().entry(row.seed).or_default().push(value);
+        }
     }
     let point = |(step, seeds): (u64, BTreeMap<u64, Vec<f64>>)| {
         let means: Vec<f64> = seeds.values().map(|v| mean(v)).collect();

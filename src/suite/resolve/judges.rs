@@ -83,7 +83,7 @@ fn source(
         let error = train.at_key("max_length", "`max_length` has no effect in [judge.train]: the judge's own counts");
         return Err(error.help("write `max_length` in [[judge]]"));
     }
-    alone(&spec, Purpose::Judge, surroundings, &train).map(JudgeSource::Train)
+    alone(&spec, Purpose::Judge, surroundings, &train).map(|settings| JudgeSource::Train(Box::new(settings)))
 }
 
 /// Every placeholder must be one that the judge reads, and what is judged must be among them; the prompt may be left out.

@@ -15,6 +15,7 @@ use crate::error::Result;
 
 mod data;
 mod judges;
+mod objective;
 mod training;
 
 pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> Result<Suite> {

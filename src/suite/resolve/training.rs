@@ -1,12 +1,12 @@
 //! `[sft]`, `[train]` and `[[variant]]`: training settings, laid over each other.
 
-use super::{name_is_free, names_differ};
+use super::{name_is_free, names_differ, objective};
 use crate::error::{Error, Result};
 use crate::suite::defaults::{self, Purpose};
 use crate::suite::document::{Document, Table};
 use crate::suite::rules;
-use crate::suite::settings::{LossType, ModelSource, Optimizer, PolicySource, Sampling, Scheduler, TrainSettings, Variant};
-use crate::suite::spec::{PreferenceLoss, SuiteSpec, TrainSpec, VariantSpec};
+use crate::suite::settings::{ModelSource, Optimizer, PolicySource, Sampling, Scheduler, TrainSettings, Variant};
+use crate::suite::spec::{SuiteSpec, TrainSpec, VariantSpec};
 
 /// What other tables say about every training.
 pub(super) struct Surroundings {
@@ -97,7 +97,7 @@ fn variant(written: &VariantSpec, common: &TrainSettings, surroundings: &Surroun
             if let Some(key) = table.first_key(|key| !["name", "checkpoint", "beta"].contains(&key)) {
                 return Err(no_effect(table, key, "this policy was trained elsewhere (`checkpoint`)"));
             }
-            let mut beta = defaults::training(Purpose::Preference, surroundings.sampling).beta;
+            let mut beta = defaults::training(Purpose::Preference, surroundings.sampling).objective.beta;
             table.set(&mut beta, "beta", written.beta, rules::POSITIVE)?;
             PolicySource::Checkpoint { path: path.clone(), beta }
         }
@@ -107,7 +107,8 @@ fn variant(written: &VariantSpec, common: &TrainSettings, surroundings: &Surroun
             if let Some((key, why)) = ineffective(&settings, Purpose::Preference).into_iter().find(|(key, _)| table.has(key)) {
                 return Err(no_effect(table, key, &why));
             }
-            PolicySource::Train(settings)
+            objective::agrees(&settings, table)?;
+            PolicySource::Train(Box::new(settings))
         }
     };
     Ok(Variant { name: written.name.clone(), policy })
@@ -118,7 +119,7 @@ fn train_has_effect(variants: &[Variant], table: &Table<'_>) -> Result<()> {
     let trained: Vec<&TrainSettings> = variants
         .iter()
         .filter_map(|variant| match &variant.policy {
-            PolicySource::Train(settings) => Some(settings),
+            PolicySource::Train(settings) => Some(settings.as_ref()),
             PolicySource::Checkpoint { .. } => None,
         })
         .collect();
@@ -142,11 +143,7 @@ fn no_effect(table: &Table<'_>, key: &str, why: &str) -> Error {
 /// Overwrites `settings` with what `table` writes.
 fn overlay(settings: &mut TrainSettings, written: &TrainSpec, around: &Surroundings, table: &Table<'_>) -> Result<()> {
     let s = settings;
-    if let Some(PreferenceLoss::Sigmoid) = written.loss_type {
-        s.loss_type = LossType::Sigmoid;
-    }
-    table.set(&mut s.beta, "beta", written.beta, rules::POSITIVE)?;
-    table.set(&mut s.label_smoothing, "label_smoothing", written.label_smoothing, rules::BELOW_HALF)?;
+    objective::overlay(&mut s.objective, written, table)?;
     table.set(&mut s.learning_rate, "learning_rate", written.learning_rate, rules::POSITIVE)?;
     table.set(&mut s.lr_scheduler_type, "lr_scheduler_type", written.lr_scheduler_type, rules::any())?;
     table.set(&mut s.warmup_steps, "warmup_steps", written.warmup_steps, rules::any())?;
@@ -187,12 +184,15 @@ fn duration(settings: &mut TrainSettings, written: &TrainSpec, table: &Table<'_>
 
 /// The keys that would change nothing, each with the reason.
 fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str, String)> {
-    let mut keys = Vec::new();
+    let mut keys = match purpose {
+        Purpose::Preference => objective::ineffective(&settings.objective),
+        Purpose::Sft | Purpose::Judge => Vec::new(),
+    };
     let mut add = |names: &[&'static str], why: &str| keys.extend(names.iter().map(|&name| (name, why.to_owned())));
     match purpose {
         Purpose::Preference => {}
-        Purpose::Sft => add(&["loss_type", "beta", "label_smoothing"], "fine-tuning minimises the cross-entropy"),
-        Purpose::Judge => add(&["loss_type", "beta", "label_smoothing"], "judges are trained by the Bradley–Terry likelihood"),
+        Purpose::Sft => add(&objective::KEYS, "fine-tuning minimises the cross-entropy"),
+        Purpose::Judge => add(&objective::KEYS, "judges are trained by the Bradley–Terry likelihood"),
     }
     if settings.lr_scheduler_type == Scheduler::Constant {
         add(&["warmup_steps"], "lr_scheduler_type = \"constant\" doesn't warm up (\"constant_with_warmup\" does)");

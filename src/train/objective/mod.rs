@@ -1,25 +1,76 @@
 //! Objectives: log-probabilities of a whole optimizer batch in, losses and their gradients out, all in binary64.
 //!
 //! An objective sees the optimizer batch undivided, so one that couples its examples (a sort over the batch, a mean KL)
-//! doesn't depend on the micro-batch split. It returns the gradient of the *batch* loss with respect to each policy
-//! log-probability: how examples are weighed into the batch loss is the objective's own affair.
+//! doesn't depend on the micro-batch split. It returns the gradient of the *batch* loss with respect to what the policy says
+//! of each completion: how examples are weighed into the batch loss is the objective's own affair.
+//!
+//! Trainers give different definitions the same name. `dialect` chooses:
+//!
+//! | | `dpo-eval` | `trl` (1.16) | `original` | `openrlhf` | `llama-factory` |
+//! |---|---|---|---|---|---|
+//! | label smoothing in `sigmoid` | kept | dropped | kept | kept | kept |
+//! | label smoothing in `simpo` | kept | kept | – | – | dropped |
+//! | `ipo` | per token | per token | sums | sums | per token |
+//! | `ld_alpha` | policy and reference | policy and reference | – | – | policy only |
+//! | `sft`, NLL of `cpo`: mean over | tokens | tokens | sequences, of sums | sequences, of means | sequences, of means |
+//! | NLL of `orpo`: mean over | completions' tokens | prompts' and completions' tokens | – | – | sequences, of means |
+//! | mean of a step, `aot`'s sort, `kto`'s KL | optimizer batch | mean of micro-batches | same | same | same |
+//! | `kto`'s other completion: the one before | in the optimizer batch | in the micro-batch | – | – | in 1000 rows of the file |
+//!
+//! Sources: TRL 1.16 `dpo_trainer.py`, `kto_trainer.py`, `experimental/cpo`, `experimental/orpo`; the DPO paper's
+//! `trainers.py`; OpenRLHF `models/loss.py`; LLaMA-Factory `train/dpo/trainer.py`, `train/kto`.
 
+mod aot;
+mod apo;
+mod bco_pair;
+mod combination;
+mod cpo;
+mod discopop;
+mod divergence;
+mod exo_pair;
+mod gradient;
+mod hinge;
+mod ipo;
+mod kl_penalty;
+mod kto;
+mod micro_batches;
+mod nca_pair;
+mod orpo;
+mod reward;
+mod robust;
+mod score;
 mod sft;
 mod sigmoid;
+mod simpo;
+mod sppo_hard;
+mod unlikelihood;
+mod weighting;
 
-pub use sft::Sft;
-pub use sigmoid::Sigmoid;
+pub use gradient::{Gradient, PairGradient, SequenceGradient};
+pub use kto::UnpairedLogps;
+pub use reward::Reward;
+pub use sft::{Mean, Sft};
 
-use crate::error::{Error, Result};
-use crate::suite::settings::{LossType, TrainSettings};
+use crate::suite::settings::{Dialect, LossType, ObjectiveSettings, TrainSettings};
+use combination::Combination;
+use micro_batches::MicroBatches;
+use score::{Score, Separable};
 
-/// One completion: its log-probabilities given the prompt, summed over its tokens, nats.
+/// One completion: what policy and reference say of it, nats.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SequenceLogps {
+    /// log π(y|x), summed over its tokens; with `ld_alpha` the weighted sum.
     pub policy: f64,
+    /// The same under the reference.
     pub reference: f64,
     /// Tokens of the completion.
     pub tokens: usize,
+    /// log π(y|x), every token weighing the same.
+    pub plain: f64,
+    /// −Σ log(1 − π(token)).
+    pub unlikelihood: f64,
+    /// Mean over tokens of log π(token) − log Σ π², the logarithm of WPO's weight.
+    pub alignment: f64,
 }
 
 impl SequenceLogps {
@@ -29,24 +80,13 @@ impl SequenceLogps {
     }
 }
 
+/// Both sides of a pair.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PairLogps {
     pub chosen: SequenceLogps,
     pub rejected: SequenceLogps,
-}
-
-impl PairLogps {
-    /// Log-ratio of chosen minus log-ratio of rejected, nats; β times it is the implicit reward margin.
-    pub fn margin(&self) -> f64 {
-        self.chosen.log_ratio() - self.rejected.log_ratio()
-    }
-}
-
-/// d(batch loss) / d(policy log-probability) of the two sides.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PairGradient {
-    pub chosen: f64,
-    pub rejected: f64,
+    /// The prompt's own tokens after its first: Σ log π and their number.
+    pub prompt: (f64, usize),
 }
 
 /// What an objective makes of an optimizer batch.
@@ -58,6 +98,8 @@ pub struct Evaluation<G> {
     pub losses: Vec<f64>,
     /// Of the batch loss, one an example.
     pub gradients: Vec<G>,
+    /// What the objective measures beside its loss, under TRL's names.
+    pub metrics: Vec<(&'static str, f64)>,
 }
 
 /// A training objective over examples of one shape: pairs, or single completions.
@@ -73,14 +115,101 @@ pub trait Objective: Send + Sync {
 }
 
 pub type PairObjective = Box<dyn Objective<Example = PairLogps, Gradient = PairGradient>>;
+pub type UnpairedObjective = Box<dyn Objective<Example = UnpairedLogps, Gradient = SequenceGradient>>;
 
-/// The objective over pairs that `loss_type` names.
-pub fn paired(settings: &TrainSettings) -> Result<PairObjective> {
-    match settings.loss_type {
-        LossType::Sigmoid => Ok(Box::new(Sigmoid::new(settings.beta, settings.label_smoothing)?)),
-        LossType::Sft => Err(Error::usage("loss_type \"sft\" learns from demonstrations, not from preference pairs")
-            .help("use loss_type = \"sigmoid\" for preference training")),
+/// The objective over pairs. `settings`: as `suite` resolves them; losses over single completions are a defect here.
+pub fn paired(settings: &TrainSettings) -> PairObjective {
+    let o = &settings.objective;
+    let mut terms: Vec<(f64, PairObjective)> =
+        o.loss_type.iter().zip(&o.loss_weights).map(|(&loss, &weight)| (weight, weighted(loss, o))).collect();
+    if o.kl_coef > 0.0 {
+        terms.push((o.kl_coef, Box::new(kl_penalty::OfPairs)));
     }
+    in_dialect(combined(terms), settings)
+}
+
+/// The objective over single completions with a label.
+pub fn unpaired(settings: &TrainSettings) -> UnpairedObjective {
+    let o = &settings.objective;
+    let loss =
+        kto::Kto { beta: o.beta, weights: [o.undesirable_weight, o.desirable_weight], kl: o.loss_type[0] == LossType::Kto };
+    let mut terms: Vec<(f64, UnpairedObjective)> = vec![(o.loss_weights[0], Box::new(loss))];
+    if o.kl_coef > 0.0 {
+        terms.push((o.kl_coef, Box::new(kl_penalty::OfCompletions)));
+    }
+    in_dialect(combined(terms), settings)
+}
+
+/// How many examples an objective's means and sorts range over: the optimizer batch, or other trainers' micro-batches.
+pub fn scope(settings: &TrainSettings) -> usize {
+    let micro = settings.per_device_train_batch_size;
+    match settings.objective.dialect {
+        Dialect::DpoEval => micro * settings.gradient_accumulation_steps,
+        _ => micro,
+    }
+}
+
+type Boxed<E, G> = Box<dyn Objective<Example = E, Gradient = G>>;
+
+fn combined<E: 'static, G: Gradient + 'static>(mut terms: Vec<(f64, Boxed<E, G>)>) -> Boxed<E, G> {
+    match terms.as_slice() {
+        [(1.0, _)] => terms.remove(0).1,
+        _ => Box::new(Combination { terms }),
+    }
+}
+
+fn in_dialect<E: 'static, G: Gradient + 'static>(objective: Boxed<E, G>, settings: &TrainSettings) -> Boxed<E, G> {
+    match settings.objective.dialect {
+        Dialect::DpoEval => objective,
+        _ => Box::new(MicroBatches { objective, size: scope(settings) }),
+    }
+}
+
+fn weighted(loss: LossType, o: &ObjectiveSettings) -> PairObjective {
+    let objective = plain(loss, o);
+    match o.use_weighting {
+        true => Box::new(weighting::Weighted { objective, couples: loss == LossType::Sft }),
+        false => objective,
+    }
+}
+
+fn plain(loss: LossType, o: &ObjectiveSettings) -> PairObjective {
+    let beta = o.beta;
+    let sums = Score::of_ratios(o);
+    let smoothing = match (o.dialect, loss) {
+        (Dialect::Trl, LossType::Sigmoid) | (Dialect::LlamaFactory, LossType::Simpo) => 0.0,
+        _ => o.label_smoothing,
+    };
+    let sorted = |between| Box::new(aot::Aot { beta, label_smoothing: smoothing, between });
+    match loss {
+        LossType::Sigmoid => separable(sums.with_terms(o), sigmoid::Sigmoid::new(beta, smoothing)),
+        LossType::SigmoidNorm => separable(sums.per_token(), sigmoid::Sigmoid::new(beta, 0.0)),
+        LossType::Robust => separable(sums, robust::Robust { beta, label_smoothing: smoothing }),
+        LossType::Ipo => match o.dialect {
+            Dialect::Original | Dialect::Openrlhf => separable(sums, ipo::Ipo { beta }),
+            Dialect::DpoEval | Dialect::Trl | Dialect::LlamaFactory => separable(sums.per_token(), ipo::Ipo { beta }),
+        },
+        LossType::Hinge => separable(sums, hinge::Hinge { beta }),
+        LossType::ExoPair => separable(sums, exo_pair::ExoPair { beta, label_smoothing: smoothing }),
+        LossType::NcaPair => separable(sums, nca_pair::NcaPair { beta }),
+        LossType::BcoPair => Box::new(bco_pair::BcoPair { beta, shift: o.bco_shift }),
+        LossType::SppoHard => separable(sums, sppo_hard::SppoHard { beta }),
+        LossType::Aot => sorted(aot::Between::Pairs),
+        LossType::AotUnpaired => sorted(aot::Between::Sides),
+        LossType::ApoZero => separable(sums, apo::ApoZero { beta }),
+        LossType::ApoDown => separable(sums, apo::ApoDown { beta }),
+        LossType::Discopop => separable(sums, discopop::Discopop { beta, tau: o.discopop_tau }),
+        LossType::Simpo => simpo::simpo(beta, o.simpo_gamma, smoothing),
+        LossType::Cpo => cpo::cpo(beta, smoothing, o.cpo_alpha),
+        LossType::Orpo => Box::new(orpo::Orpo { beta, nll: orpo::Nll::of(o.dialect) }),
+        LossType::Sft => Box::new(sft::OnChosen(Mean::of(o.dialect))),
+        LossType::Unlikelihood => Box::new(unlikelihood::Unlikelihood { alpha: o.unlikelihood_alpha }),
+        LossType::Kto | LossType::ApoZeroUnpaired => unreachable!("{} is no loss over pairs", loss.name()),
+    }
+}
+
+fn separable<L: score::PairLoss + 'static>(score: Score, loss: L) -> PairObjective {
+    Box::new(Separable { score, loss })
 }
 
 /// log(1 + eˣ), without overflow. −log σ(x) = softplus(−x).
@@ -94,60 +223,10 @@ pub(crate) fn logistic(x: f64) -> f64 {
     if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) }
 }
 
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use serde_json::Value;
-
-    /// `../shared/reference/losses/pairs.json`, where it is there.
-    fn golden() -> Option<Value> {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/reference/losses/pairs.json");
-        match std::fs::read_to_string(path) {
-            Ok(text) => Some(serde_json::from_str(&text).unwrap()),
-            Err(_) => {
-                eprintln!("skipped: {path} isn't there");
-                None
-            }
-        }
-    }
-
-    fn pairs(golden: &Value) -> Vec<PairLogps> {
-        let side = |pair: &Value, s: &str| SequenceLogps {
-            policy: pair[format!("pi_{s}")].as_f64().unwrap(),
-            reference: pair[format!("ref_{s}")].as_f64().unwrap(),
-            tokens: pair[format!("len_{s}")].as_u64().unwrap() as usize,
-        };
-        let rows = golden["inputs"]["pairs"].as_array().unwrap();
-        rows.iter().map(|p| PairLogps { chosen: side(p, "w"), rejected: side(p, "l") }).collect()
-    }
-
-    fn assert_close(found: &[f64], expected: &Value, what: &str) {
-        let expected: Vec<f64> = expected.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
-        assert_eq!(found.len(), expected.len(), "{what}");
-        for (f, e) in found.iter().zip(expected) {
-            assert!((f - e).abs() <= 1e-12, "{what}: {f} but {e}");
-        }
-    }
-
-    /// Holds an objective against the recorded losses and gradients of `variant`, within 1e-12.
-    pub(crate) fn agrees_with_golden<O>(objective: &O, variant: &str)
-    where
-        O: Objective<Example = PairLogps, Gradient = PairGradient> + ?Sized,
-    {
-        let Some(golden) = golden() else { return };
-        let expected = &golden["losses"][variant];
-        let found = objective.evaluate(&pairs(&golden));
-        assert_close(&found.losses, &expected["per_item"], variant);
-        assert!((found.loss - expected["mean"].as_f64().unwrap()).abs() <= 1e-12, "{variant}: {}", found.loss);
-        let gradients: Vec<f64> = found.gradients.iter().flat_map(|g| [g.chosen, g.rejected]).collect();
-        assert_close(&gradients, &expected["grad_mean_wrt_[pi_w0,pi_l0,pi_w1,...]"], variant);
-    }
-
-    #[test]
-    fn softplus_and_logistic_hold_at_the_ends() {
-        assert_eq!(softplus(1e4), 1e4);
-        assert_eq!(softplus(-1e4), 0.0);
-        assert_eq!((logistic(1e4), logistic(-1e4), logistic(0.0)), (1.0, 0.0, 0.5));
-        assert!(logistic(f64::NAN).is_nan() && softplus(f64::NAN).is_nan());
-    }
+/// log(1 − eˣ) for x < 0, exact near 0 and far from it (Mächler 2012, "Accurately computing log(1 − exp(−|a|))").
+fn log1mexp(x: f64) -> f64 {
+    if x > -std::f64::consts::LN_2 { libm::log(-libm::expm1(x)) } else { libm::log1p(-libm::exp(x)) }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -12,7 +12,7 @@ use crate::model::{Llama, Parameters};
 use crate::numerics::isa::{self, Isa};
 use crate::rng::Stream;
 use crate::store::CHAIN;
-use crate::suite::settings::{FreshModel, LossType, TrainSettings};
+use crate::suite::settings::{FreshModel, LossType, ObjectiveSettings, TrainSettings};
 use crate::train::{PreferenceTask, SftTask, Task, run};
 use crate::watch::{Silent, Watch};
 
@@ -56,7 +56,8 @@ fn train(
 ) -> Option<Bits> {
     let weights = match kind {
         Kind::Sft => {
-            let settings = TrainSettings { loss_type: LossType::Sft, ..settings.clone() };
+            let objective = ObjectiveSettings { loss_type: vec![LossType::Sft], ..settings.objective.clone() };
+            let settings = TrainSettings { objective, ..settings.clone() };
             let mut task = SftTask::new(model.clone(), &demonstrations(pairs), &settings).unwrap();
             run(&mut task, &settings, 1, work, watch).ok()?;
             task.into_model().parameters

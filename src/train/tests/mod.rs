@@ -5,14 +5,12 @@ mod models;
 mod parity;
 mod quadratic;
 
-use crate::suite::settings::{LossType, Optimizer, Sampling, Scheduler, TrainSettings};
+use crate::suite::settings::{ObjectiveSettings, Optimizer, Sampling, Scheduler, TrainSettings};
 
 /// Four examples a step, shuffled, AdamW.
 pub(crate) fn settings() -> TrainSettings {
     TrainSettings {
-        loss_type: LossType::Sigmoid,
-        beta: 0.1,
-        label_smoothing: 0.0,
+        objective: ObjectiveSettings::default(),
         learning_rate: 0.01,
         lr_scheduler_type: Scheduler::Linear,
         warmup_steps: 1,

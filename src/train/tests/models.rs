@@ -5,10 +5,10 @@ use std::path::Path;
 use super::settings;
 use crate::data::{TokenizedExample, TokenizedPair};
 use crate::error::Result;
-use crate::model::{Llama, Packed};
+use crate::model::{Gradients, Llama, Packed};
 use crate::rng::Stream;
-use crate::suite::settings::{FreshModel, LossType, TrainSettings};
-use crate::train::{Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, pair_scores, run};
+use crate::suite::settings::{BcoShift, Dialect, FreshModel, LossType, ObjectiveSettings, TrainSettings};
+use crate::train::{Feedback, Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, UnpairedTask, pair_scores, run};
 use crate::watch::{Silent, Watch};
 
 const VOCABULARY: usize = 40;
@@ -75,6 +75,21 @@ fn afresh(settings: &TrainSettings, seed: u64) -> (String, String) {
     train(settings, seed, tempfile::tempdir().unwrap().path(), &Silent).unwrap()
 }
 
+/// Stops the run after so many steps, as Ctrl-C would.
+struct Stop(u64, std::sync::atomic::AtomicU64);
+
+impl Watch for Stop {
+    fn advance(&self, done: u64, _: u64, note: &str) {
+        if note.starts_with("loss") {
+            self.1.store(done, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+    fn interrupted(&self) -> bool {
+        let done = self.1.load(std::sync::atomic::Ordering::Relaxed);
+        done > 0 && done >= self.0
+    }
+}
+
 #[test]
 fn preference_training_widens_the_margins() {
     let settings = TrainSettings { max_steps: Some(30), ..settings() };
@@ -82,7 +97,159 @@ fn preference_training_widens_the_margins() {
     let metrics = run(&mut task, &settings, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
     assert_eq!(metrics[0].values["rewards/margins"], 0.0);
     assert!(metrics[29].values["rewards/margins"] > 0.5, "{:?}", metrics[29]);
-    assert_eq!(metrics[29].train_step("dpo", 1).unwrap().rewards_margins, metrics[29].values["rewards/margins"]);
+    assert_eq!(metrics[29].train_step("dpo", 1).unwrap().rewards_margins, Some(metrics[29].values["rewards/margins"]));
+}
+
+fn objectives() -> Vec<ObjectiveSettings> {
+    use LossType::*;
+    let plain = |loss| ObjectiveSettings { loss_type: vec![loss], ..ObjectiveSettings::default() };
+    let mut all: Vec<ObjectiveSettings> = [
+        SigmoidNorm,
+        Robust,
+        Ipo,
+        Hinge,
+        NcaPair,
+        BcoPair,
+        SppoHard,
+        Aot,
+        AotUnpaired,
+        ApoZero,
+        ApoDown,
+        Discopop,
+        Simpo,
+        Orpo,
+        Cpo,
+        Sft,
+        Unlikelihood,
+        Kto,
+        ApoZeroUnpaired,
+    ]
+    .map(plain)
+    .to_vec();
+    all.push(ObjectiveSettings { label_smoothing: 1e-3, ..plain(ExoPair) });
+    all.push(ObjectiveSettings { ld_alpha: Some(0.5), use_weighting: true, kl_coef: 0.1, ..plain(Sigmoid) });
+    all.push(ObjectiveSettings { bco_shift: BcoShift::Batch, ..plain(BcoPair) });
+    all.push(ObjectiveSettings {
+        loss_type: vec![Sigmoid, BcoPair, Sft],
+        loss_weights: vec![0.8, 0.2, 1.0],
+        ..ObjectiveSettings::default()
+    });
+    all
+}
+
+/// Bits of everything that training with any objective results in; of single completions for those that learn from them.
+fn train_any(settings: &TrainSettings, seed: u64, work: &Path, watch: &dyn Watch) -> Result<(String, String)> {
+    if !settings.objective.is_unpaired() {
+        return train(settings, seed, work, watch);
+    }
+    let reference = model(3, false);
+    let mut task = UnpairedTask::new(reference.clone(), &reference, &Feedback::of_pairs(&pairs(9)), settings, &Silent)?;
+    let metrics = run(&mut task, settings, seed, work, watch)?;
+    Ok((serde_json::to_string(&metrics).unwrap(), task.into_policy().parameters.digest().to_string()))
+}
+
+#[test]
+fn no_objective_depends_on_the_micro_batch_split_or_on_an_interruption_but_each_on_the_seed() {
+    for objective in objectives() {
+        let settings = TrainSettings { objective, per_device_train_batch_size: 8, max_steps: Some(3), ..six_steps() };
+        let split = |micro, accumulation, seed| {
+            let settings = TrainSettings {
+                per_device_train_batch_size: micro,
+                gradient_accumulation_steps: accumulation,
+                ..settings.clone()
+            };
+            train_any(&settings, seed, tempfile::tempdir().unwrap().path(), &Silent).unwrap()
+        };
+        let whole = split(8, 1, 1);
+        assert_eq!(split(2, 4, 1), whole, "{:?}", settings.objective);
+        assert_eq!(split(1, 8, 1), whole, "{:?}", settings.objective);
+        assert_ne!(split(8, 1, 2), whole, "{:?}", settings.objective);
+        let work = tempfile::tempdir().unwrap();
+        assert!(train_any(&settings, 1, work.path(), &Stop(2, 0.into())).is_err());
+        assert_eq!(train_any(&settings, 1, work.path(), &Silent).unwrap(), whole, "{:?}", settings.objective);
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        assert_eq!(pool.install(|| split(8, 1, 1)), whole, "{:?}", settings.objective);
+    }
+}
+
+#[test]
+fn every_objective_lowers_its_loss() {
+    // WPO's weights rise with the likelihoods, and the weighted loss with them.
+    for objective in objectives().into_iter().filter(|o| !o.use_weighting) {
+        let settings = TrainSettings { objective, per_device_train_batch_size: 18, max_steps: Some(12), ..six_steps() };
+        let log = train_any(&settings, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap().0;
+        let log: Vec<Metrics> = serde_json::from_str(&log).unwrap();
+        assert!(log[11].loss < log[0].loss, "{:?}: {} {}", settings.objective, log[0].loss, log[11].loss);
+        log[11].train_step("any", 1).unwrap();
+    }
+}
+
+/// The weights' own slope: what the objective's gradients become behind the model.
+#[test]
+fn gradients_of_token_weights_reach_the_weights() {
+    use LossType::{Orpo, Sigmoid, Unlikelihood};
+    let plain = |loss| ObjectiveSettings { loss_type: vec![loss], ..ObjectiveSettings::default() };
+    for objective in [
+        ObjectiveSettings { ld_alpha: Some(0.3), ..plain(Sigmoid) },
+        ObjectiveSettings { beta: 1.0, ..plain(Unlikelihood) },
+        ObjectiveSettings { dialect: Dialect::Trl, ..plain(Orpo) },
+    ] {
+        let mut task = preference_task(&pairs(4), &TrainSettings { objective, ..settings() }).unwrap();
+        let all = [0, 1, 2, 3];
+        let (pass, outputs) = task.forward(&all);
+        let gradients = task.loss(&all, &outputs).gradients;
+        let mut grads = Gradients::of(task.parameters());
+        task.backward(pass, &all, &gradients, &mut grads);
+        let grads = grads.total().clone();
+        let name = "model.layers.1.mlp.down_proj.weight";
+        // Along the gradient itself, where the slope is its squared norm.
+        let direction = grads.get(name).values.clone();
+        let norm: f64 = direction.iter().map(|&d| f64::from(d).powi(2)).sum();
+        let mut at = |h: f32| {
+            let before = task.parameters().get(name).values.clone();
+            let moved = before.iter().zip(&direction).map(|(w, d)| w + h * d).collect::<Vec<f32>>();
+            task.parameters_mut().get_mut(name).values.copy_from_slice(&moved);
+            let outputs = task.forward(&all).1;
+            let loss = task.loss(&all, &outputs).loss;
+            task.parameters_mut().get_mut(name).values.copy_from_slice(&before);
+            loss
+        };
+        let h = 1e-2 / norm.sqrt() as f32;
+        let slope = (at(h) - at(-h)) / (2.0 * f64::from(h));
+        assert!((slope / norm - 1.0).abs() < 1e-2, "{slope} {norm}");
+    }
+}
+
+#[test]
+fn ktos_kl_is_the_mean_log_ratio_of_the_batchs_completions_each_after_the_prompt_before() {
+    let (policy, reference, pairs) = (model(4, false), model(3, false), pairs(4));
+    let objective = ObjectiveSettings { loss_type: vec![LossType::Kto], ..ObjectiveSettings::default() };
+    let examples = Feedback::of_pairs(&pairs);
+    let kl = |settings: &TrainSettings, batch: &[usize]| {
+        let task = UnpairedTask::new(policy.clone(), &reference, &examples, settings, &Silent).unwrap();
+        task.loss(batch, &task.forward(batch).1).metrics["kl"]
+    };
+    let ratio = |prompt: usize, completion: usize| {
+        let sum = |model: &Llama| {
+            let mut packed = Packed::new();
+            let whole = packed.push(&[&examples[prompt].prompt[..], &examples[completion].completion].concat());
+            let scores = model.score(&packed, &packed.targets_within(whole));
+            scores[examples[prompt].prompt.len() - 1..].iter().map(|s| f64::from(s.logp)).sum::<f64>()
+        };
+        sum(&policy) - sum(&reference)
+    };
+    let mean = |of: &[(usize, usize)]| of.iter().map(|&(p, c)| ratio(p, c)).sum::<f64>() / of.len() as f64;
+    let ours = TrainSettings { objective: objective.clone(), ..settings() };
+    for batch in [[0, 5, 2, 7], [1, 0, 4, 6]] {
+        let [a, b, c, d] = batch;
+        let expected = mean(&[(a, d), (b, a), (c, b), (d, c)]).max(0.0);
+        assert!((kl(&ours, &batch) - expected).abs() < 1e-12);
+    }
+    // TRL: within micro-batches; the metric is the mean over them.
+    let trl = ObjectiveSettings { dialect: Dialect::Trl, ..objective };
+    let trl = TrainSettings { objective: trl, per_device_train_batch_size: 2, gradient_accumulation_steps: 2, ..settings() };
+    let expected = 0.5 * (mean(&[(0, 1), (1, 0)]).max(0.0) + mean(&[(2, 3), (3, 2)]).max(0.0));
+    assert!((kl(&trl, &[0, 1, 2, 3]) - expected).abs() < 1e-12);
 }
 
 #[test]
@@ -92,7 +259,7 @@ fn another_seed_gives_other_weights() {
 
 #[test]
 fn sft_lowers_the_loss_for_tied_and_untied_embeddings() {
-    let settings = TrainSettings { loss_type: LossType::Sft, max_steps: Some(40), ..settings() };
+    let settings = TrainSettings { max_steps: Some(40), ..settings() };
     for tied in [false, true] {
         let mut task = SftTask::new(model(3, tied), &demonstrations(&pairs(18)), &settings).unwrap();
         let metrics = run(&mut task, &settings, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
@@ -102,7 +269,7 @@ fn sft_lowers_the_loss_for_tied_and_untied_embeddings() {
 
 #[test]
 fn the_sft_loss_is_the_mean_over_completion_tokens_of_scoring() {
-    let settings = TrainSettings { loss_type: LossType::Sft, max_steps: Some(1), ..settings() };
+    let settings = TrainSettings { max_steps: Some(1), ..settings() };
     let pairs = pairs(4);
     let examples = demonstrations(&pairs);
     let model = model(3, false);

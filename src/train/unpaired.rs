@@ -1,0 +1,284 @@
+//! Preference training on single completions that are labelled desirable or not.
+
+use std::collections::BTreeMap;
+
+use super::completion::{CompletionScore, token_gradients};
+use super::objective::{Reward, SequenceGradient, UnpairedLogps, UnpairedObjective, scope, unpaired};
+use super::preference::{averaged, constant_at_first, per_token, same_at_first};
+use super::sequence::{Group, PackedGroups, SequenceScore, fit};
+use super::task::{BatchLoss, Task};
+use crate::data::TokenizedPair;
+use crate::digest::Digest;
+use crate::error::Result;
+use crate::model::{Gradients, Llama, Parameters, Tape, TokenScore};
+use crate::suite::settings::{Dialect, LossType, TrainSettings};
+use crate::watch::Watch;
+use serde::Serialize;
+
+/// Completions scored together where nothing is trained. It bounds memory and has no influence on the bits.
+const SCORED_TOGETHER: usize = 16;
+/// Rows of the file that LLaMA-Factory prepares together: mismatched completions come from the same ones.
+const LLAMA_FACTORY_ROWS: usize = 1000;
+
+/// A prompt and a completion with its label, as token ids.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Feedback {
+    pub id: String,
+    pub prompt: Vec<u32>,
+    pub completion: Vec<u32>,
+    pub desirable: bool,
+}
+
+impl Feedback {
+    /// Each pair as a desirable and an undesirable example, in this order.
+    pub fn of_pairs(pairs: &[TokenizedPair]) -> Vec<Self> {
+        let side = |pair: &TokenizedPair, name: &str, completion: &[u32], desirable| Self {
+            id: format!("{}/{name}", pair.id),
+            prompt: pair.prompt.clone(),
+            completion: completion.to_vec(),
+            desirable,
+        };
+        pairs.iter().flat_map(|p| [side(p, "chosen", &p.chosen, true), side(p, "rejected", &p.rejected, false)]).collect()
+    }
+}
+
+/// What a forward pass keeps for the backward pass.
+pub struct UnpairedPass {
+    groups: PackedGroups,
+    tape: Tape,
+    tokens: Vec<TokenScore>,
+}
+
+/// What the policy says of one completion.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct UnpairedOutput(CompletionScore);
+
+impl UnpairedOutput {
+    /// Its log-probability, nats, summed over its tokens.
+    pub fn logp(&self) -> f64 {
+        self.0.sum.logp
+    }
+}
+
+pub struct UnpairedTask {
+    policy: Llama,
+    /// Scores mismatched completions, which differ from epoch to epoch; none where the objective asks for no KL.
+    kl_reference: Option<Llama>,
+    examples: Vec<Feedback>,
+    /// Before they were cut for their own prompts.
+    whole_completions: Vec<Vec<u32>>,
+    max_length: usize,
+    reference: Vec<CompletionScore>,
+    starts_at_reference: bool,
+    objective: UnpairedObjective,
+    reward: Reward,
+    /// Examples that means range over.
+    scope: usize,
+    dialect: Dialect,
+    identity: Digest,
+}
+
+impl UnpairedTask {
+    /// `policy`: what training starts from, commonly a copy of `reference`. Completions are cut at `max_length`.
+    pub fn new(
+        policy: Llama,
+        reference: &Llama,
+        examples: &[Feedback],
+        settings: &TrainSettings,
+        watch: &dyn Watch,
+    ) -> Result<Self> {
+        let o = &settings.objective;
+        let whole_completions: Vec<Vec<u32>> = examples.iter().map(|e| e.completion.clone()).collect();
+        let mut examples = examples.to_vec();
+        for e in &mut examples {
+            fit(&policy.config, &e.id, &e.prompt, &mut e.completion, settings.max_length)?;
+        }
+        let context = policy.config.max_position_embeddings;
+        let (reference_digest, policy_digest) = (reference.parameters.digest(), policy.parameters.digest());
+        let config = |model: &Llama| model.config.to_json("LlamaForCausalLM");
+        let identity = Digest::of_value(&(
+            "unpaired",
+            config(&policy),
+            policy_digest,
+            config(reference),
+            reference_digest,
+            &examples,
+            &whole_completions,
+        ));
+        let items: Vec<(&[u32], &[u32])> = examples.iter().map(|e| (&e.prompt[..], &e.completion[..])).collect();
+        let mut scores = Vec::with_capacity(items.len());
+        for chunk in items.chunks(SCORED_TOGETHER) {
+            watch.check()?;
+            scores.extend(score(reference, chunk));
+            watch.advance(scores.len() as u64, items.len() as u64, "reference log-probabilities");
+        }
+        Ok(Self {
+            starts_at_reference: policy_digest == reference_digest && policy.config == reference.config,
+            kl_reference: o.loss_type.contains(&LossType::Kto).then(|| reference.clone()),
+            policy,
+            reference: scores,
+            whole_completions,
+            max_length: settings.max_length.map_or(context, |length| length.min(context)),
+            objective: unpaired(settings),
+            reward: Reward::of(o),
+            scope: scope(settings),
+            dialect: o.dialect,
+            examples,
+            identity,
+        })
+    }
+
+    /// The trained policy, after `run`.
+    pub fn into_policy(self) -> Llama {
+        self.policy
+    }
+
+    /// For each example of an optimizer batch, the one whose completion is tried after its prompt: the one before it in the
+    /// scope of the objective's means, the last for the first.
+    fn mismatched(&self, batch: &[usize]) -> Vec<usize> {
+        if self.dialect == Dialect::LlamaFactory {
+            let before = |&i: &usize| {
+                let first = i - i % LLAMA_FACTORY_ROWS;
+                if i > first { i - 1 } else { (first + LLAMA_FACTORY_ROWS).min(self.examples.len()) - 1 }
+            };
+            return batch.iter().map(before).collect();
+        }
+        let rotated = |part: &[usize]| [&part[part.len() - 1..], &part[..part.len() - 1]].concat();
+        batch.chunks(self.scope).flat_map(rotated).collect()
+    }
+
+    /// The log-ratios of the mismatched completions, nats; zeros where the objective asks for no KL. No gradient flows here.
+    fn mismatched_ratios(&self, batch: &[usize]) -> Vec<f64> {
+        let Some(reference) = &self.kl_reference else { return vec![0.0; batch.len()] };
+        let items: Vec<(&[u32], &[u32])> = batch
+            .iter()
+            .zip(self.mismatched(batch))
+            .map(|(&i, other)| {
+                let (prompt, completion) = (&self.examples[i].prompt, &self.whole_completions[other]);
+                (&prompt[..], &completion[..completion.len().min(self.max_length - prompt.len())])
+            })
+            .collect();
+        let logps = |model: &Llama| -> Vec<f64> {
+            items.chunks(SCORED_TOGETHER).flat_map(|chunk| score(model, chunk)).map(|s| s.sum.logp).collect()
+        };
+        logps(&self.policy).iter().zip(logps(reference)).map(|(policy, reference)| policy - reference).collect()
+    }
+}
+
+impl Task for UnpairedTask {
+    type Pass = UnpairedPass;
+    type Output = UnpairedOutput;
+    type Gradient = SequenceGradient;
+
+    fn identity(&self) -> Digest {
+        self.identity
+    }
+
+    fn examples(&self) -> usize {
+        self.examples.len()
+    }
+
+    fn example_id(&self, example: usize) -> String {
+        self.examples[example].id.clone()
+    }
+
+    fn parameters(&self) -> &Parameters {
+        &self.policy.parameters
+    }
+
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.policy.parameters
+    }
+
+    fn forward(&self, examples: &[usize]) -> (UnpairedPass, Vec<UnpairedOutput>) {
+        let items = examples.iter().map(|&i| (&self.examples[i].prompt[..], &self.examples[i].completion[..]));
+        let groups = pack(items);
+        let tape = self.policy.forward(&groups.packed, &groups.targets);
+        let tokens = self.policy.token_scores(&tape, &groups.targets);
+        let outputs = completions(&groups, &tokens).map(UnpairedOutput).collect();
+        (UnpairedPass { groups, tape, tokens }, outputs)
+    }
+
+    fn loss(&self, examples: &[usize], outputs: &[UnpairedOutput]) -> BatchLoss<SequenceGradient> {
+        let ratios = self.mismatched_ratios(examples);
+        let logps: Vec<UnpairedLogps> = examples
+            .iter()
+            .zip(outputs)
+            .zip(ratios)
+            .map(|((&i, output), mismatched)| UnpairedLogps {
+                completion: output.0.logps(&self.reference[i], [None; 2]),
+                desirable: self.examples[i].desirable,
+                mismatched,
+            })
+            .collect();
+        let result = self.objective.evaluate(&logps);
+        let parts = logps.chunks(self.scope).zip(outputs.chunks(self.scope));
+        let mut metrics = averaged(parts.map(|(logps, outputs)| metrics(&self.reward, logps, outputs)));
+        metrics.extend(result.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        let tokens = examples.iter().zip(outputs).map(|(&i, o)| self.examples[i].prompt.len() + o.0.sum.tokens);
+        BatchLoss {
+            loss: result.loss,
+            losses: result.losses,
+            gradients: result.gradients,
+            tokens: tokens.sum::<usize>() as u64,
+            metrics,
+        }
+    }
+
+    fn backward(&self, pass: UnpairedPass, _: &[usize], gradients: &[SequenceGradient], grads: &mut Gradients) {
+        let sequences = pass.groups.split(&pass.tokens).zip(gradients);
+        let dlogps: Vec<f32> = sequences.flat_map(|(tokens, g)| token_gradients(tokens, tokens.len(), None, g)).collect();
+        self.policy.backward(pass.tape, &pass.groups.packed, &pass.groups.targets, &dlogps, grads);
+    }
+
+    fn check_first_step(&self, examples: &[usize], outputs: &[UnpairedOutput], loss: f64) -> Result<()> {
+        if !self.starts_at_reference {
+            return Ok(());
+        }
+        for (&i, output) in examples.iter().zip(outputs) {
+            same_at_first(&format!("example {}", self.examples[i].id), &output.0.sum, &self.reference[i].sum)?;
+        }
+        constant_at_first(self.objective.loss_at_reference(), loss)
+    }
+}
+
+/// A batch's metrics under the names of TRL's `KTOTrainer`: means over desirable and undesirable examples as "chosen" and
+/// "rejected", left out where a batch has none.
+fn metrics(reward: &Reward, logps: &[UnpairedLogps], outputs: &[UnpairedOutput]) -> BTreeMap<String, f64> {
+    let scores: Vec<SequenceScore> = outputs.iter().map(|o| o.0.sum).collect();
+    let mut rows = BTreeMap::from([("entropy".to_owned(), per_token(&scores, |s| s.entropy))]);
+    for (desirable, name) in [(true, "chosen"), (false, "rejected")] {
+        let (examples, scores): (Vec<&UnpairedLogps>, Vec<SequenceScore>) =
+            logps.iter().zip(&scores).filter(|(e, _)| e.desirable == desirable).unzip();
+        if examples.is_empty() {
+            continue;
+        }
+        let mean = |value: &dyn Fn(&UnpairedLogps) -> f64| examples.iter().map(|e| value(e)).sum::<f64>() / examples.len() as f64;
+        rows.insert(format!("rewards/{name}"), mean(&|e| reward.at(&e.completion)));
+        rows.insert(format!("logps/{name}"), mean(&|e| e.completion.policy));
+        rows.insert(format!("logits/{name}"), per_token(&scores, |s| s.logits));
+        rows.insert(format!("kl/{name}"), mean(&|e| e.completion.log_ratio()));
+        if desirable {
+            let fell = mean(&|e| f64::from(u8::from(e.completion.policy < e.completion.reference)));
+            rows.insert("logps/chosen_fell".to_owned(), fell);
+        }
+    }
+    if let (Some(chosen), Some(rejected)) = (rows.get("rewards/chosen"), rows.get("rewards/rejected")) {
+        rows.insert("rewards/margins".to_owned(), chosen - rejected);
+    }
+    rows
+}
+
+fn pack<'a>(items: impl IntoIterator<Item = (&'a [u32], &'a [u32])>) -> PackedGroups {
+    PackedGroups::of(items.into_iter().map(|(prompt, completion)| Group { prompt, completions: vec![completion] }))
+}
+
+fn completions<'a>(groups: &'a PackedGroups, tokens: &'a [TokenScore]) -> impl Iterator<Item = CompletionScore> + 'a {
+    groups.split(tokens).map(|tokens| CompletionScore::of(tokens, tokens.len()))
+}
+
+/// Scores of completions after prompts.
+fn score(model: &Llama, items: &[(&[u32], &[u32])]) -> Vec<CompletionScore> {
+    let groups = pack(items.iter().copied());
+    completions(&groups, &model.score(&groups.packed, &groups.targets)).collect()
+}
