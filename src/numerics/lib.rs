@@ -28,6 +28,8 @@ mod row;
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
+mod locked_tests;
+#[cfg(test)]
 mod row_tests;
 #[cfg(test)]
 mod testing;

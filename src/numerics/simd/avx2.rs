@@ -72,8 +72,17 @@ impl F32x16 for Avx2 {
     #[inline(always)]
     unsafe fn load_part_pointer(from: *const f32, count: usize, fill: f32) -> Self {
         let (low, high) = (first(count, 0), first(count, 8));
-        // SAFETY: the caller promises `count` readable elements; masked lanes are not touched, so the address may lie beyond.
-        let read = unsafe { Self(_mm256_maskload_ps(from, low), _mm256_maskload_ps(from.wrapping_add(8), high)) };
+        let mut read = Self::splat(fill);
+        // SAFETY: the caller promises `count` readable elements; masked lanes are not touched. A half with no lane to read is left
+        // out: QEMU 7.2 faults on lanes that only the mask keeps it from, and a slice may be empty.
+        unsafe {
+            if count > 0 {
+                read.0 = _mm256_maskload_ps(from, low);
+            }
+            if count > 8 {
+                read.1 = _mm256_maskload_ps(from.add(8), high);
+            }
+        }
         Self::select(Self(float(low), float(high)), read, Self::splat(fill))
     }
     #[inline(always)]
