@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::model::trunk::{Tape, Trunk};
-use crate::model::{LlamaConfig, Packed, Parameters, Target, Tensor, files};
+use crate::model::trunk::{self, Trunk};
+use crate::model::{LlamaConfig, Packed, Parameters, Tape, Target, Tensor, fast, files};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::linear;
 use crate::numerics::logprob::{self, TokenScore};
 use crate::numerics::parallel::for_each_rows;
-use crate::suite::settings::FreshModel;
+use crate::suite::settings::{FreshModel, Numerics};
 
 /// Target rows whose logits exist at one time.
 const CHUNK: usize = 256;
@@ -25,6 +25,8 @@ fn rows_of(targets: &[Target]) -> Vec<usize> {
 pub struct Llama {
     pub config: LlamaConfig,
     pub parameters: Parameters,
+    /// What it computes with; strict as made or loaded.
+    pub numerics: Numerics,
 }
 
 impl Llama {
@@ -39,7 +41,7 @@ impl Llama {
             };
             parameters.insert(name, tensor);
         }
-        Self { config, parameters }
+        Self { config, parameters, numerics: Numerics::Strict }
     }
 
     /// Name and shape of every tensor.
@@ -64,7 +66,12 @@ impl Llama {
             return Err(Error::input(message).in_file(folder));
         }
         parameters.check(&Self::tensors(&config)).map_err(|e| e.in_file(folder))?;
-        Ok(Self { config, parameters })
+        Ok(Self { config, parameters, numerics: Numerics::Strict })
+    }
+
+    /// The same model in this arithmetic.
+    pub fn with_numerics(self, numerics: Numerics) -> Self {
+        Self { numerics, ..self }
     }
 
     /// Writes `config.json` and `model.safetensors`.
@@ -76,7 +83,7 @@ impl Llama {
         Trunk { config: &self.config, parameters: &self.parameters }
     }
 
-    fn head_name(&self) -> &'static str {
+    pub(super) fn head_name(&self) -> &'static str {
         if self.config.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" }
     }
 
@@ -93,25 +100,39 @@ impl Llama {
     /// # Panics
     /// Here and below, when a token lies outside the vocabulary; see [`Packed::check`].
     pub fn forward(&self, packed: &Packed) -> Tape {
-        self.trunk().forward(packed, true)
+        match self.numerics {
+            Numerics::Strict => Tape::Strict(self.trunk().forward(packed, true)),
+            Numerics::Fast => Tape::Fast(self.fast_pass(packed, true)),
+        }
+    }
+
+    fn fast_pass(&self, packed: &Packed, trained: bool) -> fast::Pass {
+        fast::Pass::new(&self.config, &self.parameters, packed, trained)
     }
 
     /// One score a target; keeps nothing.
     pub fn score(&self, packed: &Packed, targets: &[Target]) -> Vec<TokenScore> {
-        self.token_scores(&self.trunk().forward(packed, false), targets)
+        let tape = match self.numerics {
+            Numerics::Strict => Tape::Strict(self.trunk().forward(packed, false)),
+            Numerics::Fast => Tape::Fast(self.fast_pass(packed, false)),
+        };
+        self.token_scores(&tape, targets)
     }
 
     /// One score a target. Logits exist for target rows only, a chunk at a time.
     pub fn token_scores(&self, tape: &Tape, targets: &[Target]) -> Vec<TokenScore> {
-        targets.chunks(CHUNK).flat_map(|chunk| self.chunk_scores(tape, chunk)).collect()
+        match tape {
+            Tape::Strict(tape) => targets.chunks(CHUNK).flat_map(|chunk| self.chunk_scores(tape, chunk)).collect(),
+            Tape::Fast(pass) => pass.token_scores(self.head_name(), targets),
+        }
     }
 
-    fn chunk_logits(&self, tape: &Tape, chunk: &[Target]) -> Buffer {
+    fn chunk_logits(&self, tape: &trunk::Tape, chunk: &[Target]) -> Buffer {
         let x = self.trunk().gather(&tape.hidden, &rows_of(chunk));
         self.logits(&self.trunk().normed("model.norm.weight", &x).0)
     }
 
-    fn chunk_scores(&self, tape: &Tape, chunk: &[Target]) -> Vec<TokenScore> {
+    fn chunk_scores(&self, tape: &trunk::Tape, chunk: &[Target]) -> Vec<TokenScore> {
         let vocabulary = self.config.vocab_size;
         let logits = self.chunk_logits(tape, chunk);
         let mut scores = vec![0.0; 3 * chunk.len()];
@@ -129,6 +150,10 @@ impl Llama {
     /// their chains over packed rows (over targets, for the head), so several calls equal one undivided batch.
     pub fn backward(&self, tape: Tape, packed: &Packed, targets: &[Target], dlogps: &[f32], grads: &mut Parameters) {
         assert_eq!(targets.len(), dlogps.len(), "one gradient a target");
+        let tape = match tape {
+            Tape::Strict(tape) => tape,
+            Tape::Fast(pass) => return pass.token_backward(self.head_name(), targets, dlogps, grads),
+        };
         let mut dhidden = Buffer::zeros(tape.hidden.len());
         for (chunk, dlogps) in targets.chunks(CHUNK).zip(dlogps.chunks(CHUNK)) {
             self.chunk_backward(&tape, chunk, dlogps, &mut dhidden, grads);
@@ -136,7 +161,7 @@ impl Llama {
         self.trunk().backward(tape, packed, dhidden, grads);
     }
 
-    fn chunk_backward(&self, tape: &Tape, chunk: &[Target], dlogps: &[f32], dhidden: &mut [f32], grads: &mut Parameters) {
+    fn chunk_backward(&self, tape: &trunk::Tape, chunk: &[Target], dlogps: &[f32], dhidden: &mut [f32], grads: &mut Parameters) {
         let (trunk, hidden, vocabulary) = (self.trunk(), self.config.hidden_size, self.config.vocab_size);
         let rows = rows_of(chunk);
         let x = trunk.gather(&tape.hidden, &rows);
@@ -159,10 +184,15 @@ impl Llama {
 /// KL(policy ‖ reference) over the whole vocabulary at each target's row, nats; the targets' tokens don't enter.
 ///
 /// # Panics
-/// When the two models have different vocabularies.
+/// When the two models have different vocabularies or arithmetics.
 pub fn token_kl(policy: &Llama, reference: &Llama, packed: &Packed, targets: &[Target]) -> Vec<f32> {
     let vocabulary = policy.config.vocab_size;
     assert_eq!(vocabulary, reference.config.vocab_size, "policy and reference have one vocabulary");
+    assert_eq!(policy.numerics, reference.numerics, "policy and reference compute alike");
+    if policy.numerics == Numerics::Fast {
+        let [p, r] = [policy, reference].map(|model| model.fast_pass(packed, false));
+        return p.token_kl(&r, [policy.head_name(), reference.head_name()], targets);
+    }
     let (tape, tape_ref) = (policy.trunk().forward(packed, false), reference.trunk().forward(packed, false));
     let mut kls = vec![0.0; targets.len()];
     for (chunk, kls) in targets.chunks(CHUNK).zip(kls.chunks_mut(CHUNK)) {

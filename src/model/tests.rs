@@ -1,5 +1,6 @@
 //! The model held against candle (logits, autograd), TRL's recorded log-probabilities and identities of the arithmetic.
 
+mod fast;
 mod oracle;
 
 use std::path::PathBuf;
@@ -74,7 +75,7 @@ fn logits_are_those_of_candle_transformers() {
         let tokens = random_tokens(40, model.config.vocab_size, 0);
         let mut packed = Packed::new();
         packed.push(&tokens);
-        let (normed, _) = model.trunk().normed("model.norm.weight", &model.forward(&packed).hidden);
+        let (normed, _) = model.trunk().normed("model.norm.weight", &model.trunk().forward(&packed, false).hidden);
         let expected = oracle::candle_logits(model, &tokens);
         for (a, b) in model.logits(&normed).iter().zip(&expected) {
             assert!((a - b).abs() < 1e-4, "{a} {b}");
