@@ -3,11 +3,12 @@
 //! `checks`.
 
 use super::settings::{
-    CheckSettings, FreshModel, GenerateSettings, JudgeKind, LossType, OnInconclusive, Optimizer, PairsFormat, Sampling,
+    CheckSettings, FreshModel, GenerateSettings, JudgeKind, LossType, Numerics, OnInconclusive, Optimizer, PairsFormat, Sampling,
     Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
 };
 
 pub(super) const SEED: u64 = 42;
+pub(super) const NUMERICS: Numerics = Numerics::Strict;
 pub(super) const SAMPLING: Sampling = Sampling::Shuffle;
 pub(super) const EVAL_PROMPTS: usize = 200;
 pub(super) const PAIRS_FORMAT: PairsFormat = PairsFormat::Explicit;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::settings::{JudgeKind, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler};
+use super::settings::{JudgeKind, Numerics, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler};
 
 /// A suite: what is trained, on what, how it is judged, and what it is held against.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -25,6 +25,9 @@ pub struct SuiteSpec {
     pub seed: Option<u64>,
     /// Each variant is trained once with each of these.
     pub seeds: Option<Vec<u64>>,
+    /// The arithmetic that models are trained, scored and decoded with: `strict` if not given. Judges run in ONNX Runtime
+    /// either way.
+    pub numerics: Option<Numerics>,
     pub dataset: DatasetSpec,
     pub model: Option<ModelSpec>,
     /// Supervised fine-tuning before preference training; its result is the frozen reference.

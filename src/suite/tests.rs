@@ -136,6 +136,7 @@ fn unknown_keys_and_names_list_what_is_accepted_and_what_comes_close() {
                 ("optim = \"sgd\"", "optim = \"adam\""),
                 ("kind = \"pairwise\"", "kind = \"pointwise\""),
                 ("beta = 0.2", "loss_type = \"ipo\""),
+                ("seeds = [1, 2]", "numerics = \"quick\""),
             ],
         ),
     );

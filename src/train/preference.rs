@@ -10,11 +10,16 @@ use crate::data::TokenizedPair;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::model::{Llama, Parameters, Tape};
-use crate::suite::settings::TrainSettings;
+use crate::suite::settings::{Numerics, TrainSettings};
 use crate::watch::Watch;
 
 /// Pairs scored together where nothing is trained. It bounds memory and has no influence on the bits.
 const SCORED_TOGETHER: usize = 16;
+
+/// How far equal weights may be apart at the first step in the fast arithmetic, whose bits depend on what is computed together:
+/// nats a token, and the loss as a share of its known value (of 1 where that is less).
+const FAST_LOGP: f64 = 1e-4;
+const FAST_LOSS: f64 = 1e-3;
 
 /// Both sides of a pair under one model.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,6 +53,9 @@ impl PreferenceTask {
     /// Scores every pair under the reference once, here: with the same function as the policy later, so the bits are those
     /// that scoring within each step would give. Completions are cut at `max_length`; a prompt that leaves no room for a
     /// completion is an error.
+    ///
+    /// # Panics
+    /// When the two models differ in their arithmetic.
     pub fn new(
         policy: Llama,
         reference: &Llama,
@@ -55,6 +63,7 @@ impl PreferenceTask {
         settings: &TrainSettings,
         watch: &dyn Watch,
     ) -> Result<Self> {
+        assert_eq!(policy.numerics, reference.numerics, "policy and reference compute alike");
         let objective = paired(settings)?;
         let pairs = fit_pairs(&policy.config, pairs, settings.max_length)?;
         let scores = score_pairs(reference, &pairs, watch, "reference log-probabilities")?;
@@ -62,8 +71,8 @@ impl PreferenceTask {
         let policy_digest = policy.parameters.digest();
         let starts_at_reference = policy_digest == reference_digest && policy.config == reference.config;
         let config = |model: &Llama| model.config.to_json("LlamaForCausalLM");
-        let identity =
-            Digest::of_value(&("preference", config(&policy), policy_digest, config(reference), reference_digest, &pairs));
+        let models = (config(&policy), policy_digest, config(reference), reference_digest);
+        let identity = Digest::of_value(&("preference", policy.numerics, models, &pairs));
         let reference = scores.iter().map(|s| (s.chosen.logp, s.rejected.logp)).collect();
         Ok(Self { policy, pairs, reference, starts_at_reference, objective, beta: settings.beta, identity })
     }
@@ -140,7 +149,11 @@ impl Task for PreferenceTask {
         }
         for (&i, pair) in examples.iter().zip(self.logps(examples, outputs)) {
             for (side, logps) in [("chosen", pair.chosen), ("rejected", pair.rejected)] {
-                if logps.policy.to_bits() != logps.reference.to_bits() {
+                let agree = match self.policy.numerics {
+                    Numerics::Strict => logps.policy.to_bits() == logps.reference.to_bits(),
+                    Numerics::Fast => (logps.policy - logps.reference).abs() <= FAST_LOGP * logps.tokens as f64,
+                };
+                if !agree {
                     return Err(defect(format!(
                         "before the first update the policy's log-probability of the {side} side of pair {} is {}, the reference's {}, although their weights are equal",
                         self.pairs[i].id, logps.policy, logps.reference
@@ -148,8 +161,12 @@ impl Task for PreferenceTask {
                 }
             }
         }
+        let apart = |expected: f64| match self.policy.numerics {
+            Numerics::Strict => 1e-6,
+            Numerics::Fast => FAST_LOSS * expected.abs().max(1.0),
+        };
         match self.objective.loss_at_reference() {
-            Some(expected) if (loss - expected).abs() > 1e-6 => {
+            Some(expected) if (loss - expected).abs() > apart(expected) => {
                 Err(defect(format!("the loss of the first step is {loss}; with policy = reference it must be {expected}")))
             }
             _ => Ok(()),

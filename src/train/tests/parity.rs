@@ -17,7 +17,7 @@ use crate::data::{TokenizedExample, TokenizedPair};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::model::{Llama, Parameters};
-use crate::suite::settings::{LossType, Optimizer, Sampling, Scheduler, TrainSettings};
+use crate::suite::settings::{LossType, Numerics, Optimizer, Sampling, Scheduler, TrainSettings};
 use crate::train::objective::PairGradient;
 use crate::train::preference::PairOutput;
 use crate::train::{BatchLoss, Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, pair_scores, run};
@@ -142,7 +142,7 @@ impl Task for Recorded {
     }
 }
 
-fn assert_metrics(case: &Path, config: &Value, found: &[Metrics]) {
+fn assert_metrics(case: &Path, config: &Value, numerics: Numerics, found: &[Metrics]) {
     let mut expected = lines(&case.join("steps.jsonl"));
     // The last row sums the run up.
     expected.retain(|row| row.get("loss").is_some());
@@ -154,7 +154,9 @@ fn assert_metrics(case: &Path, config: &Value, found: &[Metrics]) {
         let own = serde_json::to_value(found).unwrap();
         for (name, value) in expected.as_object().unwrap() {
             let micro = of_micro_batches && (name.starts_with("logits/") || name == "entropy");
-            if name == "mean_token_accuracy" || micro {
+            // Before the first update every pair is a tie, which rounding breaks in the fast arithmetic.
+            let tied = numerics == Numerics::Fast && found.step == 1 && name == "rewards/accuracies";
+            if name == "mean_token_accuracy" || micro || tied {
                 continue;
             }
             let (f, e) = (own[name].as_f64().unwrap_or(f64::NAN), value.as_f64().unwrap());
@@ -182,26 +184,26 @@ fn assert_weights(case: &Path, found: &Parameters) {
     }
 }
 
-fn sft(root: &Path, case: &Path, config: &Value) {
+fn sft(root: &Path, case: &Path, config: &Value, numerics: Numerics) {
     let settings = case_settings(config);
-    let model = Llama::load(&root.join("model")).unwrap();
+    let model = Llama::load(&root.join("model")).unwrap().with_numerics(numerics);
     let mut task = SftTask::new(model, &demonstrations(root), &settings).unwrap();
     let metrics = run(&mut task, &settings, 0, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
-    assert_metrics(case, config, &metrics);
+    assert_metrics(case, config, numerics, &metrics);
     assert_weights(case, task.parameters());
 }
 
-fn preference(root: &Path, case: &Path, config: &Value) {
+fn preference(root: &Path, case: &Path, config: &Value, numerics: Numerics) {
     let settings = case_settings(config);
-    let policy = Llama::load(&root.join("model")).unwrap();
-    let reference = Llama::load(&root.join(config["case"]["ref"].as_str().unwrap_or("model"))).unwrap();
+    let load = |folder: &str| Llama::load(&root.join(folder)).unwrap().with_numerics(numerics);
+    let (policy, reference) = (load("model"), load(config["case"]["ref"].as_str().unwrap_or("model")));
     let pairs = pairs(root, settings.max_length);
     let of = ScoredPolicy { variant: "", seed: None, checkpoint: 0, beta: 0.1 };
     let under_reference = pair_scores(&of, &policy, &reference, &pairs, settings.max_length, &Silent).unwrap();
     let task = PreferenceTask::new(policy, &reference, &pairs, &settings, &Silent).unwrap();
     let mut recorded = Recorded { task, steps: RefCell::default() };
     let metrics = run(&mut recorded, &settings, 0, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
-    assert_metrics(case, config, &metrics);
+    assert_metrics(case, config, numerics, &metrics);
     assert_weights(case, recorded.parameters());
     let mut expected = lines(&case.join("per_seq.jsonl")).into_iter();
     for (step, rows) in recorded.steps.take().iter().enumerate() {
@@ -224,12 +226,16 @@ fn preference(root: &Path, case: &Path, config: &Value) {
 }
 
 fn agrees_with_trl(case: &str) {
+    agrees_in(Numerics::Strict, case);
+}
+
+fn agrees_in(numerics: Numerics, case: &str) {
     let Some(root) = folder() else { return };
     let case = root.join(case);
     let config: Value = serde_json::from_str(&std::fs::read_to_string(case.join("config.json")).unwrap()).unwrap();
     match config["case"]["kind"].as_str().unwrap() {
-        "sft" => sft(&root, &case, &config),
-        "dpo" => preference(&root, &case, &config),
+        "sft" => sft(&root, &case, &config, numerics),
+        "dpo" => preference(&root, &case, &config, numerics),
         other => panic!("no task for a case of kind {other}"),
     }
 }
@@ -237,6 +243,12 @@ fn agrees_with_trl(case: &str) {
 #[test]
 fn sft_agrees_with_trl() {
     agrees_with_trl("sft_adamw");
+}
+
+#[test]
+fn fast_sft_and_dpo_agree_with_trl() {
+    agrees_in(Numerics::Fast, "sft_adamw");
+    agrees_in(Numerics::Fast, "sigmoid_adamw");
 }
 
 #[test]
