@@ -12,7 +12,7 @@ pub enum Tape {
 /// Sequences being continued, one token a step.
 pub enum Decoder<'a> {
     Strict(decode::Decoder<'a>),
-    Fast(fast::Decoder),
+    Fast(Box<fast::Decoder>),
 }
 
 impl<'a> Decoder<'a> {
@@ -20,7 +20,10 @@ impl<'a> Decoder<'a> {
     pub fn new(model: &'a Llama, prompts: &[Vec<u32>]) -> Self {
         match model.numerics {
             Numerics::Strict => Self::Strict(decode::Decoder::new(model, prompts)),
-            Numerics::Fast => Self::Fast(fast::Decoder::new(&model.config, &model.parameters, model.head_name(), prompts)),
+            Numerics::Fast => {
+                let decoder = fast::Decoder::new(&model.config, &model.parameters, model.head_name(), prompts);
+                Self::Fast(Box::new(decoder))
+            }
         }
     }
 

@@ -33,6 +33,12 @@ pub(super) struct Layout {
     places: Tensor,
 }
 
+/// A segment's rows, and all that its last row has seen, in position order.
+struct Member {
+    own: Range<usize>,
+    seen: Vec<usize>,
+}
+
 /// Segments of like length, each with the rows that it attends to.
 struct Batch {
     segments: usize,
@@ -49,17 +55,17 @@ impl Layout {
     /// Segments share a batch when their numbers of queries and of keys have the same next powers of two: so padding at most
     /// doubles either.
     pub fn new(weights: &Weights, segments: &[Segment], rows: usize) -> Result<Self> {
-        let mut alike: BTreeMap<[usize; 2], Vec<(Range<usize>, Vec<usize>)>> = BTreeMap::new();
+        let mut alike: BTreeMap<[usize; 2], Vec<Member>> = BTreeMap::new();
         for (index, segment) in segments.iter().enumerate() {
-            let seen = seen_by(segments, index);
-            let key = [segment.rows.len(), seen.len()].map(usize::next_power_of_two);
-            alike.entry(key).or_default().push((segment.rows.clone(), seen));
+            let member = Member { own: segment.rows.clone(), seen: seen_by(segments, index) };
+            let lengths = [member.own.len(), member.seen.len()].map(usize::next_power_of_two);
+            alike.entry(lengths).or_default().push(member);
         }
         let (mut batches, mut places, mut first) = (Vec::new(), vec![0; rows], 0);
         for members in alike.values() {
             let batch = Batch::new(weights, members)?;
-            for (i, (own, _)) in members.iter().enumerate() {
-                own.clone().enumerate().for_each(|(at, row)| places[row] = first + i * batch.queries + at);
+            for (i, member) in members.iter().enumerate() {
+                member.own.clone().enumerate().for_each(|(at, row)| places[row] = first + i * batch.queries + at);
             }
             first += batch.segments * batch.queries;
             batches.push(batch);
@@ -84,13 +90,12 @@ impl Layout {
 }
 
 impl Batch {
-    /// `members`: the rows of each segment, and those that its last row has seen. Padding repeats the first of either: as a
-    /// query its result is left out, as a key it is masked.
-    fn new(weights: &Weights, members: &[(Range<usize>, Vec<usize>)]) -> Result<Self> {
-        let queries = members.iter().map(|(own, _)| own.len()).max().unwrap_or(0);
-        let keys = members.iter().map(|(_, seen)| seen.len()).max().unwrap_or(0);
+    /// Padding repeats the first row of either kind: as a query its result is left out, as a key it is masked.
+    fn new(weights: &Weights, members: &[Member]) -> Result<Self> {
+        let queries = members.iter().map(|m| m.own.len()).max().unwrap_or(0);
+        let keys = members.iter().map(|m| m.seen.len()).max().unwrap_or(0);
         let (mut query_rows, mut key_rows, mut mask) = (Vec::new(), Vec::new(), Vec::new());
-        for (own, seen) in members {
+        for Member { own, seen } in members {
             let before = seen.len() - own.len();
             query_rows.extend((0..queries).map(|i| if i < own.len() { own.start + i } else { own.start }));
             key_rows.extend((0..keys).map(|i| seen[if i < seen.len() { i } else { 0 }]));
