@@ -60,6 +60,7 @@ fn suite() -> Suite {
         description: String::new(),
         seed: 1,
         seeds: vec![1, 2],
+        numerics: Numerics::Strict,
         dataset: Dataset::Pairs(pairs),
         model: ModelSource::Folder { path: "model".into() },
         sft: None,

@@ -44,10 +44,8 @@ pub struct Prepared {
 pub fn prepare(path: &Path) -> Result<Prepared> {
     let suite = suite::load(path)?;
     let fact = |name: &str, value: String| Fact { name: name.into(), value };
-    let mut versions = vec![
-        fact("dpo-eval", env!("CARGO_PKG_VERSION").into()),
-        fact("numerics", "strict (f32, fixed order of every sum)".into()),
-    ];
+    let mut versions =
+        vec![fact("dpo-eval", env!("CARGO_PKG_VERSION").into()), fact("numerics", suite.numerics.promise().into())];
     let mut library = Digest::of_bytes(b"");
     if !suite.judges.is_empty() {
         let info = runtime::ensure()?;

@@ -7,16 +7,18 @@ use crate::checks::{Answer, Conclusion, percent};
 use crate::report::{GateReport, GateRow, ReportData, Verdict};
 use crate::statistics::mean::{Clustered, Measured, Range, mean};
 use crate::statistics::power::prompts_to_decide;
-use crate::suite::settings::GateSettings;
+use crate::suite::settings::{GateSettings, Numerics};
 use crate::train::TrainStep;
 use crate::train::chain::Abridged;
 
 pub fn compare(report: &ReportData, golden: &Golden, settings: &GateSettings) -> GateReport {
     let same_suite = report.suite.digest == golden.suite_digest;
-    let mut rows = if same_suite { digest_rows(report, golden) } else { vec![other_suite(report, golden)] };
-    if same_suite {
-        rows.extend(golden.chains.iter().map(|(cell, chain)| chain_row(cell, chain, report.chains.get(cell))));
-    }
+    let mut rows = match report.suite.numerics {
+        _ if report.suite.numerics != golden.numerics => vec![other_numerics(report, golden)],
+        _ if !same_suite => vec![other_suite(report, golden)],
+        Numerics::Strict => bitwise_rows(report, golden),
+        Numerics::Fast => vec![no_digests(report, golden)],
+    };
     rows.extend(golden.variants.iter().map(|variant| win_rate_row(report, golden, variant, settings)));
     rows.extend(new_variants(report, golden));
     if same_suite {
@@ -74,6 +76,11 @@ fn digest_rows(report: &ReportData, golden: &Golden) -> Vec<GateRow> {
     names.into_iter().map(compared).collect()
 }
 
+fn bitwise_rows(report: &ReportData, golden: &Golden) -> Vec<GateRow> {
+    let chains = golden.chains.iter().map(|(cell, chain)| chain_row(cell, chain, report.chains.get(cell)));
+    digest_rows(report, golden).into_iter().chain(chains).collect()
+}
+
 fn chain_row(cell: &str, golden: &Abridged, found: Option<&Abridged>) -> GateRow {
     let (verdict, message) = match found.map(|found| golden.first_difference(found)) {
         Some(None) => (Verdict::Pass, format!("the same bits in all {} steps", golden.steps())),
@@ -100,6 +107,21 @@ fn other_suite(report: &ReportData, golden: &Golden) -> GateRow {
         "the suite's settings are not those of the golden, so bits and curves need not hold: win rates and findings decide"
             .to_owned(),
     )
+}
+
+/// The mode is part of the suite's digest, so bits and curves aren't compared here either.
+fn other_numerics(report: &ReportData, golden: &Golden) -> GateRow {
+    let (old, new) = (golden.numerics.name(), report.suite.numerics.name());
+    let message = format!(
+        "the golden was computed in {old} arithmetic, this run in {new}: bits and curves need not hold, win rates and findings decide"
+    );
+    row("numerics", "suite", Verdict::Pass, old.to_owned(), new.to_owned(), message)
+}
+
+fn no_digests(report: &ReportData, golden: &Golden) -> GateRow {
+    let message = "digests are not compared: fast arithmetic gives the same bits on one machine only, so numbers decide";
+    let mode = report.suite.numerics.name().to_owned();
+    row("numerics", "suite", Verdict::Pass, golden.numerics.name().to_owned(), mode, message.to_owned())
 }
 
 fn new_variants<'a>(report: &'a ReportData, golden: &'a Golden) -> impl Iterator<Item = GateRow> + 'a {

@@ -9,12 +9,13 @@ use crate::checks::{Answer, Conclusion, Severity, percent};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::generate::{Completion, REFERENCE};
-use crate::report::ReportData;
+use crate::report::{CellRow, ReportData};
+use crate::suite::settings::Numerics;
 use crate::train::TrainStep;
 use crate::train::chain::Abridged;
 
 /// Raised when the form changes; a golden of another form is refused.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Stages whose outputs pass through ONNX Runtime: their last bits may depend on its version and the processor.
 const THROUGH_ONNX: [&str; 2] = ["judge", "judgments"];
@@ -28,12 +29,14 @@ pub struct Golden {
     pub schema: u32,
     pub suite: String,
     pub suite_digest: Digest,
+    /// The arithmetic that the run computed with.
+    pub numerics: Numerics,
     /// Why this run was accepted.
     pub reason: String,
     /// The deciding judge.
     pub judge: String,
     pub level: f64,
-    /// Output digests of the cells that must hold bitwise, by cell id.
+    /// Output digests of the cells that must hold bitwise, by cell id: none in the fast arithmetic, whose bits are a machine's own.
     pub cells: BTreeMap<String, Digest>,
     /// Digest chains of every training, the judges' too (none of them passes through ONNX Runtime), by cell id.
     #[serde(default)]
@@ -88,11 +91,12 @@ impl Golden {
             schema: SCHEMA,
             suite: report.suite.name.clone(),
             suite_digest: report.suite.digest,
+            numerics: report.suite.numerics,
             reason: reason.trim().to_owned(),
             judge: report.judge.clone(),
             level: report.conclusions[0].win_rate.level,
             cells: bitwise_cells(report),
-            chains: report.chains.clone(),
+            chains: if report.suite.numerics == Numerics::Strict { report.chains.clone() } else { BTreeMap::new() },
             variants: report.conclusions.iter().map(|c| GoldenVariant::of(report, c)).collect(),
             curves: curves(&report.train_log),
             failures: failures(report),
@@ -180,7 +184,8 @@ fn preferences(report: &ReportData, variant: &str, checkpoint: u64) -> BTreeMap<
 }
 
 pub(super) fn bitwise_cells(report: &ReportData) -> BTreeMap<String, Digest> {
-    let cells = report.cells.iter().filter(|c| !THROUGH_ONNX.contains(&c.stage.as_str()));
+    let portable = |c: &&CellRow| report.suite.numerics == Numerics::Strict && !THROUGH_ONNX.contains(&c.stage.as_str());
+    let cells = report.cells.iter().filter(portable);
     cells.map(|c| (c.id.clone(), c.output)).collect()
 }
 
@@ -234,6 +239,7 @@ pub fn diff(old: &Golden, new: &Golden) -> Vec<String> {
     };
     changed("suite", &old.suite, &new.suite);
     changed("suite digest", &old.suite_digest.short(), &new.suite_digest.short());
+    changed("numerics", old.numerics.name(), new.numerics.name());
     changed("reason", &old.reason, &new.reason);
     changed("deciding judge", &old.judge, &new.judge);
     changed("level", &old.level.to_string(), &new.level.to_string());

@@ -5,6 +5,8 @@
 //! - `digest`: with the suite of the golden, each cell that doesn't pass through ONNX Runtime must have the same bits. With a
 //!   changed suite (a deliberate change of the policy, say) bits need not hold, and one row says so.
 //! - `chain`: with the suite of the golden, the digest chain of every training; a difference names the first step.
+//! - `numerics`: instead of these, where the run or the golden computed in the fast arithmetic, one row that says so: its bits
+//!   are a machine's own.
 //! - `win-rate`: new minus golden at each variant's last checkpoint by the deciding judge, paired by prompt. Fail: the interval
 //!   lies below −margin; pass: above; else inconclusive, with the prompts that would decide. Where every completion has the
 //!   golden's bits the policies are one and the difference is zero, whatever the number of prompts.

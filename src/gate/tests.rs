@@ -11,7 +11,7 @@ use crate::statistics::summary::fixture::{completion, judgment};
 use crate::statistics::summary::{Evidence, summarise};
 use crate::statistics::{Estimate, find};
 use crate::suite::settings::GateSettings;
-use crate::suite::settings::OnInconclusive;
+use crate::suite::settings::{Numerics, OnInconclusive};
 use crate::train::TrainStep;
 use crate::train::chain::Abridged;
 
@@ -105,6 +105,7 @@ fn report(prompts: usize, run: u64, shift: f64) -> ReportData {
             title: String::new(),
             description: String::new(),
             digest: Digest::of_value(&run),
+            numerics: Numerics::Strict,
             variants: vec![],
         },
         judge: "pairwise".to_owned(),
@@ -221,6 +222,42 @@ fn a_training_with_other_bits_from_the_same_suite_fails_and_names_the_first_step
 }
 
 #[test]
+fn fast_runs_are_held_to_numbers_and_the_gate_says_why() {
+    let mut fast = report(50, 1, 0.0);
+    fast.suite.numerics = Numerics::Fast;
+    assert!(Golden::from_report(&fast, "a test").unwrap().cells.is_empty());
+    let mut other = fast.clone();
+    other.cells.iter_mut().for_each(|c| c.output = Digest::of_bytes(b"another machine"));
+    let found = gate(&other, &fast);
+    assert_eq!(found.verdict, Verdict::Pass);
+    let digests: Vec<&str> = found.rows.iter().filter(|r| r.kind == "digest").map(|r| r.message.as_str()).collect();
+    assert_eq!(digests, Vec::<&str>::new());
+    assert_eq!(
+        row(&found, "numerics").message,
+        "digests are not compared: fast arithmetic gives the same bits on one machine only, so numbers decide"
+    );
+    other.train_log[19].loss += 0.05;
+    assert_eq!(row(&gate(&other, &fast), "curve").verdict, Verdict::Fail);
+}
+
+#[test]
+fn a_golden_in_another_arithmetic_is_named() {
+    let strict = report(50, 1, 0.0);
+    let mut fast = strict.clone();
+    fast.suite.numerics = Numerics::Fast;
+    fast.suite.digest = Digest::of_bytes(b"the mode is part of the suite");
+    for (run, golden, said) in
+        [(&fast, &strict, "in strict arithmetic, this run in fast"), (&strict, &fast, "in fast arithmetic")]
+    {
+        let found = gate(run, golden);
+        assert!(row(&found, "numerics").message.contains(said), "{}", row(&found, "numerics").message);
+        assert!(!found.rows.iter().any(|r| r.kind == "curve"));
+    }
+    let of = |run| Golden::from_report(run, "a test").unwrap();
+    assert!(diff(&of(&strict), &of(&fast)).contains(&"numerics: strict → fast".to_owned()));
+}
+
+#[test]
 fn curves_must_stay_within_their_tolerance() {
     let run = report(50, 1, 0.0);
     let mut other = run.clone();
@@ -296,7 +333,7 @@ fn a_golden_file_reads_back_and_a_missing_or_foreign_one_is_an_input_error() {
     assert_eq!(Golden::load(&path, "test").unwrap(), golden);
     for (name, text) in [
         ("foreign", golden.to_json()),
-        ("test", golden.to_json().replace("\"schema\": 1", "\"schema\": 0")),
+        ("test", golden.to_json().replace("\"schema\": 2", "\"schema\": 0")),
         ("test", "{}".to_owned()),
         ("test", golden.to_json()[..200].to_owned()),
     ] {

@@ -267,7 +267,7 @@ impl JudgeTask {
         };
         let examples = pairs.iter().map(example).collect::<Result<Vec<Example>>>()?;
         let ids: Vec<&[u32]> = examples.iter().flat_map(|e| &e.questions).map(|q| q.ids.as_slice()).collect();
-        let identity = Digest::of_value(&("judge", kind, model.parameters.digest(), ids));
+        let identity = Digest::of_value(&("judge", kind, model.numerics, model.parameters.digest(), ids));
         Ok(Self { kind, model, examples, identity })
     }
 }

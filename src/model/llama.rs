@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::model::trunk::{Tape, Trunk};
-use crate::model::{Gradients, LlamaConfig, Packed, Parameters, Target, Tensor, files};
+use crate::model::trunk::{self, Trunk};
+use crate::model::{Gradients, LlamaConfig, Packed, Parameters, Tape, Target, Tensor, fast, files};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::linear;
 use crate::numerics::logprob::{self, TokenScore};
 use crate::numerics::parallel::for_each_rows;
-use crate::suite::settings::FreshModel;
+use crate::suite::settings::{FreshModel, Numerics};
 
 /// Target rows whose logits exist at one time.
 const CHUNK: usize = 256;
@@ -25,6 +25,8 @@ fn rows_of(targets: &[Target]) -> impl Iterator<Item = usize> {
 pub struct Llama {
     pub config: LlamaConfig,
     pub parameters: Parameters,
+    /// What it computes with; strict as made or loaded.
+    pub numerics: Numerics,
 }
 
 impl Llama {
@@ -39,7 +41,7 @@ impl Llama {
             };
             parameters.insert(name, tensor);
         }
-        Self { config, parameters }
+        Self { config, parameters, numerics: Numerics::Strict }
     }
 
     /// Name and shape of every tensor.
@@ -64,7 +66,12 @@ impl Llama {
             return Err(Error::input(message).in_file(folder));
         }
         parameters.check(&Self::tensors(&config)).map_err(|e| e.in_file(folder))?;
-        Ok(Self { config, parameters })
+        Ok(Self { config, parameters, numerics: Numerics::Strict })
+    }
+
+    /// The same model in this arithmetic.
+    pub fn with_numerics(self, numerics: Numerics) -> Self {
+        Self { numerics, ..self }
     }
 
     /// Writes `config.json` and `model.safetensors`.
@@ -76,7 +83,7 @@ impl Llama {
         Trunk { config: &self.config, parameters: &self.parameters }
     }
 
-    fn head_name(&self) -> &'static str {
+    pub(super) fn head_name(&self) -> &'static str {
         if self.config.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" }
     }
 
@@ -93,25 +100,39 @@ impl Llama {
     /// # Panics
     /// Here and below, when a token lies outside the vocabulary; see [`Packed::check`].
     pub fn forward(&self, packed: &Packed, targets: &[Target]) -> Tape {
-        self.trunk().forward(packed, rows_of(targets), true)
+        self.pass(packed, targets, true)
+    }
+
+    fn pass(&self, packed: &Packed, targets: &[Target], keep: bool) -> Tape {
+        match self.numerics {
+            Numerics::Strict => Tape::Strict(self.trunk().forward(packed, rows_of(targets), keep)),
+            Numerics::Fast => Tape::Fast(self.fast_pass(packed, keep)),
+        }
+    }
+
+    fn fast_pass(&self, packed: &Packed, trained: bool) -> fast::Pass {
+        fast::Pass::new(&self.config, &self.parameters, packed, trained)
     }
 
     /// One score a target; keeps nothing.
     pub fn score(&self, packed: &Packed, targets: &[Target]) -> Vec<TokenScore> {
-        self.token_scores(&self.trunk().forward(packed, rows_of(targets), false), targets)
+        self.token_scores(&self.pass(packed, targets, false), targets)
     }
 
     /// One score a target. Logits exist for target rows only, a chunk at a time.
     pub fn token_scores(&self, tape: &Tape, targets: &[Target]) -> Vec<TokenScore> {
-        targets.chunks(CHUNK).flat_map(|chunk| self.chunk_scores(tape, chunk)).collect()
+        match tape {
+            Tape::Strict(tape) => targets.chunks(CHUNK).flat_map(|chunk| self.chunk_scores(tape, chunk)).collect(),
+            Tape::Fast(pass) => pass.token_scores(self.head_name(), targets),
+        }
     }
 
-    fn chunk_logits(&self, tape: &Tape, chunk: &[Target]) -> Buffer {
+    fn chunk_logits(&self, tape: &trunk::Tape, chunk: &[Target]) -> Buffer {
         let x = self.trunk().gather(&tape.hidden, &tape.places(rows_of(chunk)));
         self.logits(&self.trunk().normed("model.norm.weight", &x).0)
     }
 
-    fn chunk_scores(&self, tape: &Tape, chunk: &[Target]) -> Vec<TokenScore> {
+    fn chunk_scores(&self, tape: &trunk::Tape, chunk: &[Target]) -> Vec<TokenScore> {
         self.scores_of(&self.chunk_logits(tape, chunk), chunk)
     }
 
@@ -133,6 +154,10 @@ impl Llama {
     /// their chains over packed rows (over targets, for the head), so several calls equal one undivided batch.
     pub fn backward(&self, tape: Tape, packed: &Packed, targets: &[Target], dlogps: &[f32], grads: &mut Gradients) {
         assert_eq!(targets.len(), dlogps.len(), "one gradient a target");
+        let tape = match tape {
+            Tape::Strict(tape) => tape,
+            Tape::Fast(pass) => return pass.token_backward(self.head_name(), targets, dlogps, grads),
+        };
         let mut dhidden = Buffer::zeros(tape.hidden.len());
         for (chunk, dlogps) in targets.chunks(CHUNK).zip(dlogps.chunks(CHUNK)) {
             self.chunk_backward(&tape, chunk, dlogps, &mut dhidden, grads);
@@ -140,7 +165,7 @@ impl Llama {
         self.trunk().backward(tape, packed, dhidden, grads);
     }
 
-    fn chunk_backward(&self, tape: &Tape, chunk: &[Target], dlogps: &[f32], dhidden: &mut [f32], grads: &mut Gradients) {
+    fn chunk_backward(&self, tape: &trunk::Tape, chunk: &[Target], dlogps: &[f32], dhidden: &mut [f32], grads: &mut Gradients) {
         let (trunk, hidden, vocabulary) = (self.trunk(), self.config.hidden_size, self.config.vocab_size);
         let places = tape.places(rows_of(chunk));
         let x = trunk.gather(&tape.hidden, &places);
@@ -174,11 +199,19 @@ pub struct Comparison {
 /// Both models' scores of every target, and the divergence of their next-token distributions there.
 ///
 /// # Panics
-/// When the two models have different vocabularies.
+/// When the two models have different vocabularies or arithmetics.
 pub fn compare(policy: &Llama, reference: &Llama, packed: &Packed, targets: &[Target]) -> Comparison {
     let vocabulary = policy.config.vocab_size;
     assert_eq!(vocabulary, reference.config.vocab_size, "policy and reference have one vocabulary");
-    let [tape, tape_ref] = [policy, reference].map(|model| model.trunk().forward(packed, rows_of(targets), false));
+    let (tape, tape_ref) = match (policy.pass(packed, targets, false), reference.pass(packed, targets, false)) {
+        (Tape::Strict(p), Tape::Strict(r)) => (p, r),
+        (Tape::Fast(p), Tape::Fast(r)) => {
+            let heads = [policy.head_name(), reference.head_name()];
+            let kl = p.token_kl(&r, heads, targets);
+            return Comparison { policy: p.token_scores(heads[0], targets), reference: r.token_scores(heads[1], targets), kl };
+        }
+        _ => panic!("policy and reference compute alike"),
+    };
     let mut all = Comparison { policy: Vec::new(), reference: Vec::new(), kl: vec![0.0; targets.len()] };
     for (chunk, kls) in targets.chunks(CHUNK).zip(all.kl.chunks_mut(CHUNK)) {
         let (p, r) = (policy.chunk_logits(&tape, chunk), reference.chunk_logits(&tape_ref, chunk));

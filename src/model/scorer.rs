@@ -3,16 +3,19 @@
 use std::path::Path;
 
 use crate::error::Result;
-use crate::model::trunk::{Tape, Trunk};
-use crate::model::{Gradients, Llama, LlamaConfig, Packed, Parameters, Tensor, files};
+use crate::model::trunk::{self, Trunk};
+use crate::model::{Gradients, Llama, LlamaConfig, Packed, Parameters, Tape, Tensor, fast, files};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::linear;
+use crate::suite::settings::Numerics;
 
 #[derive(Debug, Clone)]
 pub struct Scorer {
     pub config: LlamaConfig,
     /// The transformer's tensors, and `score.weight`: (1, hidden).
     pub parameters: Parameters,
+    /// What it computes with: that of the model it was made from, strict if loaded.
+    pub numerics: Numerics,
 }
 
 const HEAD: &str = "score.weight";
@@ -24,7 +27,7 @@ impl Scorer {
         parameters.remove("lm_head.weight");
         let config = base.config.clone();
         parameters.insert(HEAD, Tensor::normal(&[1, config.hidden_size], config.initializer_range, seed, HEAD));
-        Self { config, parameters }
+        Self { config, parameters, numerics: base.numerics }
     }
 
     /// A Hugging Face folder of a `LlamaForSequenceClassification` with one label.
@@ -34,7 +37,7 @@ impl Scorer {
         let mut expected = config.trunk_tensors();
         expected.push((HEAD.to_owned(), vec![1, config.hidden_size]));
         parameters.check(&expected).map_err(|e| e.in_file(folder))?;
-        Ok(Self { config, parameters })
+        Ok(Self { config, parameters, numerics: Numerics::Strict })
     }
 
     pub fn save(&self, folder: &Path) -> Result<()> {
@@ -47,16 +50,26 @@ impl Scorer {
 
     /// One score a row of `rows` (packed rows, usually each sequence's last), with what [`Self::backward`] needs.
     pub fn forward(&self, packed: &Packed, rows: &[usize]) -> (Vec<f32>, Tape) {
-        let tape = self.trunk().forward(packed, rows.iter().copied(), true);
-        (self.scores(&tape, rows), tape)
+        let tape = match self.numerics {
+            Numerics::Strict => Tape::Strict(self.trunk().forward(packed, rows.iter().copied(), true)),
+            Numerics::Fast => Tape::Fast(fast::Pass::new(&self.config, &self.parameters, packed, true)),
+        };
+        let scores = match &tape {
+            Tape::Strict(tape) => self.scores(tape, rows),
+            Tape::Fast(pass) => pass.scores(HEAD, rows),
+        };
+        (scores, tape)
     }
 
     /// One score a row of `rows`; keeps nothing.
     pub fn score(&self, packed: &Packed, rows: &[usize]) -> Vec<f32> {
-        self.scores(&self.trunk().forward(packed, rows.iter().copied(), false), rows)
+        match self.numerics {
+            Numerics::Strict => self.scores(&self.trunk().forward(packed, rows.iter().copied(), false), rows),
+            Numerics::Fast => fast::Pass::new(&self.config, &self.parameters, packed, false).scores(HEAD, rows),
+        }
     }
 
-    fn scores(&self, tape: &Tape, rows: &[usize]) -> Vec<f32> {
+    fn scores(&self, tape: &trunk::Tape, rows: &[usize]) -> Vec<f32> {
         let x = self.trunk().gather(&tape.hidden, &tape.places(rows.iter().copied()));
         let (normed, _) = self.trunk().normed("model.norm.weight", &x);
         let mut scores = vec![0.0; rows.len()];
@@ -67,6 +80,10 @@ impl Scorer {
     /// Accumulates into `grads` the gradients of Σ dscores[i] · score(rows[i]).
     pub fn backward(&self, tape: Tape, packed: &Packed, rows: &[usize], dscores: &[f32], grads: &mut Gradients) {
         assert_eq!(rows.len(), dscores.len(), "one gradient a row");
+        let tape = match tape {
+            Tape::Strict(tape) => tape,
+            Tape::Fast(pass) => return pass.score_backward(HEAD, rows, dscores, grads),
+        };
         let (trunk, hidden) = (self.trunk(), self.config.hidden_size);
         let places = tape.places(rows.iter().copied());
         let x = trunk.gather(&tape.hidden, &places);

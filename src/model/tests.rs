@@ -1,14 +1,15 @@
 //! The model held against candle (logits, autograd), TRL's recorded log-probabilities and identities of the arithmetic.
 
+mod fast;
 mod oracle;
 
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::model::{Comparison, Decoder, Gradients, Llama, Packed, Scorer, Target, TokenScore, compare};
+use crate::model::{Comparison, Decoder, Gradients, Llama, Packed, Scorer, Tape, Target, TokenScore, compare};
 use crate::rng::Stream;
-use crate::suite::settings::FreshModel;
+use crate::suite::settings::{FreshModel, Numerics};
 
 /// A folder of the material shared beside the repository; none when it isn't there.
 fn shared(path: &str) -> Option<PathBuf> {
@@ -180,7 +181,7 @@ fn check_several_backward_calls(model: &Llama) {
 fn the_last_layer_computes_wanted_rows_with_the_bits_of_all_rows() {
     let model = tiny(false);
     let (packed, targets) = trees(model.config.vocab_size);
-    let every_row = model.trunk().forward(&packed, 0..packed.rows(), false);
+    let every_row = Tape::Strict(model.trunk().forward(&packed, 0..packed.rows(), false));
     let all = bits(&model.token_scores(&every_row, &targets));
     assert_eq!(all, bits(&model.score(&packed, &targets)));
     // A single row, and rows of one segment only.
@@ -377,26 +378,36 @@ fn quickstart() -> Llama {
 #[test]
 #[ignore = "measures time"]
 fn decoding_of_the_quickstart_shape_is_timed() {
-    let model = quickstart();
+    for numerics in [Numerics::Strict, Numerics::Fast] {
+        decoding_is_timed(&quickstart().with_numerics(numerics));
+    }
+}
+
+fn decoding_is_timed(model: &Llama) {
     let prompts: Vec<Vec<u32>> = (0..64).map(|i| random_tokens(24, 1000, i)).collect();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let mut best = f64::MAX;
     for _ in 0..10 {
         let seconds = pool.install(|| {
-            let mut decoder = Decoder::new(&model, &prompts);
+            let mut decoder = Decoder::new(model, &prompts);
             let start = std::time::Instant::now();
             (0..24).for_each(|step| decoder.step(&random_tokens(64, 1000, step), &[true; 64]));
             start.elapsed().as_secs_f64()
         });
         best = best.min(seconds);
     }
-    println!("64 sequences: {:.0} tokens/s", 64.0 * 24.0 / best);
+    println!("{}: 64 sequences: {:.0} tokens/s", model.numerics.name(), 64.0 * 24.0 / best);
 }
 
 #[test]
 #[ignore = "measures time"]
 fn a_step_of_the_quickstart_shape_is_timed() {
-    let model = quickstart();
+    for numerics in [Numerics::Strict, Numerics::Fast] {
+        a_step_is_timed(&quickstart().with_numerics(numerics));
+    }
+}
+
+fn a_step_is_timed(model: &Llama) {
     let (mut packed, mut targets) = (Packed::new(), Vec::new());
     for tree in 0..16 {
         let parent = packed.push(&random_tokens(24, 1000, tree));
@@ -423,7 +434,8 @@ fn a_step_of_the_quickstart_shape_is_timed() {
     }
     let ms = best.map(|s| format!("{:.1}", s * 1e3));
     println!(
-        "{} tokens, {} targets: forward {} ms, scores {} ms, backward {} ms",
+        "{}: {} tokens, {} targets: forward {} ms, scores {} ms, backward {} ms",
+        model.numerics.name(),
         packed.rows(),
         targets.len(),
         ms[0],

@@ -187,7 +187,7 @@ pub(crate) const GATE: Table = Table {
     file: "gate.csv",
     about: "One row a comparison with the golden file; only the header when no gate ran.",
     columns: &[
-        column("kind", "`digest`, `chain`, `win-rate`, `curve` or `finding`."),
+        column("kind", "`digest`, `chain`, `numerics`, `win-rate`, `curve` or `finding`."),
         column("name", "What was compared."),
         column("verdict", "`pass`, `fail` or `inconclusive`."),
         column("golden", "The golden value."),

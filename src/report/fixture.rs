@@ -6,7 +6,7 @@ use crate::generate::{Completion, REFERENCE};
 use crate::judge::{GOLD, JudgeTrial, Judgment, Outcome};
 use crate::rng::Stream;
 use crate::statistics::Estimate;
-use crate::suite::settings::{GateSettings, OnInconclusive};
+use crate::suite::settings::{GateSettings, Numerics, OnInconclusive};
 use crate::train::chain::Abridged;
 use crate::train::{PairScore, TrainStep};
 
@@ -69,6 +69,7 @@ fn suite() -> SuiteInfo {
         title: owned("A small world, for tests"),
         description: owned("Two strengths of DPO against the frozen SFT reference, judged by two learned judges and by gold."),
         digest: Digest::of_bytes(b"fixture suite"),
+        numerics: Numerics::Strict,
         variants: variants.collect(),
     }
 }

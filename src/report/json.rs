@@ -11,7 +11,7 @@ use super::ReportData;
 /// Above this many bytes the file is written without indentation.
 const PRETTY_LIMIT: usize = 2 << 20;
 /// The version of the form that this program writes and reads.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 pub(crate) fn render(data: &ReportData) -> Result<Vec<u8>> {
     let broken = |e: serde_json::Error| Error::unexpected(format!("the report can't be written as JSON: {e}"));

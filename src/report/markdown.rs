@@ -23,8 +23,9 @@ pub(crate) fn render(data: &ReportData) -> String {
     line(
         &mut out,
         format_args!(
-            "\nSuite `{}`. Everything behind these numbers is in `index.html` and the CSV files.",
-            data.suite.digest.short()
+            "\nSuite `{}`, in {} arithmetic. Everything behind these numbers is in `index.html` and the CSV files.",
+            data.suite.digest.short(),
+            data.suite.numerics.name()
         ),
     );
     out

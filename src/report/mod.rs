@@ -29,7 +29,7 @@ use crate::error::Result;
 use crate::generate::Completion;
 use crate::judge::{JudgeTrial, Judgment};
 use crate::statistics::Estimate;
-use crate::suite::settings::GateSettings;
+use crate::suite::settings::{GateSettings, Numerics};
 use crate::train::chain::Abridged;
 use crate::train::{PairScore, TrainStep};
 
@@ -53,9 +53,10 @@ pub fn write(data: &ReportData, dir: &Path) -> Result<()> {
 }
 
 impl GateRow {
-    /// Win rates are always of interest, and so is everything that doesn't pass; the rest is counted or folded away.
+    /// Win rates are always of interest, and so is everything that doesn't pass or says what isn't compared; the rest is counted
+    /// or folded away.
     fn is_worth_a_line(&self) -> bool {
-        self.kind == "win-rate" || self.verdict != Verdict::Pass
+        ["win-rate", "numerics"].contains(&self.kind.as_str()) || self.verdict != Verdict::Pass
     }
 }
 
@@ -111,6 +112,8 @@ pub struct SuiteInfo {
     pub title: String,
     pub description: String,
     pub digest: Digest,
+    /// The arithmetic that made every number that isn't a judge's.
+    pub numerics: Numerics,
     /// Variant names in suite order, with the seeds and checkpoints (optimizer steps) each has.
     pub variants: Vec<VariantInfo>,
 }
@@ -150,7 +153,7 @@ pub enum Verdict {
 /// One comparison of the gate. The field order is the column order of `gate.csv`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateRow {
-    /// `digest`, `chain`, `win-rate`, `curve` or `finding`.
+    /// `digest`, `chain`, `numerics`, `win-rate`, `curve` or `finding`.
     pub kind: String,
     pub name: String,
     pub verdict: Verdict,

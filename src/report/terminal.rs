@@ -108,9 +108,9 @@ impl Screen {
         let step = format::step(first.win_rate.checkpoint);
         let same = data.conclusions.iter().all(|c| c.win_rate.checkpoint == first.win_rate.checkpoint);
         let place = if same { format!("step {step}") } else { "each variant's last checkpoint".to_owned() };
-        let text = format!("At {place}, with {} intervals.", format::percent(first.win_rate.level));
-        let text = self.paint(Colour::Dim, &text);
-        self.line(&text);
+        let (level, numerics) = (format::percent(first.win_rate.level), data.suite.numerics.name());
+        let text = format!("At {place}, with {level} intervals, in {numerics} arithmetic.");
+        self.wrapped(&text, 0, Some(Colour::Dim));
     }
 
     fn findings(&mut self, data: &ReportData) {

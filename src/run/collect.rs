@@ -44,6 +44,7 @@ pub fn collect(
             title: suite.title.clone(),
             description: suite.description.clone(),
             digest: suite.digest(),
+            numerics: suite.numerics,
             variants,
         },
         judge: suite.compare.judge.clone(),

@@ -182,22 +182,25 @@ impl Planner<'_> {
             "reference".into(),
             Stage::Reference,
             &["data".into()],
-            json!({"model": without_paths(&suite.model), "files": model, "sft": suite.sft, "seed": suite.seed}),
+            json!({"model": without_paths(&suite.model), "files": model, "seed": suite.seed,
+                "sft": suite.sft.as_ref().map(|sft| json!({"train": sft, "numerics": suite.numerics}))}),
         );
+        // Pairs of a file are what they are; a world's are sampled by the reference.
+        let numerics = matches!(suite.dataset, Dataset::World(_)).then_some(suite.numerics);
         self.add(
             "pairs".into(),
             Stage::Pairs,
             &["data".into(), "reference".into()],
             json!({"seed": suite.seed, "dataset": without_paths(&suite.dataset), "max_new_tokens": suite.generate.max_new_tokens,
-                "max_length": shortest_max_length(suite)}),
+                "max_length": shortest_max_length(suite), "numerics": numerics}),
         );
         Ok(())
     }
 
     fn judge_cell(&mut self, judge: &crate::suite::settings::JudgeSettings) -> Result<()> {
-        let files = match &judge.source {
-            JudgeSource::Train(_) => Value::Null,
-            JudgeSource::Folder { path } => folder_digests(&self.suite.locate(path))?,
+        let (files, numerics) = match &judge.source {
+            JudgeSource::Train(_) => (Value::Null, Some(self.suite.numerics)),
+            JudgeSource::Folder { path } => (folder_digests(&self.suite.locate(path))?, None),
         };
         let mut settings = without_paths(judge);
         // A threshold of the checks: it changes what is concluded, not what the judge says.
@@ -206,7 +209,7 @@ impl Planner<'_> {
             judge_id(&judge.name),
             Stage::Judge { judge: judge.name.clone() },
             &["reference".into(), "pairs".into()],
-            json!({"judge": settings, "files": files, "seed": self.suite.seed, "runtime": self.runtime}),
+            json!({"judge": settings, "files": files, "seed": self.suite.seed, "runtime": self.runtime, "numerics": numerics}),
         );
         Ok(())
     }
@@ -221,12 +224,12 @@ impl Planner<'_> {
                         train_id(&variant.name, seed),
                         Stage::Train { variant: variant.name.clone(), seed },
                         &["reference".into(), "pairs".into()],
-                        json!({"train": settings, "seed": seed, "name": variant.name}),
+                        json!({"train": settings, "seed": seed, "name": variant.name, "numerics": suite.numerics}),
                     );
                 }
             }
         }
-        let settings = json!({"generate": suite.generate, "seed": suite.seed});
+        let settings = json!({"generate": suite.generate, "seed": suite.seed, "numerics": suite.numerics});
         self.add(evaluate_id(None, None), Stage::Evaluate { variant: None, seed: None }, &shared, settings.clone());
         for variant in &suite.variants {
             for seed in variant_seeds(suite, variant) {

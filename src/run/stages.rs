@@ -161,9 +161,10 @@ impl Body<'_> {
         let base = match &self.suite.model {
             ModelSource::Fresh(shape) => {
                 let bos = tokenizer.bos().ok_or_else(|| Error::unexpected("our own tokenizer has no BOS"))?;
-                Llama::fresh(shape, tokenizer.vocab_size(), bos, tokenizer.eos(), self.suite.seed)
+                let fresh = Llama::fresh(shape, tokenizer.vocab_size(), bos, tokenizer.eos(), self.suite.seed);
+                fresh.with_numerics(self.suite.numerics)
             }
-            ModelSource::Folder { path } => Llama::load(&self.suite.locate(path))?,
+            ModelSource::Folder { path } => self.load(&self.suite.locate(path))?,
         };
         let model = match &self.suite.sft {
             None => base,
@@ -181,8 +182,13 @@ impl Body<'_> {
         Ok(outputs)
     }
 
+    /// A model that computes as the suite says.
+    fn load(&self, folder: &Path) -> Result<Llama> {
+        Ok(Llama::load(folder)?.with_numerics(self.suite.numerics))
+    }
+
     fn reference_model(&self) -> Result<Llama> {
-        Llama::load(&self.context.folder("reference")?)
+        self.load(&self.context.folder("reference")?)
     }
 
     fn pairs(&self) -> Result<Vec<String>> {
@@ -384,7 +390,7 @@ impl Body<'_> {
     fn policies(&self, name: &str, seed: Option<u64>, reference: &Llama) -> Result<Vec<(u64, Llama, f64)>> {
         match (&self.variant(name)?.policy, seed) {
             (PolicySource::Checkpoint { path, beta }, _) => {
-                let policy = Llama::load(&self.suite.locate(path))?;
+                let policy = self.load(&self.suite.locate(path))?;
                 if policy.config.vocab_size != reference.config.vocab_size {
                     return Err(Error::input(format!(
                         "variant `{name}` has a vocabulary of {} tokens, the reference of {}",
@@ -396,7 +402,7 @@ impl Body<'_> {
             }
             (PolicySource::Train(settings), Some(seed)) => {
                 let folder = self.context.folder(&plan::train_id(name, seed))?;
-                let load = |step: u64| Llama::load(&folder.join(format!("checkpoint-{step}")));
+                let load = |step: u64| self.load(&folder.join(format!("checkpoint-{step}")));
                 checkpoints_in(&folder)?.into_iter().map(|step| Ok((step, load(step)?, settings.objective.beta))).collect()
             }
             (PolicySource::Train(_), None) => Err(Error::unexpected(format!("variant `{name}` is trained under a seed"))),

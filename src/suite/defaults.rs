@@ -3,11 +3,13 @@
 //! `checks`.
 
 use super::settings::{
-    BcoShift, CheckSettings, Dialect, FDivergence, FreshModel, GenerateSettings, JudgeKind, LossType, ObjectiveSettings,
-    OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
+    BcoShift, CheckSettings, Dialect, FDivergence, FreshModel, GenerateSettings, JudgeKind, LossType, Numerics,
+    ObjectiveSettings, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler, StatisticsSettings, TrainSettings,
+    WorldSettings,
 };
 
 pub(super) const SEED: u64 = 42;
+pub(super) const NUMERICS: Numerics = Numerics::Strict;
 pub(super) const SAMPLING: Sampling = Sampling::Shuffle;
 pub(super) const EVAL_PROMPTS: usize = 200;
 pub(super) const PAIRS_FORMAT: PairsFormat = PairsFormat::Explicit;

@@ -7,6 +7,34 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// The arithmetic that models are trained, scored and decoded with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Numerics {
+    /// The order of every sum is fixed: the same bits on every machine.
+    Strict,
+    /// The products and autograd of candle: the same bits for the same run on the same machine only.
+    Fast,
+}
+
+impl Numerics {
+    /// As it is written in a suite.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Fast => "fast",
+        }
+    }
+
+    /// What it promises, for reports.
+    pub fn promise(self) -> &'static str {
+        match self {
+            Self::Strict => "strict (f32, fixed order of every sum: the same bits on every machine)",
+            Self::Fast => "fast (f32, candle's operations: the same bits on one machine only)",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Suite {
     pub name: String,
@@ -16,6 +44,7 @@ pub struct Suite {
     pub seed: u64,
     /// One training run a variant and seed.
     pub seeds: Vec<u64>,
+    pub numerics: Numerics,
     pub dataset: Dataset,
     pub model: ModelSource,
     /// Supervised fine-tuning before the preference training; its result is the frozen reference.

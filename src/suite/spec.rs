@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::one_or_many::OneOrMany;
 use super::settings::{
-    BcoShift, Dialect, FDivergence, JudgeKind, LossType, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler,
+    BcoShift, Dialect, FDivergence, JudgeKind, LossType, Numerics, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler,
 };
 
 /// A suite: what is trained, on what, how it is judged, and what it is held against.
@@ -28,6 +28,9 @@ pub struct SuiteSpec {
     pub seed: Option<u64>,
     /// Each variant is trained once with each of these.
     pub seeds: Option<Vec<u64>>,
+    /// The arithmetic that models are trained, scored and decoded with: `strict` if not given. Judges run in ONNX Runtime
+    /// either way.
+    pub numerics: Option<Numerics>,
     pub dataset: DatasetSpec,
     pub model: Option<ModelSpec>,
     /// Supervised fine-tuning before preference training; its result is the frozen reference.

@@ -139,6 +139,7 @@ fn unknown_keys_and_names_list_what_is_accepted_and_what_comes_close() {
                 ("beta = 0.2", "loss_type = [\"sigmoid\", \"stf\"]"),
                 ("beta = 0.2", "loss_type = 3"),
                 ("beta = 0.2", "dialect = \"tlr\""),
+                ("seeds = [1, 2]", "numerics = \"quick\""),
             ],
         ),
     );

@@ -24,7 +24,8 @@ impl SftTask {
         for example in &mut examples {
             fit(&model.config, &example.prompt_id, &example.prompt, &mut example.completion, settings.max_length)?;
         }
-        let identity = Digest::of_value(&("sft", model.config.to_json("LlamaForCausalLM"), model.parameters.digest(), &examples));
+        let config = model.config.to_json("LlamaForCausalLM");
+        let identity = Digest::of_value(&("sft", model.numerics, config, model.parameters.digest(), &examples));
         Ok(Self { model, examples, identity })
     }
 

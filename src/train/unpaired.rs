@@ -235,10 +235,12 @@ impl Task for UnpairedTask {
         if !self.starts_at_reference {
             return Ok(());
         }
+        let numerics = self.policy.numerics;
         for (&i, output) in examples.iter().zip(outputs) {
-            same_at_first(&format!("example {}", self.examples[i].id), &output.0.sum, &self.reference[i].sum)?;
+            let what = format!("example {}", self.examples[i].id);
+            same_at_first(numerics, &what, &output.0.sum, &self.reference[i].sum)?;
         }
-        constant_at_first(self.objective.loss_at_reference(), loss)
+        constant_at_first(numerics, self.objective.loss_at_reference(), loss)
     }
 }
 

@@ -27,6 +27,51 @@ fn a_changed_seed_changes_the_rows() {
     assert_ne!(losses(lines(&a, "1")), losses(lines(&b, "3")));
 }
 
+/// A workplace whose smoke suite computes in the fast arithmetic.
+fn fast_workplace() -> tempfile::TempDir {
+    let folder = workplace();
+    edit(&folder.path().join("suites/smoke.toml"), "seeds = [1, 2]", "seeds = [1]\nnumerics = \"fast\"");
+    folder
+}
+
+#[test]
+fn the_fast_arithmetic_goes_the_whole_way_repeats_itself_and_stands_in_every_report() {
+    let (folder, again) = (fast_workplace(), fast_workplace());
+    let suite = ["suite", "run", "suites/smoke.toml", "--quiet"];
+    let ran = run_expecting(folder.path(), &suite, 0);
+    assert!(ran.stdout.contains("in fast arithmetic"), "{}", ran.stdout);
+    run_expecting(again.path(), &suite, 0);
+    let report = folder.path().join("reports/smoke");
+    assert_same_files(&report, &again.path().join("reports/smoke"));
+    for (name, said) in [
+        ("report.json", "\"numerics\":\"fast\""),
+        ("index.html", "in fast arithmetic"),
+        ("index.html", "fast (f32, candle&#x27;s operations"),
+        ("summary.md", "in fast arithmetic"),
+    ] {
+        let text = fs::read_to_string(report.join(name)).unwrap().replace("\": \"", "\":\"");
+        assert!(text.contains(said), "{name} doesn't say {said}");
+    }
+    // Data are the same cell in both; what a model computes is not.
+    let plan = |folder: &std::path::Path| {
+        let text = run_expecting(folder, &["suite", "plan", "suites/smoke.toml", "--format", "json"], 0).stdout;
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let cells = value["cells"].as_array().unwrap().clone();
+        move |id: &str| cells.iter().find(|c| c["id"] == id).unwrap()["key"].clone()
+    };
+    let (strict, fast) = (plan(finished_smoke()), plan(folder.path()));
+    assert_eq!(strict("data"), fast("data"));
+    for id in ["reference", "pairs", "judge/pairwise", "train/dpo-b0.1/seed-1", "evaluate/reference"] {
+        assert_ne!(strict(id), fast(id), "{id}");
+    }
+    run_expecting(folder.path(), &["baseline", "accept", "smoke", "--reason", "a test"], 0);
+    edit(&folder.path().join("suites/smoke.toml"), "[compare]\njudge = \"pairwise\"", "[compare]\njudge = \"gold\"");
+    run_expecting(folder.path(), &suite, 0);
+    run_expecting(folder.path(), &["baseline", "accept", "smoke", "--reason", "a test"], 0);
+    let ran = run_expecting(folder.path(), &["gate", "smoke"], 0);
+    assert!(ran.stdout.contains("digests are not compared"), "{}", ran.stdout);
+}
+
 #[test]
 fn a_second_run_is_served_from_the_store() {
     let folder = copy_of_finished_smoke();

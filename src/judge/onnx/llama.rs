@@ -229,6 +229,7 @@ pub(crate) mod tests {
     use crate::judge::session::Model;
     use crate::model::{Parameters, Tensor};
     use crate::rng::Stream;
+    use crate::suite::settings::Numerics;
     use crate::watch::Silent;
     use candle_core::{DType, Device};
     use candle_transformers::models::llama;
@@ -266,7 +267,7 @@ pub(crate) mod tests {
             let values = (0..shape.iter().product()).map(|_| (mean + spread * stream.normal()) as f32).collect();
             parameters.insert(name, Tensor { shape, values });
         }
-        Scorer { config, parameters }
+        Scorer { config, parameters, numerics: Numerics::Strict }
     }
 
     pub(crate) fn bytes(model: &Scorer) -> Vec<u8> {

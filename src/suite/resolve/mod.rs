@@ -37,6 +37,7 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
         description: spec.description.clone().unwrap_or_default(),
         seed: spec.seed.unwrap_or(defaults::SEED),
         seeds: seeds(spec, document)?,
+        numerics: spec.numerics.unwrap_or(defaults::NUMERICS),
         generate: generate(spec, context, &document.table("generate"))?,
         compare: compare(spec, &dataset, document)?,
         statistics: statistics(spec, &document.table("statistics"))?,

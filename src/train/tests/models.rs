@@ -7,7 +7,7 @@ use crate::data::{TokenizedExample, TokenizedPair};
 use crate::error::Result;
 use crate::model::{Gradients, Llama, Packed};
 use crate::rng::Stream;
-use crate::suite::settings::{BcoShift, Dialect, FreshModel, LossType, ObjectiveSettings, TrainSettings};
+use crate::suite::settings::{BcoShift, Dialect, FreshModel, LossType, Numerics, ObjectiveSettings, TrainSettings};
 use crate::train::{Feedback, Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, UnpairedTask, pair_scores, run};
 use crate::watch::{Silent, Watch};
 
@@ -253,6 +253,33 @@ fn ktos_kl_is_the_mean_log_ratio_of_the_batchs_completions_each_after_the_prompt
 }
 
 #[test]
+fn fast_training_repeats_itself_and_a_state_of_the_other_arithmetic_is_refused() {
+    let work = tempfile::tempdir().unwrap();
+    let train = |numerics, micro_batch, work: &Path| {
+        let reference = model(3, true).with_numerics(numerics);
+        let settings = TrainSettings {
+            per_device_train_batch_size: micro_batch,
+            gradient_accumulation_steps: 4 / micro_batch,
+            ..six_steps()
+        };
+        let mut task = PreferenceTask::new(reference.clone(), &reference, &pairs(18), &settings, &Silent).unwrap();
+        let metrics = run(&mut task, &settings, 1, work, &Silent)?;
+        Ok::<_, crate::Error>((metrics, task.into_policy().parameters))
+    };
+    let (metrics, weights) = train(Numerics::Fast, 4, work.path()).unwrap();
+    let again = train(Numerics::Fast, 4, tempfile::tempdir().unwrap().path()).unwrap();
+    assert_eq!((again.0, again.1.digest()), (metrics.clone(), weights.digest()));
+    let split = train(Numerics::Fast, 2, tempfile::tempdir().unwrap().path()).unwrap();
+    let strict = train(Numerics::Strict, 4, tempfile::tempdir().unwrap().path()).unwrap();
+    assert_ne!(strict.1.digest(), weights.digest());
+    for other in [split, strict] {
+        assert!(metrics.iter().zip(&other.0).all(|(a, b)| (a.loss - b.loss).abs() < 1e-4), "{metrics:?} {:?}", other.0);
+    }
+    let error = train(Numerics::Strict, 4, work.path()).unwrap_err();
+    assert!(error.message.contains("belongs to another run"), "{error}");
+}
+
+#[test]
 fn another_seed_gives_other_weights() {
     assert_ne!(afresh(&six_steps(), 1), afresh(&six_steps(), 2));
 }
@@ -334,11 +361,14 @@ fn tokens_outside_the_vocabulary_and_sequences_beyond_the_context_are_errors() {
 
 #[test]
 fn a_reference_that_scores_otherwise_than_the_policy_is_caught_at_the_first_step() {
-    let mut task = preference_task(&pairs(18), &settings()).unwrap();
-    task.parameters_mut().get_mut("model.norm.weight").values[0] += 1e-3;
-    let work = tempfile::tempdir().unwrap();
-    let error = run(&mut task, &six_steps(), 1, work.path(), &Silent).unwrap_err();
-    assert!(error.message.contains("before the first update"), "{error}");
+    for (numerics, change) in [(Numerics::Strict, 1e-3), (Numerics::Fast, 1e-2)] {
+        let reference = model(3, false).with_numerics(numerics);
+        let mut task = PreferenceTask::new(reference.clone(), &reference, &pairs(18), &settings(), &Silent).unwrap();
+        task.parameters_mut().get_mut("model.norm.weight").values[0] += change;
+        let work = tempfile::tempdir().unwrap();
+        let error = run(&mut task, &six_steps(), 1, work.path(), &Silent).unwrap_err();
+        assert!(error.message.contains("before the first update"), "{error}");
+    }
 }
 
 #[test]

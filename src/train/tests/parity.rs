@@ -16,7 +16,7 @@ use crate::data::{TokenizedExample, TokenizedPair};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::model::{Gradients, Llama, Parameters};
-use crate::suite::settings::{Dialect, LossType, ObjectiveSettings, Optimizer, Sampling, Scheduler, TrainSettings};
+use crate::suite::settings::{Dialect, LossType, Numerics, ObjectiveSettings, Optimizer, Sampling, Scheduler, TrainSettings};
 use crate::train::preference::PairOutput;
 use crate::train::unpaired::UnpairedOutput;
 use crate::train::{BatchLoss, Feedback, Metrics, PreferenceTask, SftTask, Task, UnpairedTask, run};
@@ -278,13 +278,19 @@ fn in_trls_order<T>(rows: &[T], sides: &[fn(&T) -> f64]) -> Vec<f64> {
 
 /// Trains, and compares each step's metrics, the final weights, and each sequence's log-probability under the policy and,
 /// from `reference`, under the reference.
-fn compare<T: Task>(case: &Path, settings: &TrainSettings, task: T, reference: &[T::Output], sides: &[fn(&T::Output) -> f64])
-where
+fn compare<T: Task>(
+    case: &Path,
+    settings: &TrainSettings,
+    numerics: Numerics,
+    task: T,
+    reference: &[T::Output],
+    sides: &[fn(&T::Output) -> f64],
+) where
     T::Output: Copy,
 {
     let mut recorded = Recorded::of(task);
     let metrics = run(&mut recorded, settings, 0, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
-    assert_metrics(case, settings, &metrics);
+    assert_metrics(case, settings, numerics, &metrics);
     assert_weights(case, recorded.parameters());
     let path = case.join("per_seq.jsonl");
     let mut expected = if path.exists() { lines(&path).into_iter() } else { return };
@@ -306,7 +312,7 @@ where
     assert!(expected.next().is_none());
 }
 
-fn assert_metrics(case: &Path, settings: &TrainSettings, found: &[Metrics]) {
+fn assert_metrics(case: &Path, settings: &TrainSettings, numerics: Numerics, found: &[Metrics]) {
     let mut expected = lines(&case.join("steps.jsonl"));
     // The last row sums the run up.
     expected.retain(|row| row.get("loss").is_some());
@@ -317,7 +323,9 @@ fn assert_metrics(case: &Path, settings: &TrainSettings, found: &[Metrics]) {
         for (name, value) in expected.as_object().unwrap() {
             // The share of tokens that are the most likely ones isn't measured here. TRL's epochs count micro-batches, ours
             // don't depend on them.
-            if name == "mean_token_accuracy" || (name == "epoch" && settings.gradient_accumulation_steps > 1) {
+            // Before the first update every pair is a tie, which rounding breaks in the fast arithmetic.
+            let tied = numerics == Numerics::Fast && found.step == 1 && name == "rewards/accuracies";
+            if tied || name == "mean_token_accuracy" || (name == "epoch" && settings.gradient_accumulation_steps > 1) {
                 continue;
             }
             let (f, e) = (own[name].as_f64().unwrap_or(f64::NAN), value.as_f64().unwrap());
@@ -345,30 +353,30 @@ fn assert_weights(case: &Path, found: &Parameters) {
     }
 }
 
-fn agrees_with_trl(root: &Path, case: &Path) {
+fn agrees_with_trl(root: &Path, case: &Path, numerics: Numerics) {
     let config: Value = serde_json::from_str(&std::fs::read_to_string(case.join("config.json")).unwrap()).unwrap();
     let kind = config["case"]["kind"].as_str().unwrap();
     let settings = case_settings(case, &config, kind);
-    let policy = Llama::load(&root.join("model")).unwrap();
-    let reference = Llama::load(&root.join(config["case"]["ref"].as_str().unwrap_or("model"))).unwrap();
+    let load = |folder: &str| Llama::load(&root.join(folder)).unwrap().with_numerics(numerics);
+    let (policy, reference) = (load("model"), load(config["case"]["ref"].as_str().unwrap_or("model")));
     match kind {
         "sft" => {
             let task = SftTask::new(policy, &demonstrations(root), &settings).unwrap();
-            compare(case, &settings, task, &[], &[]);
+            compare(case, &settings, numerics, task, &[], &[]);
         }
         "dpo" => {
             let pairs = pairs(root, &settings);
             let task = |policy| PreferenceTask::new(policy, &reference, &pairs, &settings, &Silent).unwrap();
             let under_reference = task(reference.clone()).forward(&(0..pairs.len()).collect::<Vec<_>>()).1;
             let sides: [fn(&PairOutput) -> f64; 2] = [|o| o.logps().0, |o| o.logps().1];
-            compare(case, &settings, task(policy), &under_reference, &sides);
+            compare(case, &settings, numerics, task(policy), &under_reference, &sides);
         }
         "kto" => {
             let examples = feedback(root, &settings);
             let task = |policy| UnpairedTask::new(policy, &reference, &examples, &settings, &Silent).unwrap();
             let under_reference = task(reference.clone()).forward(&(0..examples.len()).collect::<Vec<_>>()).1;
             let logp: fn(&UnpairedOutput) -> f64 = UnpairedOutput::logp;
-            compare(case, &settings, task(policy), &under_reference, &[logp]);
+            compare(case, &settings, numerics, task(policy), &under_reference, &[logp]);
         }
         other => panic!("{}: no task for a case of kind {other}", case.display()),
     }
@@ -383,7 +391,17 @@ fn every_recorded_run_of_trl_is_reproduced() {
     cases.sort();
     assert!(!cases.is_empty());
     // A panic of one case doesn't hide the others.
-    let failed: Vec<&PathBuf> =
-        cases.iter().filter(|case| std::panic::catch_unwind(|| agrees_with_trl(&root, case)).is_err()).collect();
+    let failed: Vec<&PathBuf> = cases
+        .iter()
+        .filter(|case| std::panic::catch_unwind(|| agrees_with_trl(&root, case, Numerics::Strict)).is_err())
+        .collect();
     assert!(failed.is_empty(), "{} of {} cases differ from TRL: {failed:?}", failed.len(), cases.len());
+}
+
+#[test]
+fn sft_and_dpo_in_the_fast_arithmetic_agree_with_trl() {
+    let Some(root) = folder() else { return };
+    for case in ["sft_adamw", "sigmoid_adamw"] {
+        agrees_with_trl(&root, &root.join(case), Numerics::Fast);
+    }
 }

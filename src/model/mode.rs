@@ -1,0 +1,61 @@
+//! The two arithmetics seen from outside: what a model computes with stands in it, and nothing changes it on the way.
+
+use crate::model::{Llama, decode, fast, trunk};
+use crate::suite::settings::Numerics;
+
+/// The state of a forward pass, for reading scores from it and for the backward pass.
+pub enum Tape {
+    Strict(trunk::Tape),
+    Fast(fast::Pass),
+}
+
+/// Sequences being continued, one token a step.
+pub enum Decoder<'a> {
+    Strict(decode::Decoder<'a>),
+    Fast(Box<fast::Decoder>),
+}
+
+impl<'a> Decoder<'a> {
+    /// Reads the prompts (each at least one token); equal ones are computed once.
+    pub fn new(model: &'a Llama, prompts: &[Vec<u32>]) -> Self {
+        match model.numerics {
+            Numerics::Strict => Self::Strict(decode::Decoder::new(model, prompts)),
+            Numerics::Fast => {
+                let decoder = fast::Decoder::new(&model.config, &model.parameters, model.head_name(), prompts);
+                Self::Fast(Box::new(decoder))
+            }
+        }
+    }
+
+    /// (sequences, vocabulary). The rows of sequences that took no part in the last step keep their old values.
+    pub fn logits(&self) -> &[f32] {
+        match self {
+            Self::Strict(decoder) => decoder.logits(),
+            Self::Fast(decoder) => decoder.logits(),
+        }
+    }
+
+    /// Number of tokens of a sequence so far.
+    pub fn len(&self, sequence: usize) -> usize {
+        match self {
+            Self::Strict(decoder) => decoder.len(sequence),
+            Self::Fast(decoder) => decoder.len(sequence),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Strict(decoder) => decoder.is_empty(),
+            Self::Fast(decoder) => decoder.is_empty(),
+        }
+    }
+
+    /// Appends `next[i]` to each sequence i that is `alive` and computes its logits; the others cost nothing, and must stay
+    /// left out.
+    pub fn step(&mut self, next: &[u32], alive: &[bool]) {
+        match self {
+            Self::Strict(decoder) => decoder.step(next, alive),
+            Self::Fast(decoder) => decoder.step(next, alive),
+        }
+    }
+}
