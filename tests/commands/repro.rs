@@ -50,7 +50,8 @@ fn a_run_whose_input_was_another_is_not_reproduced_and_the_first_step_tensor_and
     }
     let ran = run_expecting(folder.path(), &[&arguments[..], &["--format", "json", "--quiet"]].concat(), 103);
     let value: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
-    let training = &value["comparisons"][0]["difference"]["training"];
+    let of_training = |c: &&serde_json::Value| c["cell"] == "train/dpo-b0.1/seed-1";
+    let training = &value["comparisons"].as_array().unwrap().iter().find(of_training).unwrap()["difference"]["training"];
     let element = &training["weights"]["element"];
     assert!(training["step"].as_u64().unwrap() >= 1 && element["index"].is_u64(), "{training:#}");
     assert_ne!(element["expected"]["bits"], element["found"]["bits"]);
