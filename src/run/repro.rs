@@ -138,14 +138,17 @@ impl Value {
     }
 }
 
+/// What `stages::repeat_cell` is.
+pub type Body<'a> = dyn Fn(&Suite, &Cell, &Context<'_>) -> Result<Vec<String>> + Sync + 'a;
+
 /// A finished run and how to repeat its cells.
 pub struct Repeater<'a> {
     pub suite: &'a Suite,
     pub store: &'a Store,
     /// Of all the run's cells, by id.
     pub receipts: &'a BTreeMap<String, Receipt>,
-    /// `stages::repeat_cell`, for a suite whose batches are split as a setting says.
-    pub body: &'a (dyn Fn(&Suite, &Cell, &Context<'_>) -> Result<Vec<String>> + Sync),
+    /// What a cell does, for a suite whose batches are split as a setting says.
+    pub body: &'a Body<'a>,
     /// The setting that the run is taken to have had, to find out where another one departs from it.
     pub own: Setting,
     /// Only the first steps of each training.
