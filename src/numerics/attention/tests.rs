@@ -1,7 +1,7 @@
 //! The attention kernels against the definition in plain scalar loops: equal bits under every instruction set.
 
 use super::kernels::{Inputs, Shape, Transposed, attend_backward_with, attend_with};
-use super::{Heads, stride, transpose};
+use super::{Heads, SCORE_ROWS, stride, transpose};
 use crate::testing::random;
 use crate::{isa, reference};
 
@@ -71,7 +71,7 @@ fn attention_gives_the_bits_of_the_definition() {
         let kt = transpose(&k, heads);
         let kt = Transposed { data: &kt, stride: stride(keys) };
         for isa in isa::available() {
-            let (mut scores, mut out) = (vec![f32::NAN; 4 * kt.stride], vec![f32::NAN; rows * w]);
+            let (mut scores, mut out) = (vec![f32::NAN; SCORE_ROWS * kt.stride], vec![f32::NAN; rows * w]);
             attend_with(isa, shape, &q, kt, &v, &mut scores, &mut out);
             assert_eq!(bits(&out), bits(&expected), "{isa}, head_dim {}, {rows} rows, {keys} keys", heads.head_dim);
         }
