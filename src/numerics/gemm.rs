@@ -307,9 +307,27 @@ mod tests {
         }
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+        #[test]
+        fn few_rows_and_weights_whose_rows_share_a_cache_set_give_the_bits_of_the_definition(
+            m in 1..18usize, n in 1..70usize, gap in 0..20usize, accumulate: bool, special: bool, narrow: bool,
+        ) {
+            // Rows of B are 512 elements apart.
+            let k = 512 - gap;
+            if narrow {
+                check_shape(n, m, k, [gap, 0, 1], [false, true], accumulate, special, 1);
+            } else {
+                check_shape(m, n, k, [1, gap, 0], [false, true], accumulate, special, 2);
+            }
+        }
+    }
+
     #[test]
     fn blocks_and_threads_change_no_bit() {
-        for (m, n, k) in [(261, 130, 300), (70, 2100, 270), (600, 34, 513), (3, 2200, 600), (1, 700, 300), (130, 1, 520)] {
+        let blocks =
+            [(261, 130, 300), (130, 70, 1600), (125, 2100, 270), (600, 34, 513), (3, 2200, 800), (1, 700, 300), (130, 1, 520)];
+        for (m, n, k) in blocks {
             for turned in [[false, false], [false, true], [true, false], [true, true]] {
                 check_shape(m, n, k, [0, 0, 0], turned, true, false, 1);
                 check_shape(m, n, k, [0, 1, 0], turned, false, false, 3);

@@ -198,6 +198,7 @@ fn exponentials(threads: usize) -> Vec<Row> {
         elementary::exp(&mut xs);
         black_box(&xs);
     };
-    let row = Row { name: "exp in cache".into(), threads, unit: Unit::Elements, work: 4096.0, run: Box::new(run), rivals: vec![] };
+    let row =
+        Row { name: "exp in cache".into(), threads, unit: Unit::Elements, work: 4096.0, run: Box::new(run), rivals: vec![] };
     if threads == 1 { vec![row] } else { vec![] }
 }

@@ -98,10 +98,7 @@ fn attend_block<V: Tiled, const R: usize>(
 ) {
     let first = shape.first + i;
     dots::<V, R>(shape, &q[i * shape.width..], kt, first + R - 1, scores);
-    let mut totals = [0.0; R];
-    for (r, total) in totals.iter_mut().enumerate() {
-        *total = exponentials::<V>(&mut scores[r * kt.stride..][..kt.stride], first + r, shape.scale);
-    }
+    let totals = exponentials::<V, R>(scores, kt.stride, first, shape.scale);
     let out = &mut out[i * shape.width..][..R * shape.width];
     mix::<V, R>(scores, kt.stride, first, v, shape.width, out);
     for (row, total) in out.chunks_exact_mut(shape.width).zip(totals) {
@@ -128,21 +125,14 @@ fn attend_backward_kernel<V: Tiled>(
 
 /// The softmax weights, the score gradients and the query gradients of rows `i..i + R`.
 #[inline(always)]
-fn backward_block<V: Tiled, const R: usize>(
-    shape: Shape,
-    i: usize,
-    from: Inputs,
-    p: &mut [f32],
-    ds: &mut [f32],
-    dq: &mut [f32],
-) {
+fn backward_block<V: Tiled, const R: usize>(shape: Shape, i: usize, from: Inputs, p: &mut [f32], ds: &mut [f32], dq: &mut [f32]) {
     let (first, stride) = (shape.first + i, from.kt.stride);
     let (p, ds) = (&mut p[i * stride..][..R * stride], &mut ds[i * stride..][..R * stride]);
     dots::<V, R>(shape, &from.q[i * shape.width..], from.kt, first + R - 1, p);
     dots::<V, R>(shape, &from.dout[i * shape.width..], from.vt, first + R - 1, ds);
-    for r in 0..R {
+    let totals = exponentials::<V, R>(p, stride, first, shape.scale);
+    for (r, total) in totals.into_iter().enumerate() {
         let (p, ds) = (&mut p[r * stride..][..stride], &mut ds[r * stride..][..stride]);
-        let total = exponentials::<V>(p, first + r, shape.scale);
         softmax_backward::<V>(p, ds, first + r, total, shape.scale);
     }
     mix::<V, R>(ds, stride, first, from.k, shape.width, &mut dq[i * shape.width..][..R * shape.width]);
@@ -194,21 +184,32 @@ fn scaled<V: F32x16>(row: &[f32], at: usize, n: usize, scale: f32) -> V {
     }
 }
 
-/// The first `n` scores of `row` become exp(score · scale − max), zeros follow up to a whole vector; returns their sum.
+/// The first `first + r` scores of each of R rows become exp(score · scale − max), zeros follow up to a whole vector; returns
+/// each row's sum. All maxima come first: their rows don't wait for each other.
 #[inline(always)]
-fn exponentials<V: F32x16>(row: &mut [f32], n: usize, scale: f32) -> f32 {
-    let mut largest = V::splat(f32::NEG_INFINITY);
-    for at in (0..n).step_by(LANES) {
-        largest = scaled::<V>(row, at, n, scale).max(largest);
+fn exponentials<V: F32x16, const R: usize>(rows: &mut [f32], stride: usize, first: usize, scale: f32) -> [f32; R] {
+    let mut largest = [0.0; R];
+    for (r, largest) in largest.iter_mut().enumerate() {
+        let (row, n) = (&rows[r * stride..][..stride], first + r);
+        let mut most = V::splat(f32::NEG_INFINITY);
+        for at in (0..n).step_by(LANES) {
+            most = scaled::<V>(row, at, n, scale).max(most);
+        }
+        *largest = most.tree_max();
     }
-    let largest = V::splat(largest.tree_max());
-    let mut sum = V::splat(0.0);
-    for at in (0..n).step_by(LANES) {
-        let e = exp(scaled::<V>(row, at, n, scale) - largest);
-        sum = sum + e;
-        e.store(&mut row[at..]);
+    let mut sums = [0.0; R];
+    for (r, total) in sums.iter_mut().enumerate() {
+        let (row, n) = (&mut rows[r * stride..][..stride], first + r);
+        let largest = V::splat(largest[r]);
+        let mut sum = V::splat(0.0);
+        for at in (0..n).step_by(LANES) {
+            let e = exp(scaled::<V>(row, at, n, scale) - largest);
+            sum = sum + e;
+            e.store(&mut row[at..]);
+        }
+        *total = sum.tree_sum();
     }
-    sum.tree_sum()
+    sums
 }
 
 /// `p`: exponentials become the weights P = e / total; `ds`: dP becomes P · (dP − Σ P dP) · scale.

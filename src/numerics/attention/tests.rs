@@ -1,6 +1,6 @@
 //! The attention kernels against the definition in plain scalar loops: equal bits under every instruction set.
 
-use super::kernels::{Inputs, Shape, Transposed, attend_backward_with, attend_with};
+use super::kernels::{Inputs, Shape, Transposed, attend_backward_with, attend_with, transpose_with};
 use super::{Heads, SCORE_ROWS, stride, transpose};
 use crate::testing::random;
 use crate::{isa, reference};
@@ -109,6 +109,21 @@ fn attention_gradients_give_the_bits_of_the_definition() {
             for (ours, expected) in ours.iter().zip([&dq, &dk, &dv]) {
                 assert_eq!(bits(ours), bits(expected), "{isa}, head_dim {}, {rows} rows, {keys} keys", heads.head_dim);
             }
+        }
+    }
+}
+
+#[test]
+fn transposes_hold_every_element_and_zeros_after_them() {
+    for (rows, dim) in [(1, 2), (15, 16), (16, 6), (37, 64), (64, 30)] {
+        let (width, stride) = (stride(dim), stride(rows));
+        let x = random(rows * width, 1.0, 9);
+        let expected: Vec<f32> =
+            (0..dim * stride).map(|i| if i % stride < rows { x[i % stride * width + i / stride] } else { 0.0 }).collect();
+        for isa in isa::available() {
+            let mut out = vec![f32::NAN; dim * stride];
+            transpose_with(isa, &x, width, dim, stride, &mut out);
+            assert_eq!(out, expected, "{isa}, {rows} rows, {dim} columns");
         }
     }
 }

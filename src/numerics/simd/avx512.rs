@@ -75,7 +75,10 @@ impl F32x16 for Avx512 {
             let mut rows = [_mm512_setzero_ps(); 4];
             for (r, row) in rows.iter_mut().enumerate() {
                 let low = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(four(from, r * stride)), four(from, (r + 4) * stride));
-                *row = _mm512_insertf32x4::<3>(_mm512_insertf32x4::<2>(low, four(from, (r + 8) * stride)), four(from, (r + 12) * stride));
+                *row = _mm512_insertf32x4::<3>(
+                    _mm512_insertf32x4::<2>(low, four(from, (r + 8) * stride)),
+                    four(from, (r + 12) * stride),
+                );
             }
             let (a, b) = (_mm512_unpacklo_ps(rows[0], rows[1]), _mm512_unpacklo_ps(rows[2], rows[3]));
             let (c, d) = (_mm512_unpackhi_ps(rows[0], rows[1]), _mm512_unpackhi_ps(rows[2], rows[3]));
