@@ -53,6 +53,22 @@ pub trait F32x16: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = 
     /// `to` must be valid for writing `count` f32.
     unsafe fn store_part_pointer(self, to: *mut f32, count: usize);
 
+    /// Four columns of sixteen rows: lane l of vector q is `from[l * stride + q]`.
+    ///
+    /// # Safety
+    /// `from` must be valid for reading four f32 at each of sixteen rows, `stride` elements apart.
+    #[inline(always)]
+    unsafe fn load_four_columns(from: *const f32, stride: usize) -> [Self; 4] {
+        let mut columns = [[0.0; LANES]; 4];
+        for l in 0..LANES {
+            for (q, column) in columns.iter_mut().enumerate() {
+                // SAFETY: promised by the caller.
+                column[l] = unsafe { *from.wrapping_add(l * stride + q) };
+            }
+        }
+        [Self::load(&columns[0]), Self::load(&columns[1]), Self::load(&columns[2]), Self::load(&columns[3])]
+    }
+
     /// `self * b + c`, rounded once.
     fn fma(self, b: Self, c: Self) -> Self;
     /// The same for single numbers: `a * b + c`, rounded once.

@@ -2,12 +2,14 @@
 //!
 //! Matrices of the head: `q`, `dout`, `k`, `v` are (rows, width) with the head's `dim` elements and zeros up to `width`, a
 //! multiple of 16; `kt`, `vt` are (dim, stride), keys along the vectors. Row i of the queries sees the first `first + i` keys.
-//! Rows are worked on four at a time to keep several chains in flight; which four never enters a bit.
+//! Rows are worked on in the tiles of the matrix products to keep many chains in flight; which rows share one never enters a bit.
 //!
 //! Vector code stands in `#[inline(always)]` functions and plain loops, never in closures: a closure doesn't inherit the
 //! instructions that `dispatch!` enables, and would call each intrinsic instead of containing it.
 
 use crate::elementary::lanes::exp;
+use crate::gemm::panels::View;
+use crate::gemm::tile::{LATER_ENDS, LATER_STARTS, SQUARE, Tile, Tiled, in_tiles};
 use crate::simd::{F32x16, LANES, dispatch};
 
 /// The queries' shape and what they see.
@@ -33,13 +35,19 @@ pub struct Transposed<'a> {
     pub stride: usize,
 }
 
+/// Rows of scores that [`attend`] works on at a time, at most.
+pub const SCORE_ROWS: usize = 12;
+
 dispatch! {
-    /// `out`: (rows, width) ← softmax(q kᵀ · scale) v. `scores`: scratch of four rows of `kt`'s stride.
+    /// `out`: (rows, width) ← softmax(q kᵀ · scale) v. `scores`: scratch of `kt`'s stride for each row, at most [`SCORE_ROWS`].
     pub fn attend, attend_with(shape: Shape, q: &[f32], kt: Transposed, v: &[f32], scores: &mut [f32], out: &mut [f32]) = attend_kernel;
 
     /// The backward pass of [`attend`]: `dq` is written, `dk` and `dv`: (keys, width) continue their chains. `p`, `ds`:
     /// scratch, (rows, stride).
     pub(super) fn attend_backward, attend_backward_with(shape: Shape, inputs: Inputs, p: &mut [f32], ds: &mut [f32], dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) = attend_backward_kernel;
+
+    /// `out`: (dim, stride) ← the first `dim` columns of `x`: (rows, width) transposed, zeros after them.
+    pub(super) fn transpose, transpose_with(x: &[f32], width: usize, dim: usize, stride: usize, out: &mut [f32]) = transpose_kernel;
 }
 
 /// What [`attend_backward`] reads.
@@ -53,22 +61,33 @@ pub(super) struct Inputs<'a> {
 }
 
 #[inline(always)]
-fn attend_kernel<V: F32x16>(shape: Shape, q: &[f32], kt: Transposed, v: &[f32], scores: &mut [f32], out: &mut [f32]) {
-    let rows = shape.rows(q);
-    let mut i = 0;
-    while i + 4 <= rows {
-        attend_block::<V, 4>(shape, i, q, kt, v, scores, out);
-        i += 4;
+fn transpose_kernel<V: F32x16>(x: &[f32], width: usize, dim: usize, stride: usize, out: &mut [f32]) {
+    let rows = x.len() / width;
+    assert!(dim <= width && width.is_multiple_of(LANES) && rows <= stride && out.len() >= dim * stride);
+    let whole = rows - rows % LANES;
+    for j in (0..whole).step_by(LANES) {
+        for d in (0..dim).step_by(4) {
+            // SAFETY: rows up to j + 16 ≤ rows, and the four columns from d lie below the width, a multiple of four.
+            let columns = unsafe { V::load_four_columns(x.as_ptr().add(j * width + d), width) };
+            for (q, column) in columns.into_iter().enumerate().take(dim - d) {
+                column.store(&mut out[(d + q) * stride + j..]);
+            }
+        }
     }
-    while i < rows {
-        attend_block::<V, 1>(shape, i, q, kt, v, scores, out);
-        i += 1;
+    for (d, out) in out.chunks_exact_mut(stride).enumerate().take(dim) {
+        (whole..rows).for_each(|j| out[j] = x[j * width + d]);
+        out[rows..].fill(0.0);
     }
+}
+
+#[inline(always)]
+fn attend_kernel<V: Tiled>(shape: Shape, q: &[f32], kt: Transposed, v: &[f32], scores: &mut [f32], out: &mut [f32]) {
+    in_tiles!(V, shape.rows(q), |i, R| attend_block::<V, R>(shape, i, q, kt, v, scores, out));
 }
 
 /// Rows `i..i + R` of [`attend`].
 #[inline(always)]
-fn attend_block<V: F32x16, const R: usize>(
+fn attend_block<V: Tiled, const R: usize>(
     shape: Shape,
     i: usize,
     q: &[f32],
@@ -79,10 +98,7 @@ fn attend_block<V: F32x16, const R: usize>(
 ) {
     let first = shape.first + i;
     dots::<V, R>(shape, &q[i * shape.width..], kt, first + R - 1, scores);
-    let mut totals = [0.0; R];
-    for (r, total) in totals.iter_mut().enumerate() {
-        *total = exponentials::<V>(&mut scores[r * kt.stride..][..kt.stride], first + r, shape.scale);
-    }
+    let totals = exponentials::<V, R>(scores, kt.stride, first, shape.scale);
     let out = &mut out[i * shape.width..][..R * shape.width];
     mix::<V, R>(scores, kt.stride, first, v, shape.width, out);
     for (row, total) in out.chunks_exact_mut(shape.width).zip(totals) {
@@ -93,7 +109,7 @@ fn attend_block<V: F32x16, const R: usize>(
 }
 
 #[inline(always)]
-fn attend_backward_kernel<V: F32x16>(
+fn attend_backward_kernel<V: Tiled>(
     shape: Shape,
     from: Inputs,
     p: &mut [f32],
@@ -102,76 +118,60 @@ fn attend_backward_kernel<V: F32x16>(
     dk: &mut [f32],
     dv: &mut [f32],
 ) {
-    let rows = shape.rows(from.q);
-    let mut i = 0;
-    while i + 4 <= rows {
-        backward_block::<V, 4>(shape, i, from, p, ds, dq);
-        i += 4;
-    }
-    while i < rows {
-        backward_block::<V, 1>(shape, i, from, p, ds, dq);
-        i += 1;
-    }
+    in_tiles!(V, shape.rows(from.q), |i, R| backward_block::<V, R>(shape, i, from, p, ds, dq));
     add_mixed_columns::<V>(p, from.kt.stride, shape.first, from.dout, shape.width, dv);
     add_mixed_columns::<V>(ds, from.kt.stride, shape.first, from.q, shape.width, dk);
 }
 
 /// The softmax weights, the score gradients and the query gradients of rows `i..i + R`.
 #[inline(always)]
-fn backward_block<V: F32x16, const R: usize>(
-    shape: Shape,
-    i: usize,
-    from: Inputs,
-    p: &mut [f32],
-    ds: &mut [f32],
-    dq: &mut [f32],
-) {
+fn backward_block<V: Tiled, const R: usize>(shape: Shape, i: usize, from: Inputs, p: &mut [f32], ds: &mut [f32], dq: &mut [f32]) {
     let (first, stride) = (shape.first + i, from.kt.stride);
     let (p, ds) = (&mut p[i * stride..][..R * stride], &mut ds[i * stride..][..R * stride]);
     dots::<V, R>(shape, &from.q[i * shape.width..], from.kt, first + R - 1, p);
     dots::<V, R>(shape, &from.dout[i * shape.width..], from.vt, first + R - 1, ds);
-    for r in 0..R {
+    let totals = exponentials::<V, R>(p, stride, first, shape.scale);
+    for (r, total) in totals.into_iter().enumerate() {
         let (p, ds) = (&mut p[r * stride..][..stride], &mut ds[r * stride..][..stride]);
-        let total = exponentials::<V>(p, first + r, shape.scale);
         softmax_backward::<V>(p, ds, first + r, total, shape.scale);
     }
     mix::<V, R>(ds, stride, first, from.k, shape.width, &mut dq[i * shape.width..][..R * shape.width]);
 }
 
-/// `out[r, j]` ← chain over d of q[r, d] · kt[d, j] for at least the first `keys` columns of each of R rows.
-#[inline(always)]
-fn dots<V: F32x16, const R: usize>(shape: Shape, q: &[f32], kt: Transposed, keys: usize, out: &mut [f32]) {
-    let vectors = keys.div_ceil(LANES);
-    assert!(q.len() >= R * shape.width && out.len() >= R * kt.stride);
-    assert!(kt.data.len() >= shape.dim * kt.stride && vectors * LANES <= kt.stride);
-    let mut at = 0;
-    while at + 2 <= vectors {
-        dots_block::<V, R, 2>(shape, q, kt, at * LANES, out);
-        at += 2;
-    }
-    if at < vectors {
-        dots_block::<V, R, 1>(shape, q, kt, at * LANES, out);
-    }
+/// `vectors` vectors of columns in tiles of `R` rows: calls `$tile` for each, its first vector in `$at` and its number of
+/// vectors in the constant `$vectors`. Few rows take more vectors, so that enough chains are in flight.
+macro_rules! in_vectors {
+    ($vector:ident, $rows:ident, $count:expr, |$at:ident, $vectors:ident| $tile:expr) => {
+        let count: usize = $count;
+        let mut $at = 0;
+        in_vectors!(@ $rows == 1, 4, count, $at, $vectors, $tile);
+        in_vectors!(@ $vector::VECTORS == 2 || $rows <= 2, 2, count, $at, $vectors, $tile);
+        in_vectors!(@ true, 1, count, $at, $vectors, $tile);
+    };
+    (@ $used:expr, $n:literal, $count:ident, $at:ident, $vectors:ident, $tile:expr) => {
+        while $used && $at + $n <= $count {
+            const $vectors: usize = $n;
+            $tile;
+            $at += $n;
+        }
+    };
 }
 
-/// Columns `at..at + 16 B` of [`dots`], which has checked that they exist.
+/// `out[r, j]` ← chain over d of q[r, d] · kt[d, j] for at least the first `keys` columns of each of R rows.
 #[inline(always)]
-fn dots_block<V: F32x16, const R: usize, const B: usize>(shape: Shape, q: &[f32], kt: Transposed, at: usize, out: &mut [f32]) {
-    let mut sums = [[V::splat(0.0); B]; R];
-    for d in 0..shape.dim {
-        // SAFETY: row d < dim and columns up to at + 16 B ≤ stride lie inside `kt`; row r < R lies inside `q`.
-        unsafe {
-            let keys: [V; B] = vectors(kt.data, d * kt.stride + at);
-            for (r, sums) in sums.iter_mut().enumerate() {
-                add(sums, *q.get_unchecked(r * shape.width + d), keys);
-            }
-        }
-    }
-    for (r, sums) in sums.iter().enumerate() {
-        for (b, sum) in sums.iter().enumerate() {
-            sum.store(&mut out[r * kt.stride + at + b * LANES..]);
-        }
-    }
+fn dots<V: Tiled, const R: usize>(shape: Shape, q: &[f32], kt: Transposed, keys: usize, out: &mut [f32]) {
+    let vectors = keys.div_ceil(LANES);
+    assert!(q.len() >= R * shape.width && out.len() >= R * kt.stride && shape.dim <= shape.width);
+    assert!(kt.data.len() >= shape.dim * kt.stride && vectors * LANES <= kt.stride);
+    let a = View { data: q.as_ptr(), row_stride: shape.width, col_stride: 1 };
+    let b = View { data: kt.data.as_ptr(), row_stride: 1, col_stride: kt.stride };
+    let c = out.as_mut_ptr();
+    in_vectors!(V, R, vectors, |at, B| {
+        let c = c.wrapping_add(at * LANES);
+        let of = Tile { k: shape.dim, a, b: b.from(at * LANES, 0), c, c_stride: kt.stride, carry: false };
+        // SAFETY: R rows of `q` and `out` exist, dim rows of `kt`, and columns up to that of the last vector (above).
+        unsafe { V::tile::<R, B, SQUARE>(of) }
+    });
 }
 
 /// The vector of scores at `at`, scaled; −∞ beyond the first `n`.
@@ -184,21 +184,32 @@ fn scaled<V: F32x16>(row: &[f32], at: usize, n: usize, scale: f32) -> V {
     }
 }
 
-/// The first `n` scores of `row` become exp(score · scale − max), zeros follow up to a whole vector; returns their sum.
+/// The first `first + r` scores of each of R rows become exp(score · scale − max), zeros follow up to a whole vector; returns
+/// each row's sum. All maxima come first: their rows don't wait for each other.
 #[inline(always)]
-fn exponentials<V: F32x16>(row: &mut [f32], n: usize, scale: f32) -> f32 {
-    let mut largest = V::splat(f32::NEG_INFINITY);
-    for at in (0..n).step_by(LANES) {
-        largest = scaled::<V>(row, at, n, scale).max(largest);
+fn exponentials<V: F32x16, const R: usize>(rows: &mut [f32], stride: usize, first: usize, scale: f32) -> [f32; R] {
+    let mut largest = [0.0; R];
+    for (r, largest) in largest.iter_mut().enumerate() {
+        let (row, n) = (&rows[r * stride..][..stride], first + r);
+        let mut most = V::splat(f32::NEG_INFINITY);
+        for at in (0..n).step_by(LANES) {
+            most = scaled::<V>(row, at, n, scale).max(most);
+        }
+        *largest = most.tree_max();
     }
-    let largest = V::splat(largest.tree_max());
-    let mut sum = V::splat(0.0);
-    for at in (0..n).step_by(LANES) {
-        let e = exp(scaled::<V>(row, at, n, scale) - largest);
-        sum = sum + e;
-        e.store(&mut row[at..]);
+    let mut sums = [0.0; R];
+    for (r, total) in sums.iter_mut().enumerate() {
+        let (row, n) = (&mut rows[r * stride..][..stride], first + r);
+        let largest = V::splat(largest[r]);
+        let mut sum = V::splat(0.0);
+        for at in (0..n).step_by(LANES) {
+            let e = exp(scaled::<V>(row, at, n, scale) - largest);
+            sum = sum + e;
+            e.store(&mut row[at..]);
+        }
+        *total = sum.tree_sum();
     }
-    sum.tree_sum()
+    sums
 }
 
 /// `p`: exponentials become the weights P = e / total; `ds`: dP becomes P · (dP − Σ P dP) · scale.
@@ -222,136 +233,44 @@ fn softmax_backward<V: F32x16>(p: &mut [f32], ds: &mut [f32], n: usize, total: f
 
 /// `out[r, :]` ← chain over j < first + r of w[r, j] · m[j, :], for R rows.
 #[inline(always)]
-fn mix<V: F32x16, const R: usize>(w: &[f32], stride: usize, first: usize, m: &[f32], width: usize, out: &mut [f32]) {
+fn mix<V: Tiled, const R: usize>(w: &[f32], stride: usize, first: usize, m: &[f32], width: usize, out: &mut [f32]) {
     assert!(w.len() >= R * stride && first + R - 1 <= stride && m.len() >= (first + R - 1) * width && out.len() >= R * width);
-    let mut column = 0;
-    while column + 2 * LANES <= width {
-        mix_block::<V, R, 2>(w, stride, first, m, width, column, out);
-        column += 2 * LANES;
-    }
-    if column < width {
-        mix_block::<V, R, 1>(w, stride, first, m, width, column, out);
-    }
-}
-
-/// Columns `column..column + 16 D` of [`mix`], which has checked that rows and columns exist.
-#[inline(always)]
-fn mix_block<V: F32x16, const R: usize, const D: usize>(
-    w: &[f32],
-    stride: usize,
-    first: usize,
-    m: &[f32],
-    width: usize,
-    column: usize,
-    out: &mut [f32],
-) {
-    let mut sums = [[V::splat(0.0); D]; R];
-    // SAFETY, here and below: j < first + R − 1 rows of `m` exist, as do `column` and the 16 D columns from it; r < R rows of
-    // `w` exist, and j < stride.
-    for j in 0..first {
-        let row = unsafe { vectors(m, j * width + column) };
-        for (r, sums) in sums.iter_mut().enumerate() {
-            add(sums, unsafe { *w.get_unchecked(r * stride + j) }, row);
-        }
-    }
-    for (r, sums) in sums.iter_mut().enumerate() {
-        for j in first..first + r {
-            add(sums, w[r * stride + j], unsafe { vectors(m, j * width + column) });
-        }
-    }
-    for (r, sums) in sums.iter().enumerate() {
-        for (d, sum) in sums.iter().enumerate() {
-            sum.store(&mut out[r * width + column + d * LANES..]);
-        }
-    }
-}
-
-/// `sums` ← fma(w, row, sums).
-#[inline(always)]
-fn add<V: F32x16, const D: usize>(sums: &mut [V; D], w: f32, row: [V; D]) {
-    let w = V::splat(w);
-    for d in 0..D {
-        sums[d] = w.fma(row[d], sums[d]);
-    }
-}
-
-/// D vectors from `x` at `at`.
-///
-/// # Safety
-/// `x` holds at least `at + 16 D` elements.
-#[inline(always)]
-unsafe fn vectors<V: F32x16, const D: usize>(x: &[f32], at: usize) -> [V; D] {
-    let mut loaded = [V::splat(0.0); D];
-    for (d, vector) in loaded.iter_mut().enumerate() {
-        // SAFETY: promised by the caller.
-        *vector = unsafe { V::load_pointer(x.as_ptr().add(at + d * LANES)) };
-    }
-    loaded
+    let a = View { data: w.as_ptr(), row_stride: stride, col_stride: 1 };
+    let b = View { data: m.as_ptr(), row_stride: 1, col_stride: width };
+    let c = out.as_mut_ptr();
+    in_vectors!(V, R, width / LANES, |at, D| {
+        let c = c.wrapping_add(at * LANES);
+        let of = Tile { k: first, a, b: b.from(at * LANES, 0), c, c_stride: width, carry: false };
+        // SAFETY: R rows of `w` and `out` exist and first + R − 1 rows of `m`, each whole vectors wide (above).
+        unsafe { V::tile::<R, D, LATER_ENDS>(of) }
+    });
 }
 
 /// `out[j, :]` continues its chain over the rows i that see key j (j < first + i): w[i, j] · m[i, :].
 #[inline(always)]
-fn add_mixed_columns<V: F32x16>(w: &[f32], stride: usize, first: usize, m: &[f32], width: usize, out: &mut [f32]) {
+fn add_mixed_columns<V: Tiled>(w: &[f32], stride: usize, first: usize, m: &[f32], width: usize, out: &mut [f32]) {
     let (keys, rows) = (out.len() / width, m.len() / width);
-    assert!(w.len() >= rows * stride && keys <= stride && keys < first + rows);
-    let mut j = 0;
-    while j < keys {
-        let mut column = 0;
-        while column < width {
-            let wide = column + 2 * LANES <= width;
-            match (j + 4 <= keys, wide) {
-                (true, true) => columns_block::<V, 4, 2>(w, stride, first, m, width, j, column, out),
-                (true, false) => columns_block::<V, 4, 1>(w, stride, first, m, width, j, column, out),
-                (false, true) => columns_block::<V, 1, 2>(w, stride, first, m, width, j, column, out),
-                (false, false) => columns_block::<V, 1, 1>(w, stride, first, m, width, j, column, out),
-            }
-            column += if wide { 2 * LANES } else { LANES };
-        }
-        j += if j + 4 <= keys { 4 } else { 1 };
-    }
-}
-
-/// Keys `j..j + J`, columns `column..column + 16 D` of [`add_mixed_columns`], which has checked that they exist.
-#[allow(clippy::too_many_arguments, reason = "a kernel takes its operands and shapes flat")]
-#[inline(always)]
-fn columns_block<V: F32x16, const J: usize, const D: usize>(
-    w: &[f32],
-    stride: usize,
-    first: usize,
-    m: &[f32],
-    width: usize,
-    j: usize,
-    column: usize,
-    out: &mut [f32],
-) {
-    let rows = m.len() / width;
-    let mut sums = [[V::splat(0.0); D]; J];
-    for (t, sums) in sums.iter_mut().enumerate() {
-        // SAFETY: key j + t < keys exists in `out`, and the 16 D columns from `column`.
-        *sums = unsafe { vectors(out, (j + t) * width + column) };
-    }
-    // SAFETY, here and below: i < rows, and the 16 D columns from `column` exist; j + t < keys ≤ stride.
-    let all = first_seeing(j + J - 1, first);
-    for (t, sums) in sums.iter_mut().enumerate() {
-        for i in first_seeing(j + t, first)..all {
-            add(sums, w[i * stride + j + t], unsafe { vectors(m, i * width + column) });
-        }
-    }
-    for i in all..rows {
-        let row = unsafe { vectors(m, i * width + column) };
-        for (t, sums) in sums.iter_mut().enumerate() {
-            add(sums, unsafe { *w.get_unchecked(i * stride + j + t) }, row);
-        }
-    }
-    for (t, sums) in sums.iter().enumerate() {
-        for (d, sum) in sums.iter().enumerate() {
-            sum.store(&mut out[(j + t) * width + column + d * LANES..]);
-        }
-    }
-}
-
-/// The first row that sees key `j`.
-#[inline(always)]
-fn first_seeing(j: usize, first: usize) -> usize {
-    (j + 1).saturating_sub(first)
+    assert!(w.len() >= rows * stride && keys <= stride && first >= 1 && keys < first + rows);
+    // Every row sees these keys; from here on each key is seen from one row later than the one before it.
+    let seen_by_all = keys.min(first - 1);
+    let a = View { data: w.as_ptr(), row_stride: 1, col_stride: stride };
+    let b = View { data: m.as_ptr(), row_stride: 1, col_stride: width };
+    let c = out.as_mut_ptr();
+    in_tiles!(V, seen_by_all, |j, J| {
+        in_vectors!(V, J, width / LANES, |at, D| {
+            let c = c.wrapping_add(j * width + at * LANES);
+            let of = Tile { k: rows, a: a.from(j, 0), b: b.from(at * LANES, 0), c, c_stride: width, carry: true };
+            // SAFETY: keys j..j + J are below `keys`; `rows` rows of `w` and `m` exist.
+            unsafe { V::tile::<J, D, SQUARE>(of) }
+        });
+    });
+    in_tiles!(V, keys - seen_by_all, |t, J| {
+        let (j, row) = (seen_by_all + t, t);
+        in_vectors!(V, J, width / LANES, |at, D| {
+            let (a, b, c) = (a.from(j, row), b.from(at * LANES, row), c.wrapping_add(j * width + at * LANES));
+            let of = Tile { k: rows - row - (J - 1), a, b, c, c_stride: width, carry: true };
+            // SAFETY: as above; key j + J − 1 < first + rows − 1 is seen by a row, so that row + J − 1 < rows.
+            unsafe { V::tile::<J, D, LATER_STARTS>(of) }
+        });
+    });
 }

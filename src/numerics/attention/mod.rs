@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::buffer::Buffer;
 use super::parallel::make_and_consume;
 use kernels::{Inputs, attend_backward};
-pub use kernels::{Shape, Transposed, attend};
+pub use kernels::{SCORE_ROWS, Shape, Transposed, attend};
 
 /// Consecutive packed rows, after the rows of an earlier segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,19 +128,19 @@ fn gather(x: &[f32], stride: usize, rows: &[usize], head: usize, heads: Heads) -
     out
 }
 
-/// Number of f32 from one row to the next of a transposed matrix over `keys` keys: whole vectors of 16.
+/// Number of f32 from one row to the next of a transposed matrix over `keys` keys: whole vectors of 16, and no multiple of 128,
+/// which would put many rows into few sets of the cache.
 pub fn stride(keys: usize) -> usize {
-    keys.next_multiple_of(16)
+    let whole = keys.next_multiple_of(16);
+    if whole.is_multiple_of(128) { whole + 16 } else { whole }
 }
 
 /// (head_dim, stride(rows)): the transpose of a (rows, width) matrix.
 fn transpose(x: &[f32], heads: Heads) -> Buffer {
     let (dim, width) = (heads.head_dim, heads.width());
     let stride = stride(x.len() / width);
-    let mut out = Buffer::zeros(dim * stride);
-    for (j, row) in x.chunks_exact(width).enumerate() {
-        row[..dim].iter().enumerate().for_each(|(d, value)| out[d * stride + j] = *value);
-    }
+    let mut out = Buffer::unspecified(dim * stride);
+    kernels::transpose(x, width, dim, stride, &mut out);
     out
 }
 
@@ -182,7 +182,7 @@ fn forward_unit(
     let kt = Transposed { data: &kt, stride: stride(keys.len()) };
     let v = gather(from.v, heads.key_width(), &keys, kv_head, heads);
     let shape = heads.shape(keys.len() - places.len() + 1);
-    let mut scores = Buffer::unspecified(4 * kt.stride);
+    let mut scores = Buffer::unspecified(SCORE_ROWS * kt.stride);
     let mut out = Buffer::unspecified(heads.group() * places.len() * heads.width());
     for (h, out) in out.chunks_exact_mut(places.len() * heads.width()).enumerate() {
         let q = gather(from.q, heads.query_width(), &places, kv_head * heads.group() + h, heads);

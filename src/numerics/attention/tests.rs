@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::kernels::{Inputs, Transposed, attend_backward_with, attend_with};
-use super::{Heads, Projections, Queries, Segment, backward, forward, gather_rows, stride, transpose};
-use crate::testing::{Values, bits};
+use super::kernels::{Inputs, Transposed, attend_backward_with, attend_with, transpose_with};
+use super::{Heads, Projections, Queries, SCORE_ROWS, Segment, backward, forward, gather_rows, stride, transpose};
+use crate::testing::{Values, bits, random};
 use crate::{isa, reference};
 
 /// (rows, width) with values in the first `dim` columns of each row, zeros after them.
@@ -44,7 +44,7 @@ fn one_head(head_dim: usize, rows: usize, before: usize, values: Values) {
     let [kt, vt] = [&k, &v].map(|x| transpose(x, heads));
     let [kt, vt] = [&kt, &vt].map(|data| Transposed { data, stride: stride(keys) });
     for isa in isa::available() {
-        let (mut scores, mut out) = (vec![f32::NAN; 4 * kt.stride], vec![f32::NAN; rows * w]);
+        let (mut scores, mut out) = (vec![f32::NAN; SCORE_ROWS * kt.stride], vec![f32::NAN; rows * w]);
         attend_with(isa, shape, &q, kt, &v, &mut scores, &mut out);
         assert_eq!(all_bits(&split(&out)), all_bits(&expected), "{isa}");
         let [mut p, mut ds] = [0, 1].map(|_| vec![f32::NAN; rows * kt.stride]);
@@ -91,8 +91,8 @@ fn packed(segments: &[Segment], heads: Heads, values: Values, threads: usize) {
 fn some_ask(segments: &[Segment], heads: Heads, wanted: &[prop::sample::Index]) {
     let rows = segments.last().map_or(0, |s| s.rows.end);
     let width = heads.query_width();
-    let [q, dout] = [0, 1].map(|i| crate::testing::random(rows * width, 1.0, i));
-    let [k, v] = [2, 3].map(|i| crate::testing::random(rows * heads.key_width(), 1.0, i));
+    let [q, dout] = [0, 1].map(|i| random(rows * width, 1.0, i));
+    let [k, v] = [2, 3].map(|i| random(rows * heads.key_width(), 1.0, i));
     let asking = Queries::covering(segments, wanted.iter().map(|w| w.index(rows)));
     assert!(wanted.iter().all(|w| asking.rows()[asking.place(w.index(rows))] == w.index(rows)));
     let of_asking = |x: &[f32]| gather_rows(x, asking.rows(), width);
@@ -140,5 +140,20 @@ proptest! {
     ) {
         let heads = Heads { heads: kv_heads * group, kv_heads, head_dim: 2 * half_dim };
         packed(&tree(&lengths), heads, values, threads);
+    }
+}
+
+#[test]
+fn transposes_hold_every_element_and_zeros_after_them() {
+    for (rows, dim) in [(1, 2), (15, 16), (16, 6), (37, 64), (64, 30)] {
+        let (width, stride) = (stride(dim), stride(rows));
+        let x = random(rows * width, 1.0, 9);
+        let expected: Vec<f32> =
+            (0..dim * stride).map(|i| if i % stride < rows { x[i % stride * width + i / stride] } else { 0.0 }).collect();
+        for isa in isa::available() {
+            let mut out = vec![f32::NAN; dim * stride];
+            transpose_with(isa, &x, width, dim, stride, &mut out);
+            assert_eq!(out, expected, "{isa}, {rows} rows, {dim} columns");
+        }
     }
 }

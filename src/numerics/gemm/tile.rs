@@ -7,78 +7,125 @@ use crate::simd::Neon;
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{F32x16, LANES, Scalar, Software};
 
-/// The tile shape that fits an instruction set's registers.
-pub(super) trait Tiled: F32x16 {
+/// The tile shape that fits an instruction set's registers, and the tiles compiled for it.
+pub(crate) trait Tiled: F32x16 {
+    /// 12, 6 or 4.
     const ROWS: usize;
-    const COLUMNS: usize;
-    /// One panel of columns against all rows.
+    /// At most 2.
+    const VECTORS: usize;
+    /// Up to this many rows of A, at most 8, fit into registers beside what transposing B takes.
+    const FEW: usize;
+
+    /// [`tile`], as a function of its own: among other code the compiler would not keep every sum in a register.
     ///
     /// # Safety
-    /// See [`strip`].
-    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool);
+    /// See [`tile`].
+    #[inline(always)]
+    unsafe fn tile<const ROWS: usize, const VECTORS: usize, const EDGE: u8>(of: Tile) {
+        // SAFETY: handed on.
+        unsafe { tile::<Self, ROWS, VECTORS, EDGE>(of) }
+    }
+}
+
+/// The tile of a vector type compiled with its instructions, which whoever got hold of the type has already asked the CPU for.
+#[cfg(target_arch = "x86_64")]
+macro_rules! compiled {
+    ($vector:ident, $features:literal) => {
+        #[inline(always)]
+        unsafe fn tile<const ROWS: usize, const VECTORS: usize, const EDGE: u8>(of: Tile) {
+            #[target_feature(enable = $features)]
+            #[inline(never)]
+            unsafe fn compiled<const ROWS: usize, const VECTORS: usize, const EDGE: u8>(of: &Tile) {
+                // SAFETY: handed on.
+                unsafe { tile::<$vector, ROWS, VECTORS, EDGE>(*of) }
+            }
+            // SAFETY: handed on; the instructions are there (above).
+            unsafe { compiled::<ROWS, VECTORS, EDGE>(&of) }
+        }
+    };
 }
 
 /// 24 sums, two columns of B and one element of A in 32 registers.
 #[cfg(target_arch = "x86_64")]
 impl Tiled for Avx512 {
     const ROWS: usize = 12;
-    const COLUMNS: usize = 2 * LANES;
-    #[inline(always)]
-    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool) {
-        // SAFETY: handed on.
-        unsafe {
-            if columns > LANES {
-                strip::<Self, 12, 2>(m, columns, k, a, b, c, carry);
-            } else {
-                strip::<Self, 12, 1>(m, columns, k, a, b, c, carry);
-            }
-        }
-    }
+    const VECTORS: usize = 2;
+    const FEW: usize = 8;
+    compiled!(Avx512, "avx512f,avx2,fma");
 }
 
 /// 12 sums, two halves of a column of B and one element of A in 16 registers.
 #[cfg(target_arch = "x86_64")]
 impl Tiled for Avx2 {
     const ROWS: usize = 6;
-    const COLUMNS: usize = LANES;
-    #[inline(always)]
-    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool) {
-        // SAFETY: handed on.
-        unsafe { strip::<Self, 6, 1>(m, columns, k, a, b, c, carry) }
-    }
+    const VECTORS: usize = 1;
+    const FEW: usize = 3;
+    compiled!(Avx2, "avx2,fma");
 }
 
 /// 24 sums, four quarters of a column of B and one element of A in 32 registers.
 #[cfg(target_arch = "aarch64")]
 impl Tiled for Neon {
     const ROWS: usize = 6;
-    const COLUMNS: usize = LANES;
-    #[inline(always)]
-    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool) {
-        // SAFETY: handed on.
-        unsafe { strip::<Self, 6, 1>(m, columns, k, a, b, c, carry) }
-    }
+    const VECTORS: usize = 1;
+    const FEW: usize = 3;
 }
 
 impl Tiled for Scalar {
     const ROWS: usize = 4;
-    const COLUMNS: usize = LANES;
-    #[inline(always)]
-    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool) {
-        // SAFETY: handed on.
-        unsafe { strip::<Self, 4, 1>(m, columns, k, a, b, c, carry) }
-    }
+    const VECTORS: usize = 1;
+    const FEW: usize = 2;
 }
 
 impl Tiled for Software {
     const ROWS: usize = 4;
-    const COLUMNS: usize = LANES;
-    #[inline(always)]
-    unsafe fn panel(m: usize, columns: usize, k: usize, a: &Panels, b: View, c: Out, carry: bool) {
-        // SAFETY: handed on.
-        unsafe { strip::<Self, 4, 1>(m, columns, k, a, b, c, carry) }
-    }
+    const VECTORS: usize = 1;
+    const FEW: usize = 2;
 }
+
+/// Some rows and whole vectors of columns of a product.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile {
+    /// Steps that all rows take.
+    pub(crate) k: usize,
+    pub(crate) a: View,
+    pub(crate) b: View,
+    /// The first row; its elements lie side by side.
+    pub(crate) c: *mut f32,
+    pub(crate) c_stride: usize,
+    /// Whether chains start from what C holds.
+    pub(crate) carry: bool,
+}
+
+/// All rows of a tile take the same steps.
+pub(crate) const SQUARE: u8 = 0;
+/// Row r leaves out the first r of `ROWS − 1` steps that stand before the common ones.
+pub(crate) const LATER_STARTS: u8 = 1;
+/// Row r takes the first r of `ROWS − 1` steps that stand after the common ones.
+pub(crate) const LATER_ENDS: u8 = 2;
+
+/// `$m` rows in tiles of the vector type's `ROWS`, then of 8, 4, 2 and 1 for what is left: `$tile` for each, its first row in
+/// `$i` and its number of rows in the constant `$rows`.
+macro_rules! in_tiles {
+    ($vector:ident, $m:expr, |$i:ident, $rows:ident| $tile:expr) => {
+        let m: usize = $m;
+        let mut $i = 0;
+        in_tiles!(@ $vector::ROWS == 12, 12, m, $i, $rows, $tile);
+        in_tiles!(@ $vector::ROWS == 12, 8, m, $i, $rows, $tile);
+        in_tiles!(@ $vector::ROWS == 6, 6, m, $i, $rows, $tile);
+        in_tiles!(@ true, 4, m, $i, $rows, $tile);
+        in_tiles!(@ true, 2, m, $i, $rows, $tile);
+        in_tiles!(@ true, 1, m, $i, $rows, $tile);
+    };
+    (@ $used:expr, $count:literal, $m:ident, $i:ident, $rows:ident, $tile:expr) => {
+        while $used && $i + $count <= $m {
+            const $rows: usize = $count;
+            $tile;
+            $i += $count;
+        }
+    };
+}
+pub(crate) use in_tiles;
 
 /// One block of C: each panel of B stays in the first-level cache while all rows of A pass.
 ///
@@ -86,77 +133,29 @@ impl Tiled for Software {
 /// `a` must hold `m` lanes and `b` `n` lanes of depth `k`; `c` must be valid for m × n elements that nothing else touches.
 #[inline(always)]
 pub(super) unsafe fn block<V: Tiled>(m: usize, n: usize, k: usize, a: &Panels, b: &Panels, c: Out, carry: bool) {
-    for j in (0..n).step_by(V::COLUMNS) {
-        // SAFETY: handed on.
-        unsafe { V::panel(m, (n - j).min(V::COLUMNS), k, a, b.panel(j), c.from(0, j), carry) };
+    for j in (0..n).step_by(V::VECTORS * LANES) {
+        let columns = (n - j).min(V::VECTORS * LANES);
+        let b = b.panel(j);
+        in_tiles!(V, m, |i, ROWS| {
+            let whole = i - i % V::ROWS;
+            let a = a.panel(whole).from(i - whole, 0);
+            // SAFETY: handed on; the rows of a tile are below m and in one panel.
+            unsafe {
+                match columns > LANES {
+                    true => tile_anywhere::<V, ROWS, 2>(k, a, b, c.from(i, j), columns, carry),
+                    false => tile_anywhere::<V, ROWS, 1>(k, a, b, c.from(i, j), columns, carry),
+                }
+            }
+        });
     }
 }
 
-/// All rows of A against one panel of B: tiles of `ROWS`, then of 8, 4, 2 and 1 for what is left.
+/// A tile of any C: one whose elements don't lie side by side in whole vectors is worked on in a copy.
 ///
 /// # Safety
-/// `a` must hold `m` lanes in panels of `ROWS`, `b` `VECTORS * 16` lanes side by side, both of depth `k`; `c` must be valid for `m` rows
-/// and `columns` columns, more than `(VECTORS - 1) * 16`.
+/// As [`tile`], with C of `columns` columns, which are more than `(VECTORS - 1) * 16`.
 #[inline(always)]
-unsafe fn strip<V: F32x16, const ROWS: usize, const VECTORS: usize>(
-    m: usize,
-    columns: usize,
-    k: usize,
-    a: &Panels,
-    b: View,
-    c: Out,
-    carry: bool,
-) {
-    let whole = m - m % ROWS;
-    // SAFETY: rows `i..i + R` of each tile are below m.
-    unsafe {
-        for i in (0..whole).step_by(ROWS) {
-            tile::<V, ROWS, VECTORS>(k, a.panel(i), b, c.from(i, 0), columns, carry);
-        }
-        let (mut i, rest) = (0, m - whole);
-        if rest == 0 {
-            return;
-        }
-        let (a, c) = (a.panel(whole), c.from(whole, 0));
-        if rest & 8 != 0 {
-            tile::<V, 8, VECTORS>(k, a, b, c, columns, carry);
-            i += 8;
-        }
-        if rest & 4 != 0 {
-            tile::<V, 4, VECTORS>(k, a.from(i, 0), b, c.from(i, 0), columns, carry);
-            i += 4;
-        }
-        if rest & 2 != 0 {
-            tile::<V, 2, VECTORS>(k, a.from(i, 0), b, c.from(i, 0), columns, carry);
-            i += 2;
-        }
-        if rest & 1 != 0 {
-            tile::<V, 1, VECTORS>(k, a.from(i, 0), b, c.from(i, 0), columns, carry);
-        }
-    }
-}
-
-/// `for $i in 0..$count` for a constant of at most 12 (or 2), written out: sums stay in registers only where no loop is left.
-macro_rules! unrolled {
-    ($i:ident in 0..ROWS $body:block) => { unrolled!(@ $i ROWS $body 0 1 2 3 4 5 6 7 8 9 10 11) };
-    ($v:ident in 0..VECTORS $body:block) => { unrolled!(@ $v VECTORS $body 0 1) };
-    (@ $i:ident $count:ident $body:block $($index:literal)*) => {$(
-        if $index < $count {
-            let $i: usize = $index;
-            $body
-        }
-    )*};
-}
-
-/// The chains of `ROWS` × `columns` elements of C side by side in registers.
-///
-/// Elements are read by `read_unaligned` at wrapping offsets: the checks that development builds put on plain reads would force
-/// every sum to memory at each step.
-///
-/// # Safety
-/// As [`strip`] with `ROWS` rows.
-#[inline(always)]
-unsafe fn tile<V: F32x16, const ROWS: usize, const VECTORS: usize>(
+unsafe fn tile_anywhere<V: Tiled, const ROWS: usize, const VECTORS: usize>(
     k: usize,
     a: View,
     b: View,
@@ -164,67 +163,89 @@ unsafe fn tile<V: F32x16, const ROWS: usize, const VECTORS: usize>(
     columns: usize,
     carry: bool,
 ) {
+    // SAFETY: handed on; the copy has the room of a whole tile.
+    unsafe {
+        if c.col_stride == 1 && columns == VECTORS * LANES {
+            return V::tile::<ROWS, VECTORS, SQUARE>(Tile { k, a, b, c: c.data, c_stride: c.row_stride, carry });
+        }
+        let mut copy = [[[0.0f32; LANES]; VECTORS]; ROWS];
+        let rows = copy.as_flattened_mut();
+        for i in 0..if carry { ROWS } else { 0 } {
+            let row = rows[i * VECTORS..].as_flattened_mut();
+            (0..columns).for_each(|j| row[j] = *c.from(i, j).data);
+        }
+        let data = rows.as_flattened_mut().as_mut_ptr();
+        V::tile::<ROWS, VECTORS, SQUARE>(Tile { k, a, b, c: data, c_stride: VECTORS * LANES, carry });
+        for i in 0..ROWS {
+            (0..columns).for_each(|j| *c.from(i, j).data = *data.add(i * VECTORS * LANES + j));
+        }
+    }
+}
+
+/// `for $i in $from..$to` for constants of at most 12, written out: sums stay in registers only where no loop is left.
+macro_rules! unrolled {
+    ($i:ident in $from:expr, $to:expr => $body:block) => { unrolled!(@ $i, $from, $to, $body, 0 1 2 3 4 5 6 7 8 9 10 11) };
+    (@ $i:ident, $from:expr, $to:expr, $body:block, $($index:literal)*) => {$(
+        if $index >= $from && $index < $to {
+            let $i: usize = $index;
+            $body
+        }
+    )*};
+}
+
+/// The chains of `ROWS` × `VECTORS * 16` elements of C side by side in registers.
+///
+/// Elements are read by `read_unaligned` at wrapping offsets: the checks that development builds put on plain reads would force
+/// every sum to memory at each step.
+///
+/// # Safety
+/// A must be readable for `ROWS` rows and B for `VECTORS * 16` columns over all steps (those of `EDGE` too), C writable for
+/// as many elements, which nothing else touches.
+#[inline(always)]
+unsafe fn tile<V: F32x16, const ROWS: usize, const VECTORS: usize, const EDGE: u8>(of: Tile) {
+    let Tile { k, a, b, c, c_stride, carry } = of;
     let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
     // SAFETY: all indices are below k, ROWS and columns, which the caller vouches for.
     unsafe {
         if carry {
-            unrolled!(i in 0..ROWS {
-                unrolled!(v in 0..VECTORS {
-                    sums[i][v] = load_sums(c.from(i, v * LANES), (columns - v * LANES).min(LANES));
+            unrolled!(i in 0, ROWS => {
+                unrolled!(v in 0, VECTORS => {
+                    sums[i][v] = V::load_pointer(c.wrapping_add(i * c_stride + v * LANES));
                 });
             });
         }
         let (mut a_p, mut b_p) = (a.data, b.data);
-        for _ in 0..k {
-            let mut column = [V::splat(0.0); VECTORS];
-            unrolled!(v in 0..VECTORS {
-                column[v] = V::load_pointer(b_p.wrapping_add(v * LANES));
-            });
-            unrolled!(i in 0..ROWS {
-                let x = V::splat(*a_p.add(i * a.row_stride));
-                unrolled!(v in 0..VECTORS {
-                    sums[i][v] = x.fma(column[v], sums[i][v]);
+        /// One step of the rows from the first to before the second.
+        macro_rules! step {
+            ($from:expr, $to:expr) => {{
+                let mut column = [V::splat(0.0); VECTORS];
+                unrolled!(v in 0, VECTORS => {
+                    column[v] = V::load_pointer(b_p.wrapping_add(v * LANES));
                 });
-            });
-            a_p = a_p.wrapping_add(a.col_stride);
-            b_p = b_p.wrapping_add(b.col_stride);
+                unrolled!(i in $from, $to => {
+                    let x = V::splat(*a_p.add(i * a.row_stride));
+                    unrolled!(v in 0, VECTORS => {
+                        sums[i][v] = x.fma(column[v], sums[i][v]);
+                    });
+                });
+                (a_p, b_p) = (a_p.wrapping_add(a.col_stride), b_p.wrapping_add(b.col_stride));
+            }};
         }
-        unrolled!(i in 0..ROWS {
-            unrolled!(v in 0..VECTORS {
-                store_sums(sums[i][v], c.from(i, v * LANES), (columns - v * LANES).min(LANES));
+        if EDGE == LATER_STARTS {
+            unrolled!(s in 0, ROWS - 1 => { step!(0, s + 1); });
+        }
+        for _ in 0..k {
+            step!(0, ROWS);
+        }
+        if EDGE == LATER_ENDS {
+            unrolled!(s in 0, ROWS - 1 => { step!(s + 1, ROWS); });
+        }
+        // The last step moved them too.
+        let _ = (a_p, b_p);
+        unrolled!(i in 0, ROWS => {
+            unrolled!(v in 0, VECTORS => {
+                sums[i][v].store_pointer(c.wrapping_add(i * c_stride + v * LANES));
             });
         });
-    }
-}
-
-/// # Safety
-/// `c` must be valid for one row of `count <= 16` elements.
-#[inline(always)]
-unsafe fn load_sums<V: F32x16>(c: Out, count: usize) -> V {
-    // SAFETY: as promised.
-    unsafe {
-        if c.col_stride == 1 {
-            return if count == LANES { V::load_pointer(c.data) } else { V::load_part_pointer(c.data, count, 0.0) };
-        }
-        let mut lanes = [0.0; LANES];
-        for (l, lane) in lanes.iter_mut().enumerate().take(count) {
-            *lane = *c.data.add(l * c.col_stride);
-        }
-        V::load(&lanes)
-    }
-}
-
-/// # Safety
-/// `c` must be valid for one row of `count <= 16` elements.
-#[inline(always)]
-unsafe fn store_sums<V: F32x16>(sums: V, c: Out, count: usize) {
-    // SAFETY: as promised.
-    unsafe {
-        if c.col_stride == 1 {
-            return if count == LANES { sums.store_pointer(c.data) } else { sums.store_part_pointer(c.data, count) };
-        }
-        for (l, sum) in sums.to_array().into_iter().enumerate().take(count) {
-            *c.data.add(l * c.col_stride) = sum;
-        }
     }
 }

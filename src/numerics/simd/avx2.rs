@@ -32,6 +32,31 @@ fn float(x: __m256i) -> __m256 {
     unsafe { _mm256_castsi256_ps(x) }
 }
 
+/// Four columns of eight rows, `stride` elements apart.
+///
+/// # Safety
+/// `from` must be valid for reading four elements at each row.
+#[inline(always)]
+unsafe fn four_columns(from: *const f32, stride: usize) -> [__m256; 4] {
+    // SAFETY: as promised; AVX2 is there (module doc).
+    unsafe {
+        // Half b of register r holds row 4 b + r; transposing each half's four rows leaves the rows in order.
+        let mut rows = [_mm256_setzero_ps(); 4];
+        for (r, row) in rows.iter_mut().enumerate() {
+            let (low, high) = (from.wrapping_add(r * stride), from.wrapping_add((r + 4) * stride));
+            *row = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high));
+        }
+        let (a, b) = (_mm256_unpacklo_ps(rows[0], rows[1]), _mm256_unpacklo_ps(rows[2], rows[3]));
+        let (c, d) = (_mm256_unpackhi_ps(rows[0], rows[1]), _mm256_unpackhi_ps(rows[2], rows[3]));
+        [
+            _mm256_shuffle_ps::<0x44>(a, b),
+            _mm256_shuffle_ps::<0xee>(a, b),
+            _mm256_shuffle_ps::<0x44>(c, d),
+            _mm256_shuffle_ps::<0xee>(c, d),
+        ]
+    }
+}
+
 /// One instruction on both halves of one or two vectors.
 macro_rules! halves {
     // SAFETY (each): AVX2 and FMA are there (module doc); the instruction touches registers only.
@@ -92,6 +117,12 @@ impl F32x16 for Avx2 {
             _mm256_maskstore_ps(to, first(count, 0), self.0);
             _mm256_maskstore_ps(to.wrapping_add(8), first(count, 8), self.1);
         }
+    }
+    #[inline(always)]
+    unsafe fn load_four_columns(from: *const f32, stride: usize) -> [Self; 4] {
+        // SAFETY: the caller promises four readable elements at each row.
+        let (low, high) = unsafe { (four_columns(from, stride), four_columns(from.wrapping_add(8 * stride), stride)) };
+        [Self(low[0], high[0]), Self(low[1], high[1]), Self(low[2], high[2]), Self(low[3], high[3])]
     }
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {

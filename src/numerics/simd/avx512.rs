@@ -16,6 +16,14 @@ fn first(count: usize) -> __mmask16 {
     ((1u32 << count) - 1) as __mmask16
 }
 
+/// # Safety
+/// `from` must be valid for reading four elements at `at`.
+#[inline(always)]
+unsafe fn four(from: *const f32, at: usize) -> __m128 {
+    // SAFETY: as promised; AVX-512 F is there (module doc).
+    unsafe { _mm_loadu_ps(from.wrapping_add(at)) }
+}
+
 #[inline(always)]
 fn int(x: Avx512) -> __m512i {
     // SAFETY: AVX-512 F is there (module doc).
@@ -58,6 +66,29 @@ impl F32x16 for Avx512 {
     unsafe fn store_part_pointer(self, to: *mut f32, count: usize) {
         // SAFETY: the caller promises `count` writable elements; masked lanes are not touched.
         unsafe { _mm512_mask_storeu_ps(to, first(count), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_four_columns(from: *const f32, stride: usize) -> [Self; 4] {
+        // SAFETY: the caller promises four readable elements at each row.
+        unsafe {
+            // Part b of register r holds row 4 b + r; transposing each part's four rows leaves the rows in order.
+            let mut rows = [_mm512_setzero_ps(); 4];
+            for (r, row) in rows.iter_mut().enumerate() {
+                let low = _mm512_insertf32x4::<1>(_mm512_castps128_ps512(four(from, r * stride)), four(from, (r + 4) * stride));
+                *row = _mm512_insertf32x4::<3>(
+                    _mm512_insertf32x4::<2>(low, four(from, (r + 8) * stride)),
+                    four(from, (r + 12) * stride),
+                );
+            }
+            let (a, b) = (_mm512_unpacklo_ps(rows[0], rows[1]), _mm512_unpacklo_ps(rows[2], rows[3]));
+            let (c, d) = (_mm512_unpackhi_ps(rows[0], rows[1]), _mm512_unpackhi_ps(rows[2], rows[3]));
+            [
+                Self(_mm512_shuffle_ps::<0x44>(a, b)),
+                Self(_mm512_shuffle_ps::<0xee>(a, b)),
+                Self(_mm512_shuffle_ps::<0x44>(c, d)),
+                Self(_mm512_shuffle_ps::<0xee>(c, d)),
+            ]
+        }
     }
     #[inline(always)]
     fn fma(self, b: Self, c: Self) -> Self {
