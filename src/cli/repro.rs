@@ -15,6 +15,7 @@ use crate::run::plan::{Cell, Plan, Stage, plan};
 use crate::run::repro::{self, Comparison, Difference, Parting, Repeater, Setting, WeightDifference};
 use crate::run::{cost, stages};
 use crate::store::{Receipt, RunRecord, Store};
+use crate::suite::settings::Numerics;
 use crate::suite::{self, Suite};
 
 /// What is tried unless the command line says otherwise, in this order, beside every instruction set of the machine.
@@ -29,6 +30,10 @@ pub fn run(arguments: &ReproArguments, common: &Common) -> Result<Code> {
             .help("`dpo-eval suite run` makes one"));
     };
     let (suite, plan) = recorded_plan(&record)?;
+    if suite.numerics == Numerics::Fast {
+        let message = format!("run {} computed in the fast arithmetic, which promises no bits under other settings", record.id);
+        return Err(Error::usage(message).help("run the suite with numerics = \"strict\" to have bits that can be repeated"));
+    }
     let receipts = receipts(&store, &record, &plan)?;
     let (cells, left_out) = select(&suite, &plan, &arguments.cells)?;
     let scratch = Scratch::new(&store, &record)?;
@@ -171,8 +176,8 @@ fn settings(arguments: &ReproArguments) -> Result<Vec<Setting>> {
             Error::usage(format!("this machine has no instruction set `{name}`")).help(format!("it has {}", names.join(", ")))
         })
     };
-    let isas = match arguments.isa.as_slice() {
-        [] => available.clone(),
+    let isas: Vec<Isa> = match arguments.isa.as_slice() {
+        [] => isa::native().into_iter().rev().collect(),
         names => names.iter().map(named).collect::<Result<_>>()?,
     };
     let or = |given: &[u16], default: &[usize]| match given {

@@ -88,6 +88,11 @@ pub fn available() -> Vec<Isa> {
     all
 }
 
+/// The same without software arithmetic, which no machine needs that has anything else: what whole trainings are worth repeating under.
+pub fn native() -> Vec<Isa> {
+    available().into_iter().filter(|isa| *isa != Isa::Software).collect()
+}
+
 /// The instruction set of this process: the one that `DPO_EVAL_ISA` names, or the fastest available.
 pub fn check() -> Result<Isa, Unavailable> {
     static CHOSEN: OnceLock<Result<Isa, Unavailable>> = OnceLock::new();

@@ -47,6 +47,7 @@ impl Default for ObjectiveSettings {
             unlikelihood_alpha: 1.0,
             desirable_weight: 1.0,
             undesirable_weight: 1.0,
+            precompute_ref_log_probs: true,
         }
     }
 }

@@ -315,6 +315,9 @@ pub struct ObjectiveSettings {
     pub unlikelihood_alpha: f64,
     pub desirable_weight: f64,
     pub undesirable_weight: f64,
+    /// Whether the reference scores all data once, before training, and is then let go; else it stays in memory and scores each
+    /// step's examples. The bits are the same.
+    pub precompute_ref_log_probs: bool,
 }
 
 impl ObjectiveSettings {

@@ -196,6 +196,9 @@ training_tables! {
     desirable_weight: f64,
     /// KTO: weight of undesirable examples.
     undesirable_weight: f64,
+    /// true (default): the reference scores all pairs once, before training, and is then let go; false: it stays in memory and scores
+    /// each step's pairs, which takes less time only where a run sees few of its pairs. The results are the same.
+    precompute_ref_log_probs: bool,
     /// Peak learning rate.
     learning_rate: f64,
     /// Course of the learning rate.

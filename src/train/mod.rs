@@ -8,6 +8,7 @@ mod metrics;
 pub mod objective;
 mod optimizer;
 mod preference;
+mod reference;
 mod run;
 mod schedule;
 pub(crate) mod sequence;

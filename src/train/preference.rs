@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::PairScore;
 use super::completion::{CompletionScore, token_gradients};
 use super::objective::{PairGradient, PairLogps, PairObjective, Reward, paired, scope};
+use super::reference::Reference;
 use super::sequence::{Group, PackedGroups, SequenceScore, fit_pairs};
 use super::task::{BatchLoss, Task};
 use crate::data::TokenizedPair;
@@ -48,8 +49,7 @@ pub struct PairPass {
 pub struct PreferenceTask {
     policy: Llama,
     pairs: Vec<TokenizedPair>,
-    /// Under the reference, one entry a pair.
-    reference: Vec<PairOutput>,
+    reference: Reference<PairOutput>,
     /// Whether the policy starts as the reference, so that the first step must see no difference.
     starts_at_reference: bool,
     objective: PairObjective,
@@ -66,9 +66,8 @@ pub struct PreferenceTask {
 impl PreferenceTask {
     /// `policy`: what training starts from, commonly a copy of `reference`.
     ///
-    /// Scores every pair under the reference once, here: with the same function as the policy later, so the bits are those
-    /// that scoring within each step would give. Completions are cut at `max_length`; a prompt that leaves no room for a
-    /// completion is an error.
+    /// With `precompute_ref_log_probs` every pair is scored under the reference here, once. Completions are cut at `max_length`; a
+    /// prompt that leaves no room for a completion is an error.
     ///
     /// # Panics
     /// When the two models differ in their arithmetic.
@@ -82,7 +81,10 @@ impl PreferenceTask {
         assert_eq!(policy.numerics, reference.numerics, "policy and reference compute alike");
         let o = &settings.objective;
         let pairs = fit_pairs(&policy.config, pairs, settings.max_length)?;
-        let scores = score_pairs(reference, &pairs, watch, "reference log-probabilities")?;
+        let scores = match settings.objective.precompute_ref_log_probs {
+            true => Reference::Recorded(score_pairs(reference, &pairs, watch, "reference log-probabilities")?),
+            false => Reference::Live(Box::new(reference.clone())),
+        };
         let reference_digest = reference.parameters.digest();
         let policy_digest = policy.parameters.digest();
         let starts_at_reference = policy_digest == reference_digest && policy.config == reference.config;
@@ -108,16 +110,24 @@ impl PreferenceTask {
         self.policy
     }
 
+    /// What the reference says of some pairs.
+    fn reference(&self, examples: &[usize]) -> Vec<PairOutput> {
+        self.reference.of(examples, |model| {
+            let score = |part: &[usize]| {
+                let groups = pack(part.iter().map(|&i| &self.pairs[i]), false);
+                in_pairs(&groups, &model.score(&groups.packed, &groups.targets), false)
+            };
+            examples.chunks(SCORED_TOGETHER).flat_map(score).collect()
+        })
+    }
+
     fn logps(&self, examples: &[usize], outputs: &[PairOutput]) -> Vec<PairLogps> {
-        let pair = |(&i, output): (&usize, &PairOutput)| {
-            let reference = &self.reference[i];
-            PairLogps {
-                chosen: output.chosen.logps(&reference.chosen, self.ld_alpha),
-                rejected: output.rejected.logps(&reference.rejected, self.ld_alpha),
-                prompt: output.prompt,
-            }
+        let pair = |(output, reference): (&PairOutput, PairOutput)| PairLogps {
+            chosen: output.chosen.logps(&reference.chosen, self.ld_alpha),
+            rejected: output.rejected.logps(&reference.rejected, self.ld_alpha),
+            prompt: output.prompt,
         };
-        examples.iter().zip(outputs).map(pair).collect()
+        outputs.iter().zip(self.reference(examples)).map(pair).collect()
     }
 }
 
@@ -195,8 +205,7 @@ impl Task for PreferenceTask {
             return Ok(());
         }
         let numerics = self.policy.numerics;
-        for (&i, output) in examples.iter().zip(outputs) {
-            let reference = &self.reference[i];
+        for ((&i, output), reference) in examples.iter().zip(outputs).zip(self.reference(examples)) {
             for (side, policy, reference) in
                 [("chosen", &output.chosen, &reference.chosen), ("rejected", &output.rejected, &reference.rejected)]
             {

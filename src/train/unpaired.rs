@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::completion::{CompletionScore, token_gradients};
 use super::objective::{Reward, SequenceGradient, UnpairedLogps, UnpairedObjective, scope, unpaired};
 use super::preference::{averaged, constant_at_first, per_token, same_at_first};
+use super::reference::Reference;
 use super::sequence::{Group, PackedGroups, SequenceScore, fit};
 use super::task::{BatchLoss, Task};
 use crate::data::TokenizedPair;
@@ -68,7 +69,7 @@ pub struct UnpairedTask {
     /// Before they were cut for their own prompts.
     whole_completions: Vec<Vec<u32>>,
     max_length: usize,
-    reference: Vec<CompletionScore>,
+    reference: Reference<CompletionScore>,
     starts_at_reference: bool,
     objective: UnpairedObjective,
     reward: Reward,
@@ -106,12 +107,10 @@ impl UnpairedTask {
             &whole_completions,
         ));
         let items: Vec<(&[u32], &[u32])> = examples.iter().map(|e| (&e.prompt[..], &e.completion[..])).collect();
-        let mut scores = Vec::with_capacity(items.len());
-        for chunk in items.chunks(SCORED_TOGETHER) {
-            watch.check()?;
-            scores.extend(score(reference, chunk));
-            watch.advance(scores.len() as u64, items.len() as u64, "reference log-probabilities");
-        }
+        let scores = match o.precompute_ref_log_probs {
+            true => Reference::Recorded(score_all(reference, &items, watch)?),
+            false => Reference::Live(Box::new(reference.clone())),
+        };
         Ok(Self {
             starts_at_reference: policy_digest == reference_digest && policy.config == reference.config,
             kl_reference: o.loss_type.contains(&LossType::Kto).then(|| reference.clone()),
@@ -131,6 +130,15 @@ impl UnpairedTask {
     /// The trained policy, after `run`.
     pub fn into_policy(self) -> Llama {
         self.policy
+    }
+
+    /// What the reference says of some examples.
+    fn reference(&self, examples: &[usize]) -> Vec<CompletionScore> {
+        self.reference.of(examples, |model| {
+            let item = |&i: &usize| (&self.examples[i].prompt[..], &self.examples[i].completion[..]);
+            let items: Vec<(&[u32], &[u32])> = examples.iter().map(item).collect();
+            items.chunks(SCORED_TOGETHER).flat_map(|chunk| score(model, chunk)).collect()
+        })
     }
 
     /// For each example of an optimizer batch, the one whose completion is tried after its prompt: the one before it in the
@@ -204,9 +212,10 @@ impl Task for UnpairedTask {
         let logps: Vec<UnpairedLogps> = examples
             .iter()
             .zip(outputs)
+            .zip(self.reference(examples))
             .zip(ratios)
-            .map(|((&i, output), mismatched)| UnpairedLogps {
-                completion: output.0.logps(&self.reference[i], [None; 2]),
+            .map(|(((&i, output), reference), mismatched)| UnpairedLogps {
+                completion: output.0.logps(&reference, [None; 2]),
                 desirable: self.examples[i].desirable,
                 mismatched,
             })
@@ -236,9 +245,9 @@ impl Task for UnpairedTask {
             return Ok(());
         }
         let numerics = self.policy.numerics;
-        for (&i, output) in examples.iter().zip(outputs) {
+        for ((&i, output), reference) in examples.iter().zip(outputs).zip(self.reference(examples)) {
             let what = format!("example {}", self.examples[i].id);
-            same_at_first(numerics, &what, &output.0.sum, &self.reference[i].sum)?;
+            same_at_first(numerics, &what, &output.0.sum, &reference.sum)?;
         }
         constant_at_first(numerics, self.objective.loss_at_reference(), loss)
     }
@@ -277,6 +286,17 @@ fn pack<'a>(items: impl IntoIterator<Item = (&'a [u32], &'a [u32])>) -> PackedGr
 
 fn completions<'a>(groups: &'a PackedGroups, tokens: &'a [TokenScore]) -> impl Iterator<Item = CompletionScore> + 'a {
     groups.split(tokens).map(|tokens| CompletionScore::of(tokens, tokens.len()))
+}
+
+/// Every example's scores under the reference, with progress.
+fn score_all(model: &Llama, items: &[(&[u32], &[u32])], watch: &dyn Watch) -> Result<Vec<CompletionScore>> {
+    let mut scores = Vec::with_capacity(items.len());
+    for chunk in items.chunks(SCORED_TOGETHER) {
+        watch.check()?;
+        scores.extend(score(model, chunk));
+        watch.advance(scores.len() as u64, items.len() as u64, "reference log-probabilities");
+    }
+    Ok(scores)
 }
 
 /// Scores of completions after prompts.

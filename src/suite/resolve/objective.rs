@@ -7,7 +7,7 @@ use crate::suite::settings::{Dialect, FDivergence, LossType, ObjectiveSettings, 
 use crate::suite::spec::TrainSpec;
 
 /// All of them.
-pub(super) const KEYS: [&str; 19] = [
+pub(super) const KEYS: [&str; 20] = [
     "loss_type",
     "loss_weights",
     "dialect",
@@ -27,6 +27,7 @@ pub(super) const KEYS: [&str; 19] = [
     "unlikelihood_alpha",
     "desirable_weight",
     "undesirable_weight",
+    "precompute_ref_log_probs",
 ];
 
 const LOSSES: Rule<usize> = Rule { words: "a list with at least one loss", holds: |n| n > 0 };
@@ -70,7 +71,9 @@ pub(super) fn overlay(settings: &mut ObjectiveSettings, written: &TrainSpec, tab
     table.set(&mut s.cpo_alpha, "cpo_alpha", written.cpo_alpha, rules::NOT_NEGATIVE)?;
     table.set(&mut s.unlikelihood_alpha, "unlikelihood_alpha", written.unlikelihood_alpha, rules::NOT_NEGATIVE)?;
     table.set(&mut s.desirable_weight, "desirable_weight", written.desirable_weight, rules::POSITIVE)?;
-    table.set(&mut s.undesirable_weight, "undesirable_weight", written.undesirable_weight, rules::POSITIVE)
+    table.set(&mut s.undesirable_weight, "undesirable_weight", written.undesirable_weight, rules::POSITIVE)?;
+    let precompute = written.precompute_ref_log_probs;
+    table.set(&mut s.precompute_ref_log_probs, "precompute_ref_log_probs", precompute, rules::any())
 }
 
 const EACH_POSITIVE: Rule<f64> = Rule { words: "numbers more than 0", holds: |x| x > 0.0 && x.is_finite() };

@@ -149,7 +149,7 @@ fn train_any(settings: &TrainSettings, seed: u64, work: &Path, watch: &dyn Watch
 }
 
 #[test]
-fn no_objective_depends_on_the_micro_batch_split_or_on_an_interruption_but_each_on_the_seed() {
+fn no_objective_depends_on_micro_batches_interruptions_or_when_the_reference_scores_but_each_on_the_seed() {
     for objective in objectives() {
         let settings = TrainSettings { objective, per_device_train_batch_size: 8, max_steps: Some(3), ..six_steps() };
         let split = |micro, accumulation, seed| {
@@ -169,6 +169,9 @@ fn no_objective_depends_on_the_micro_batch_split_or_on_an_interruption_but_each_
         assert_eq!(train_any(&settings, 1, work.path(), &Silent).unwrap(), whole, "{:?}", settings.objective);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         assert_eq!(pool.install(|| split(8, 1, 1)), whole, "{:?}", settings.objective);
+        let objective = ObjectiveSettings { precompute_ref_log_probs: false, ..settings.objective.clone() };
+        let live = train_any(&TrainSettings { objective, ..settings.clone() }, 1, tempfile::tempdir().unwrap().path(), &Silent);
+        assert_eq!(live.unwrap(), whole, "{:?}", settings.objective);
     }
 }
 

@@ -1,0 +1,199 @@
+//! Seconds and memory of preference training and of decoding: what `compare.py` runs beside TRL and transformers.
+//!
+//! `training train|train-precomputed|decode DIR`, where DIR holds `model/` and `data.jsonl`. Prints one JSON object. Threads:
+//! `RAYON_NUM_THREADS`, else all.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use dpo_eval::data::{Prompt, TokenizedPair};
+use dpo_eval::data::files::read_pairs;
+use dpo_eval::data::tokenize::TextTokenizer;
+use dpo_eval::digest::Digest;
+use dpo_eval::generate;
+use dpo_eval::model::{Gradients, Llama, LlamaConfig, Parameters};
+use dpo_eval::suite;
+use dpo_eval::suite::settings::{GenerateSettings, PairsFormat, PolicySource, TrainSettings};
+use dpo_eval::train::{self, BatchLoss, PreferenceTask, Task};
+use dpo_eval::watch::{Silent, Watch};
+use serde_json::{Value, json};
+
+#[allow(dead_code, reason = "only the peak is asked for here")]
+#[path = "../../kernels/src/machine.rs"]
+mod machine;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["train", folder] => training(Path::new(folder), false),
+        ["train-precomputed", folder] => training(Path::new(folder), true),
+        ["decode", folder] => decoding(Path::new(folder)),
+        _ => return eprintln!("usage: dpo-eval-training-benches train|train-precomputed|decode DIR"),
+    };
+    println!("{result}");
+}
+
+/// A task that adds up where its time goes.
+struct Timed {
+    task: PreferenceTask,
+    forward: Cell<f64>,
+    /// The reference's forward pass, where it runs within the step, and the objective.
+    loss: Cell<f64>,
+    backward: Cell<f64>,
+}
+
+/// Runs `work` and adds its seconds to `sum`.
+fn timed<T>(sum: &Cell<f64>, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let result = work();
+    sum.set(sum.get() + start.elapsed().as_secs_f64());
+    result
+}
+
+impl Task for Timed {
+    type Pass = <PreferenceTask as Task>::Pass;
+    type Output = <PreferenceTask as Task>::Output;
+    type Gradient = <PreferenceTask as Task>::Gradient;
+
+    fn identity(&self) -> Digest {
+        self.task.identity()
+    }
+    fn examples(&self) -> usize {
+        self.task.examples()
+    }
+    fn example_id(&self, example: usize) -> String {
+        self.task.example_id(example)
+    }
+    fn parameters(&self) -> &Parameters {
+        self.task.parameters()
+    }
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        self.task.parameters_mut()
+    }
+    fn forward(&self, examples: &[usize]) -> (Self::Pass, Vec<Self::Output>) {
+        timed(&self.forward, || self.task.forward(examples))
+    }
+    fn loss(&self, examples: &[usize], outputs: &[Self::Output]) -> BatchLoss<Self::Gradient> {
+        timed(&self.loss, || self.task.loss(examples, outputs))
+    }
+    fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[Self::Gradient], grads: &mut Gradients) {
+        timed(&self.backward, || self.task.backward(pass, examples, gradients, grads));
+    }
+}
+
+/// Notes when each step ended.
+struct Stopwatch(Mutex<Vec<Instant>>);
+
+impl Watch for Stopwatch {
+    fn advance(&self, _: u64, _: u64, _: &str) {
+        self.0.lock().expect("no thread panicked").push(Instant::now());
+    }
+}
+
+fn settings() -> TrainSettings {
+    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/recipe.toml"));
+    let suite = suite::load(file).expect("the recipe is a suite");
+    match &suite.variants[0].policy {
+        PolicySource::Train(settings) => settings.clone(),
+        PolicySource::Checkpoint { .. } => unreachable!("the recipe trains"),
+    }
+}
+
+fn training(folder: &Path, precompute: bool) -> Value {
+    let (model, tokenizer) = open(folder);
+    let pairs = read_pairs(&folder.join("data.jsonl"), PairsFormat::Explicit, None).expect("pairs").pairs;
+    let pairs: Vec<_> = pairs.iter().map(|p| tokenizer.pair(p)).collect();
+    let mut settings = settings();
+    settings.objective.precompute_ref_log_probs = precompute;
+    let work = folder.join("work");
+    // What an earlier run left would be resumed.
+    let _ = std::fs::remove_dir_all(&work);
+    let flop = operations(&model.config, &pairs);
+    let start = Instant::now();
+    let task = PreferenceTask::new(model.clone(), &model, &pairs, &settings, &Silent).expect("a task");
+    drop(model);
+    let reference = start.elapsed().as_secs_f64();
+    let mut task = Timed { task, forward: Cell::new(0.0), loss: Cell::new(0.0), backward: Cell::new(0.0) };
+    let watch = Stopwatch(Mutex::new(Vec::new()));
+    let start = Instant::now();
+    let log = train::run(&mut task, &settings, 0, &work, &watch).expect("training");
+    let mut ends = vec![start];
+    ends.extend(watch.0.into_inner().expect("no thread panicked"));
+    let mut seconds: Vec<f64> = ends.windows(2).map(|w| (w[1] - w[0]).as_secs_f64()).collect();
+    let all: f64 = seconds.iter().sum();
+    seconds.sort_by(f64::total_cmp);
+    let steps = seconds.len();
+    let [forward, loss, backward] = [&task.forward, &task.loss, &task.backward].map(|sum| sum.get() / steps as f64);
+    json!({
+        "steps": steps, "threads": rayon::current_num_threads(),
+        "reference_s": reference, "s_per_step_min": seconds[0], "s_per_step_median": seconds[steps / 2],
+        "s_per_step_max": seconds[steps - 1], "forward_s": forward, "loss_s": loss, "backward_s": backward,
+        "optimizer_and_other_s": all / steps as f64 - forward - loss - backward, "peak_mb": peak_memory(),
+        "gflop_per_step": flop / 1e9 / steps as f64, "peak_gflops": peak_gflops(),
+        "losses": log.iter().map(|m| m.loss).collect::<Vec<_>>(),
+    })
+}
+
+/// Multiply-adds of the policy's products with weights, forward and backward, twice each; attention's own products are left out.
+/// The last layer's queries and MLP, and the head, see only the rows that predict a completion's token.
+fn operations(c: &LlamaConfig, pairs: &[TokenizedPair]) -> f64 {
+    let (hidden, inner) = (c.hidden_size as f64, c.intermediate_size as f64);
+    let width = |heads: usize| (heads * c.head_dim) as f64;
+    let keys = 2.0 * hidden * width(c.num_key_value_heads);
+    let others = 2.0 * hidden * width(c.num_attention_heads) + 3.0 * hidden * inner;
+    let layers = c.num_hidden_layers as f64;
+    let forward: f64 = pairs
+        .iter()
+        .map(|p| {
+            let targets = (p.chosen.len() + p.rejected.len()) as f64;
+            let rows = p.prompt.len() as f64 + targets;
+            rows * (layers * keys + (layers - 1.0) * others) + targets * (others + hidden * c.vocab_size as f64)
+        })
+        .sum();
+    3.0 * 2.0 * forward
+}
+
+/// The most that all threads together do in registers, billions of operations a second.
+fn peak_gflops() -> f64 {
+    let isa = dpo_eval::numerics::isa::active();
+    let best = (0..20).map(|_| {
+        let start = Instant::now();
+        machine::peak(isa);
+        start.elapsed().as_secs_f64()
+    });
+    rayon::current_num_threads() as f64 * machine::PEAK_FLOPS / 1e9 / best.fold(f64::MAX, f64::min)
+}
+
+/// Tokens a second for 32 prompts of the recipe, 64 new tokens each.
+fn decoding(folder: &Path) -> Value {
+    let (model, tokenizer) = open(folder);
+    let pairs = read_pairs(&folder.join("data.jsonl"), PairsFormat::Explicit, Some(32)).expect("pairs").pairs;
+    let prompts: Vec<Prompt> = pairs.into_iter().map(|p| Prompt { id: p.id, text: p.prompt }).collect();
+    let settings =
+        GenerateSettings { temperature: 1.0, top_p: 1.0, top_k: None, max_new_tokens: 64, samples_per_prompt: 1 };
+    let mut best = 0.0f64;
+    for seed in 0..5 {
+        let start = Instant::now();
+        let sampled = generate::sample(&model, &tokenizer, &prompts, &settings, seed, "bench", &Silent).expect("samples");
+        let tokens: usize = sampled.iter().map(|s| s.ids.len()).sum();
+        best = best.max(tokens as f64 / start.elapsed().as_secs_f64());
+    }
+    json!({"tokens_per_s": best, "threads": rayon::current_num_threads(), "peak_mb": peak_memory()})
+}
+
+fn open(folder: &Path) -> (Llama, TextTokenizer) {
+    let model = folder.join("model");
+    (Llama::load(&model).expect("a model"), TextTokenizer::load(&model).expect("a tokenizer"))
+}
+
+/// The most memory that this process held, MB; none where the system doesn't tell.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? / 1024)
+}
