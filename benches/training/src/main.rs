@@ -95,11 +95,11 @@ impl Watch for Stopwatch {
     }
 }
 
-fn settings() -> TrainSettings {
-    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/recipe.toml"));
-    let suite = suite::load(file).expect("the recipe is a suite");
+/// The recipe's, its paths taken from `folder`.
+fn settings(folder: &Path) -> TrainSettings {
+    let suite = suite::parse(include_str!("../recipe.toml"), &folder.join("recipe.toml")).expect("the recipe is a suite");
     match &suite.variants[0].policy {
-        PolicySource::Train(settings) => settings.clone(),
+        PolicySource::Train(settings) => (**settings).clone(),
         PolicySource::Checkpoint { .. } => unreachable!("the recipe trains"),
     }
 }
@@ -108,7 +108,7 @@ fn training(folder: &Path, precompute: bool) -> Value {
     let (model, tokenizer) = open(folder);
     let pairs = read_pairs(&folder.join("data.jsonl"), PairsFormat::Explicit, None).expect("pairs").pairs;
     let pairs: Vec<_> = pairs.iter().map(|p| tokenizer.pair(p)).collect();
-    let mut settings = settings();
+    let mut settings = settings(folder);
     settings.objective.precompute_ref_log_probs = precompute;
     let work = folder.join("work");
     // What an earlier run left would be resumed.
