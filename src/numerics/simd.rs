@@ -27,6 +27,18 @@ pub use scalar::{Scalar, Software};
 /// Lanes of a vector, under every instruction set: the lane count is part of the definition of a row reduction.
 pub const LANES: usize = 16;
 
+/// Asks for the cache line of an address that will be read or written soon; any address will do.
+#[inline(always)]
+pub fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: part of every x86-64; it reads nothing that the program could see, and never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// Sixteen f32 values.
 ///
 /// Comparisons, `min`, `max` and `select` follow the x86 instructions: a comparison with NaN is false.

@@ -28,6 +28,9 @@ enum Unit {
     Elements,
 }
 
+/// Work that is measured.
+type Run = Box<dyn FnMut() + Send>;
+
 /// One line of the table.
 struct Row {
     name: String,
@@ -35,9 +38,9 @@ struct Row {
     unit: Unit,
     /// Units of one run.
     work: f64,
-    run: Box<dyn FnMut() + Send>,
+    run: Run,
     /// The same work done by others.
-    rivals: Vec<(&'static str, Box<dyn FnMut() + Send>)>,
+    rivals: Vec<(&'static str, Run)>,
 }
 
 /// What the rounds of one row gave.

@@ -7,7 +7,7 @@ use dpo_eval_numerics::gemm::MatRef;
 use dpo_eval_numerics::{elementary, isa};
 use gemm::Parallelism;
 
-use crate::{Row, Unit, machine};
+use crate::{Row, Run, Unit, machine};
 
 /// Rows that are measured in turns, made only when their turn comes: together their memory would be large.
 pub fn groups(threads: usize) -> Vec<Box<dyn Fn() -> Vec<Row>>> {
@@ -76,7 +76,7 @@ fn product(name: &str, threads: usize, m: usize, n: usize, k: usize, turned: [bo
     };
     let letter = |name: &str, turned: bool| if turned { format!("{name}ᵀ") } else { name.to_string() };
     let name = format!("{name} {m}×{n}×{k} {}{}", letter("a", turned[0]), letter("b", turned[1]));
-    let mut rivals: Vec<(_, Box<dyn FnMut() + Send>)> = vec![("gemm", {
+    let mut rivals: Vec<(_, Run)> = vec![("gemm", {
         let (a, b, mut c) = (a.clone(), b.clone(), vec![0.0; m * n]);
         Box::new(move || crate_gemm(&a, &b, &mut c, threads))
     })];
@@ -145,7 +145,7 @@ fn matvec(threads: usize, m: usize, outputs: usize, inputs: usize) -> Row {
 }
 
 fn few_rows(threads: usize) -> Vec<Row> {
-    let weights = [(4096, 4096), (4096, 384), (384, 1024), (384, 384)];
+    let weights = [(4096, 4096), (4096, 4400), (4096, 384), (384, 1024), (384, 384)];
     weights.into_iter().map(|(outputs, inputs)| matvec(threads, 1, outputs, inputs)).collect()
 }
 
@@ -178,27 +178,38 @@ fn attended(threads: usize) -> Vec<Row> {
             let segments = segments();
             move || _ = black_box(attention::backward(&segments, heads, Projections { q: &q, k: &k, v: &v }, &dout))
         };
-        let row = |name: &str, products: f64, run: Box<dyn FnMut() + Send>| Row {
+        let row = |name: &str, products: f64, run: Run| Row {
             name: format!("attention {name}, length {length}"),
             threads,
             unit: Unit::Flops,
             work: products * 2.0 * 64.0 * scores,
             run,
-            rivals: vec![],
+            rivals: vec![("its exponentials alone", Box::new(exponentials_of(scores as usize / threads)))],
         };
         [row("forward", 2.0, Box::new(forward)), row("backward", 5.0, Box::new(backward))]
     });
     rows.into_iter().flatten().collect()
 }
 
+/// `n` exponentials on each thread, in pieces that stay in the cache.
+fn exponentials_of(n: usize) -> impl FnMut() + Send {
+    let xs = values(4096);
+    move || {
+        rayon::broadcast(|_| {
+            let mut xs = xs.clone();
+            for piece in (0..n).step_by(xs.len()) {
+                let length = xs.len().min(n - piece);
+                elementary::exp(&mut xs[..length]);
+                // As far from zero as before, not ever larger.
+                xs[..length].iter_mut().for_each(|x| *x -= 1.0);
+            }
+            black_box(&xs);
+        });
+    }
+}
+
 fn exponentials(threads: usize) -> Vec<Row> {
-    let mut xs = values(4096);
-    let run = move || {
-        xs.fill(-0.5);
-        elementary::exp(&mut xs);
-        black_box(&xs);
-    };
-    let row =
-        Row { name: "exp in cache".into(), threads, unit: Unit::Elements, work: 4096.0, run: Box::new(run), rivals: vec![] };
-    if threads == 1 { vec![row] } else { vec![] }
+    let (n, run) = (1 << 16, exponentials_of(1 << 16));
+    let work = (n * threads) as f64;
+    vec![Row { name: "exp in cache".into(), threads, unit: Unit::Elements, work, run: Box::new(run), rivals: vec![] }]
 }

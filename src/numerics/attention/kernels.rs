@@ -9,7 +9,7 @@
 
 use crate::elementary::lanes::exp;
 use crate::gemm::panels::View;
-use crate::gemm::tile::{LATER_ENDS, LATER_STARTS, SQUARE, Tile, Tiled, in_tiles};
+use crate::gemm::tile::{Tile, Tiled, in_tiles};
 use crate::simd::{F32x16, LANES, dispatch};
 
 /// The queries' shape and what they see.
@@ -149,7 +149,7 @@ macro_rules! in_vectors {
         in_vectors!(@ true, 1, count, $at, $vectors, $tile);
     };
     (@ $used:expr, $n:literal, $count:ident, $at:ident, $vectors:ident, $tile:expr) => {
-        while $used && $at + $n <= $count {
+        while $used && $count - $at >= $n {
             const $vectors: usize = $n;
             $tile;
             $at += $n;
@@ -170,7 +170,7 @@ fn dots<V: Tiled, const R: usize>(shape: Shape, q: &[f32], kt: Transposed, keys:
         let c = c.wrapping_add(at * LANES);
         let of = Tile { k: shape.dim, a, b: b.from(at * LANES, 0), c, c_stride: kt.stride, carry: false };
         // SAFETY: R rows of `q` and `out` exist, dim rows of `kt`, and columns up to that of the last vector (above).
-        unsafe { V::tile::<R, B, SQUARE>(of) }
+        unsafe { V::tile::<R, B>(of) }
     });
 }
 
@@ -242,8 +242,24 @@ fn mix<V: Tiled, const R: usize>(w: &[f32], stride: usize, first: usize, m: &[f3
         let c = c.wrapping_add(at * LANES);
         let of = Tile { k: first, a, b: b.from(at * LANES, 0), c, c_stride: width, carry: false };
         // SAFETY: R rows of `w` and `out` exist and first + R − 1 rows of `m`, each whole vectors wide (above).
-        unsafe { V::tile::<R, D, LATER_ENDS>(of) }
+        unsafe { V::tile::<R, D>(of) }
     });
+    for r in 1..R {
+        let weights = &w[r * stride + first..][..r];
+        extend::<V>(weights, 1, &m[first * width..], width, &mut out[r * width..][..width]);
+    }
+}
+
+/// `out`: (width) continues its chain by a step for each row of `m`: (_, width) and each `step`-th element of `w`.
+#[inline(always)]
+fn extend<V: F32x16>(w: &[f32], step: usize, m: &[f32], width: usize, out: &mut [f32]) {
+    for column in (0..width).step_by(LANES) {
+        let mut sum = V::load(&out[column..]);
+        for (w, m) in w.iter().step_by(step).zip(m.chunks_exact(width)) {
+            sum = V::splat(*w).fma(V::load(&m[column..]), sum);
+        }
+        sum.store(&mut out[column..]);
+    }
 }
 
 /// `out[j, :]` continues its chain over the rows i that see key j (j < first + i): w[i, j] · m[i, :].
@@ -261,16 +277,23 @@ fn add_mixed_columns<V: Tiled>(w: &[f32], stride: usize, first: usize, m: &[f32]
             let c = c.wrapping_add(j * width + at * LANES);
             let of = Tile { k: rows, a: a.from(j, 0), b: b.from(at * LANES, 0), c, c_stride: width, carry: true };
             // SAFETY: keys j..j + J are below `keys`; `rows` rows of `w` and `m` exist.
-            unsafe { V::tile::<J, D, SQUARE>(of) }
+            unsafe { V::tile::<J, D>(of) }
         });
     });
     in_tiles!(V, keys - seen_by_all, |t, J| {
-        let (j, row) = (seen_by_all + t, t);
+        // All of the keys j..j + J are seen from row t + J − 1 on.
+        let (j, all) = (seen_by_all + t, t + J - 1);
+        for row in t..all {
+            let key = seen_by_all + row;
+            let (w, m) = (&w[row * stride + key..all * stride], &m[row * width..all * width]);
+            extend::<V>(w, stride, m, width, &mut out[key * width..][..width]);
+        }
+        let c = out.as_mut_ptr();
         in_vectors!(V, J, width / LANES, |at, D| {
-            let (a, b, c) = (a.from(j, row), b.from(at * LANES, row), c.wrapping_add(j * width + at * LANES));
-            let of = Tile { k: rows - row - (J - 1), a, b, c, c_stride: width, carry: true };
-            // SAFETY: as above; key j + J − 1 < first + rows − 1 is seen by a row, so that row + J − 1 < rows.
-            unsafe { V::tile::<J, D, LATER_STARTS>(of) }
+            let (a, b, c) = (a.from(j, all), b.from(at * LANES, all), c.wrapping_add(j * width + at * LANES));
+            let of = Tile { k: rows - all, a, b, c, c_stride: width, carry: true };
+            // SAFETY: as above; key j + J − 1 < first + rows − 1 is seen by a row, so that `all` < rows.
+            unsafe { V::tile::<J, D>(of) }
         });
     });
 }

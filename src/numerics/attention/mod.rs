@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::buffer::Buffer;
 use super::parallel::make_and_consume;
+use super::simd::prefetch;
 use kernels::{Inputs, attend_backward};
 pub use kernels::{SCORE_ROWS, Shape, Transposed, attend};
 
@@ -122,10 +123,18 @@ fn key_rows(segments: &[Segment], segment: usize) -> Vec<usize> {
 fn gather(x: &[f32], stride: usize, rows: &[usize], head: usize, heads: Heads) -> Buffer {
     let (dim, width) = (heads.head_dim, heads.width());
     let mut out = if dim == width { Buffer::unspecified(rows.len() * width) } else { Buffer::zeros(rows.len() * width) };
-    for (out, r) in out.chunks_exact_mut(width).zip(rows) {
+    for (i, (out, r)) in out.chunks_exact_mut(width).zip(rows).enumerate() {
+        prefetch_row(x, rows.get(i + ROWS_AHEAD).map_or(0, |r| r * stride + head * dim), dim);
         out[..dim].copy_from_slice(&x[r * stride + head * dim..][..dim]);
     }
     out
+}
+
+/// One head's columns are short pieces far apart, which a CPU doesn't foresee: they are asked for so many rows ahead.
+const ROWS_AHEAD: usize = 8;
+
+fn prefetch_row(x: &[f32], at: usize, dim: usize) {
+    (0..dim).step_by(16).for_each(|d| prefetch(x.as_ptr().wrapping_add(at + d)));
 }
 
 /// Number of f32 from one row to the next of a transposed matrix over `keys` keys: whole vectors of 16, and no multiple of 128,
@@ -160,6 +169,8 @@ pub fn forward(segments: &[Segment], queries: &Queries, heads: Heads, from: Proj
 fn scatter(head_rows: &[f32], rows: impl Iterator<Item = usize>, head: usize, stride: usize, heads: Heads, out: &mut [f32]) {
     let dim = heads.head_dim;
     for (values, row) in head_rows.chunks_exact(heads.width()).zip(rows) {
+        // The rows that a segment's heads write follow each other.
+        prefetch_row(out, (row + ROWS_AHEAD) * stride + head * dim, dim);
         out[row * stride + head * dim..][..dim].copy_from_slice(&values[..dim]);
     }
 }

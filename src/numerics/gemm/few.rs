@@ -3,7 +3,7 @@
 //! Sixteen columns of B stand side by side, turned in registers as they are read: B is read once, where it lies.
 
 use super::Product;
-use super::panels::nearby;
+use super::panels::{Room, nearby};
 use super::tile::Tiled;
 use crate::simd::{F32x16, LANES};
 
@@ -70,10 +70,10 @@ unsafe fn columns<V: F32x16, const ROWS: usize, const GROUPS: usize>(product: Pr
             }
         }
         let whole = k - k % 4;
-        let mut rooms = [[0.0; LANES * LANES]; GROUPS];
+        let mut rooms = [const { Room::uninit() }; GROUPS];
         for p in (0..whole).step_by(4) {
             for (g, room) in rooms.iter_mut().enumerate() {
-                let rows = nearby::<V>(b.from(0, j + g * LANES).transposed(), p, k, room);
+                let rows = nearby::<V>(b.from(0, j + g * LANES).transposed(), p, k, GROUPS * LANES, room);
                 let weights = V::load_four_columns(rows.data, rows.row_stride);
                 for (q, weights) in weights.into_iter().enumerate() {
                     for (i, sums) in sums.iter_mut().enumerate() {

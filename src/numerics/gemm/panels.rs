@@ -1,6 +1,8 @@
 //! Operands as a tile reads them: views over borrowed memory, and panels copied from it.
 
-use crate::simd::{F32x16, LANES};
+use std::mem::MaybeUninit;
+
+use crate::simd::{F32x16, LANES, prefetch};
 
 #[derive(Clone, Copy)]
 pub(crate) struct View {
@@ -125,10 +127,10 @@ unsafe fn pack<V: F32x16>(from: View, lanes: usize, depth: usize, to: *mut f32, 
         }
         let (whole_lanes, whole_depth) = (lanes - lanes % 4, depth - depth % 4);
         let whole_vectors = if from.col_stride == 1 { lanes - lanes % LANES } else { 0 };
-        let mut room = [0.0; LANES * LANES];
+        let mut room = Room::uninit();
         for lane in (0..whole_vectors).step_by(LANES) {
             for p in (0..whole_depth).step_by(4) {
-                let rows = nearby::<V>(from.from(lane, 0), p, depth, &mut room);
+                let rows = nearby::<V>(from.from(lane, 0), p, depth, LANES, &mut room);
                 let columns = V::load_four_columns(rows.data, rows.row_stride);
                 for (q, column) in columns.into_iter().enumerate() {
                     column.store_pointer(to.add((p + q) * width + lane));
@@ -154,26 +156,49 @@ unsafe fn pack<V: F32x16>(from: View, lanes: usize, depth: usize, to: *mut f32, 
     }
 }
 
-/// Sixteen rows of `view` from column `p`, a multiple of four, on: where they are, or in `room`.
+/// Columns that rows are asked for ahead: four cache lines.
+const AHEAD: usize = 4 * LANES;
+/// Columns that rows are copied at a time.
+const RUN: usize = 8 * LANES;
+/// From one copied row to the next; not a multiple of what would put them into one set of the cache.
+const ROOM_STRIDE: usize = RUN + LANES;
+pub(super) type Room = MaybeUninit<[f32; LANES * ROOM_STRIDE]>;
+
+/// Sixteen rows of `view` from column `p`, a multiple of four, on: where they are, or in `room`. To be called for every fourth
+/// `p`, ascending; then for the sixteen rows that start `next` rows further on.
 ///
-/// Rows that lie a multiple of 2 kB apart share two sets of the first-level cache, which can't hold sixteen of them: they are
-/// copied a cache line at a time, so that each line is fetched once. To be called for every fourth `p`, ascending.
+/// So many streams at once are more than a CPU foresees: what comes next is asked for. Rows that lie a multiple of 2 kB apart
+/// share two sets of the first-level cache, which can't hold sixteen of them: of these, runs are copied one row after the other.
 ///
 /// # Safety
 /// `view` must be readable for sixteen rows, along memory, and `depth` columns.
 #[inline(always)]
-pub(super) unsafe fn nearby<V: F32x16>(view: View, p: usize, depth: usize, room: &mut [f32; LANES * LANES]) -> View {
-    let line = p - p % LANES;
-    if !view.row_stride.is_multiple_of(512) || line + LANES > depth {
-        return view.from(0, p);
-    }
-    if line == p {
-        for (row, copy) in room.chunks_exact_mut(LANES).enumerate() {
-            // SAFETY: sixteen columns from `line` are below `depth`.
-            unsafe { V::load_pointer(view.from(row, line).data) }.store(copy);
+pub(super) unsafe fn nearby<V: F32x16>(view: View, p: usize, depth: usize, next: usize, room: &mut Room) -> View {
+    let copied = if view.row_stride.is_multiple_of(512) { depth - depth % LANES } else { 0 };
+    if p < copied {
+        let room = room.as_mut_ptr().cast::<f32>();
+        if p.is_multiple_of(RUN) {
+            for row in 0..LANES {
+                for column in (0..RUN.min(copied - p)).step_by(LANES) {
+                    // SAFETY: sixteen columns from p + column are below `depth`, and in the room of this row.
+                    unsafe {
+                        let line = V::load_pointer(view.from(row, p + column).data);
+                        line.store_pointer(room.add(row * ROOM_STRIDE + column));
+                    }
+                }
+            }
         }
+        // Each of a run's calls asks for an equal part of the next run.
+        let (run, part) = (p - p % RUN + RUN, p % RUN * LANES);
+        let ahead = if run < depth { view.from(0, run) } else { view.from(next, 0) }.from(part / RUN, part % RUN);
+        (0..4 * LANES).step_by(LANES).for_each(|column| prefetch(ahead.from(0, column).data));
+        return View { data: room, row_stride: ROOM_STRIDE, col_stride: 1 }.from(0, p % RUN);
     }
-    View { data: room.as_ptr(), row_stride: LANES, col_stride: 1 }.from(0, p - line)
+    if p.is_multiple_of(LANES) {
+        let ahead = if p + AHEAD < depth { view.from(0, p + AHEAD) } else { view.from(next, (p + AHEAD).saturating_sub(depth)) };
+        (0..LANES).for_each(|row| prefetch(ahead.from(row, 0).data));
+    }
+    view.from(0, p)
 }
 
 /// Copies `N` lanes that lie side by side; a constant number, so that no call stands in the loop.

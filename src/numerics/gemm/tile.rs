@@ -21,9 +21,9 @@ pub(crate) trait Tiled: F32x16 {
     /// # Safety
     /// See [`tile`].
     #[inline(always)]
-    unsafe fn tile<const ROWS: usize, const VECTORS: usize, const EDGE: u8>(of: Tile) {
+    unsafe fn tile<const ROWS: usize, const VECTORS: usize>(of: Tile) {
         // SAFETY: handed on.
-        unsafe { tile::<Self, ROWS, VECTORS, EDGE>(of) }
+        unsafe { tile::<Self, ROWS, VECTORS>(of) }
     }
 }
 
@@ -32,15 +32,15 @@ pub(crate) trait Tiled: F32x16 {
 macro_rules! compiled {
     ($vector:ident, $features:literal) => {
         #[inline(always)]
-        unsafe fn tile<const ROWS: usize, const VECTORS: usize, const EDGE: u8>(of: Tile) {
+        unsafe fn tile<const ROWS: usize, const VECTORS: usize>(of: Tile) {
             #[target_feature(enable = $features)]
             #[inline(never)]
-            unsafe fn compiled<const ROWS: usize, const VECTORS: usize, const EDGE: u8>(of: &Tile) {
+            unsafe fn compiled<const ROWS: usize, const VECTORS: usize>(of: &Tile) {
                 // SAFETY: handed on.
-                unsafe { tile::<$vector, ROWS, VECTORS, EDGE>(*of) }
+                unsafe { tile::<$vector, ROWS, VECTORS>(*of) }
             }
             // SAFETY: handed on; the instructions are there (above).
-            unsafe { compiled::<ROWS, VECTORS, EDGE>(&of) }
+            unsafe { compiled::<ROWS, VECTORS>(&of) }
         }
     };
 }
@@ -86,7 +86,6 @@ impl Tiled for Software {
 /// Some rows and whole vectors of columns of a product.
 #[derive(Clone, Copy)]
 pub(crate) struct Tile {
-    /// Steps that all rows take.
     pub(crate) k: usize,
     pub(crate) a: View,
     pub(crate) b: View,
@@ -96,13 +95,6 @@ pub(crate) struct Tile {
     /// Whether chains start from what C holds.
     pub(crate) carry: bool,
 }
-
-/// All rows of a tile take the same steps.
-pub(crate) const SQUARE: u8 = 0;
-/// Row r leaves out the first r of `ROWS − 1` steps that stand before the common ones.
-pub(crate) const LATER_STARTS: u8 = 1;
-/// Row r takes the first r of `ROWS − 1` steps that stand after the common ones.
-pub(crate) const LATER_ENDS: u8 = 2;
 
 /// `$m` rows in tiles of the vector type's `ROWS`, then of 8, 4, 2 and 1 for what is left: `$tile` for each, its first row in
 /// `$i` and its number of rows in the constant `$rows`.
@@ -118,7 +110,7 @@ macro_rules! in_tiles {
         in_tiles!(@ true, 1, m, $i, $rows, $tile);
     };
     (@ $used:expr, $count:literal, $m:ident, $i:ident, $rows:ident, $tile:expr) => {
-        while $used && $i + $count <= $m {
+        while $used && $m - $i >= $count {
             const $rows: usize = $count;
             $tile;
             $i += $count;
@@ -166,7 +158,7 @@ unsafe fn tile_anywhere<V: Tiled, const ROWS: usize, const VECTORS: usize>(
     // SAFETY: handed on; the copy has the room of a whole tile.
     unsafe {
         if c.col_stride == 1 && columns == VECTORS * LANES {
-            return V::tile::<ROWS, VECTORS, SQUARE>(Tile { k, a, b, c: c.data, c_stride: c.row_stride, carry });
+            return V::tile::<ROWS, VECTORS>(Tile { k, a, b, c: c.data, c_stride: c.row_stride, carry });
         }
         let mut copy = [[[0.0f32; LANES]; VECTORS]; ROWS];
         let rows = copy.as_flattened_mut();
@@ -175,18 +167,19 @@ unsafe fn tile_anywhere<V: Tiled, const ROWS: usize, const VECTORS: usize>(
             (0..columns).for_each(|j| row[j] = *c.from(i, j).data);
         }
         let data = rows.as_flattened_mut().as_mut_ptr();
-        V::tile::<ROWS, VECTORS, SQUARE>(Tile { k, a, b, c: data, c_stride: VECTORS * LANES, carry });
+        V::tile::<ROWS, VECTORS>(Tile { k, a, b, c: data, c_stride: VECTORS * LANES, carry });
         for i in 0..ROWS {
             (0..columns).for_each(|j| *c.from(i, j).data = *data.add(i * VECTORS * LANES + j));
         }
     }
 }
 
-/// `for $i in $from..$to` for constants of at most 12, written out: sums stay in registers only where no loop is left.
+/// `for $i in 0..ROWS` (at most 12) or `0..VECTORS` (at most 4), written out: sums stay in registers only where no loop is left.
 macro_rules! unrolled {
-    ($i:ident in $from:expr, $to:expr => $body:block) => { unrolled!(@ $i, $from, $to, $body, 0 1 2 3 4 5 6 7 8 9 10 11) };
-    (@ $i:ident, $from:expr, $to:expr, $body:block, $($index:literal)*) => {$(
-        if $index >= $from && $index < $to {
+    ($i:ident in 0..ROWS $body:block) => { unrolled!(@ $i ROWS $body 0 1 2 3 4 5 6 7 8 9 10 11) };
+    ($v:ident in 0..VECTORS $body:block) => { unrolled!(@ $v VECTORS $body 0 1 2 3) };
+    (@ $i:ident $count:ident $body:block $($index:literal)*) => {$(
+        if $index < $count {
             let $i: usize = $index;
             $body
         }
@@ -199,51 +192,38 @@ macro_rules! unrolled {
 /// every sum to memory at each step.
 ///
 /// # Safety
-/// A must be readable for `ROWS` rows and B for `VECTORS * 16` columns over all steps (those of `EDGE` too), C writable for
-/// as many elements, which nothing else touches.
+/// A must be readable for `ROWS` rows and B for `VECTORS * 16` columns of depth `k`, C writable for `ROWS` rows of as many
+/// elements, which nothing else touches.
 #[inline(always)]
-unsafe fn tile<V: F32x16, const ROWS: usize, const VECTORS: usize, const EDGE: u8>(of: Tile) {
+unsafe fn tile<V: F32x16, const ROWS: usize, const VECTORS: usize>(of: Tile) {
     let Tile { k, a, b, c, c_stride, carry } = of;
     let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
     // SAFETY: all indices are below k, ROWS and columns, which the caller vouches for.
     unsafe {
         if carry {
-            unrolled!(i in 0, ROWS => {
-                unrolled!(v in 0, VECTORS => {
+            unrolled!(i in 0..ROWS {
+                unrolled!(v in 0..VECTORS {
                     sums[i][v] = V::load_pointer(c.wrapping_add(i * c_stride + v * LANES));
                 });
             });
         }
         let (mut a_p, mut b_p) = (a.data, b.data);
-        /// One step of the rows from the first to before the second.
-        macro_rules! step {
-            ($from:expr, $to:expr) => {{
-                let mut column = [V::splat(0.0); VECTORS];
-                unrolled!(v in 0, VECTORS => {
-                    column[v] = V::load_pointer(b_p.wrapping_add(v * LANES));
-                });
-                unrolled!(i in $from, $to => {
-                    let x = V::splat(*a_p.add(i * a.row_stride));
-                    unrolled!(v in 0, VECTORS => {
-                        sums[i][v] = x.fma(column[v], sums[i][v]);
-                    });
-                });
-                (a_p, b_p) = (a_p.wrapping_add(a.col_stride), b_p.wrapping_add(b.col_stride));
-            }};
-        }
-        if EDGE == LATER_STARTS {
-            unrolled!(s in 0, ROWS - 1 => { step!(0, s + 1); });
-        }
         for _ in 0..k {
-            step!(0, ROWS);
+            let mut column = [V::splat(0.0); VECTORS];
+            unrolled!(v in 0..VECTORS {
+                column[v] = V::load_pointer(b_p.wrapping_add(v * LANES));
+            });
+            unrolled!(i in 0..ROWS {
+                let x = V::splat(*a_p.add(i * a.row_stride));
+                unrolled!(v in 0..VECTORS {
+                    sums[i][v] = x.fma(column[v], sums[i][v]);
+                });
+            });
+            a_p = a_p.wrapping_add(a.col_stride);
+            b_p = b_p.wrapping_add(b.col_stride);
         }
-        if EDGE == LATER_ENDS {
-            unrolled!(s in 0, ROWS - 1 => { step!(s + 1, ROWS); });
-        }
-        // The last step moved them too.
-        let _ = (a_p, b_p);
-        unrolled!(i in 0, ROWS => {
-            unrolled!(v in 0, VECTORS => {
+        unrolled!(i in 0..ROWS {
+            unrolled!(v in 0..VECTORS {
                 sums[i][v].store_pointer(c.wrapping_add(i * c_stride + v * LANES));
             });
         });
