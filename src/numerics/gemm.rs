@@ -95,7 +95,7 @@ pub fn gemm_with(
 /// One product, or a rectangle of it. Whoever makes one vouches that the three matrices fit their memory for as long as it
 /// lives and that nothing else touches its elements of C.
 #[derive(Clone, Copy)]
-struct Product {
+pub(crate) struct Product {
     m: usize,
     n: usize,
     k: usize,
@@ -183,7 +183,7 @@ fn product_kernel<V: Tiled>(product: Product) {
     let Product { m, n, k, .. } = product;
     if product.b.row_stride == 1 && product.b.col_stride != 1 && m <= V::FEW && n >= LANES {
         // SAFETY: whoever made the product vouches for its memory.
-        return unsafe { few::few_rows::<V>(product) };
+        return unsafe { few::any_few_rows::<V>(product) };
     }
     let (mut packed_a, mut packed_b) = PACKED.take();
     let panel = V::VECTORS * LANES;

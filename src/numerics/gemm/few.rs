@@ -4,7 +4,7 @@
 
 use super::Product;
 use super::panels::{Room, nearby};
-use super::tile::Tiled;
+use super::tile::{Tiled, unrolled};
 use crate::simd::{F32x16, LANES};
 
 /// A product of at most `V::FEW` rows and at least sixteen columns whose B has a row stride of 1.
@@ -12,27 +12,29 @@ use crate::simd::{F32x16, LANES};
 /// # Safety
 /// The product's matrices must fit their memory, and nothing else may touch its elements of C.
 #[inline(always)]
-pub(super) unsafe fn few_rows<V: Tiled>(product: Product) {
+pub(super) unsafe fn any_few_rows<V: Tiled>(product: Product) {
     // SAFETY: handed on.
     unsafe {
         match product.m {
-            1 => all_columns::<V, 1>(product),
-            2 => all_columns::<V, 2>(product),
-            3 if V::FEW >= 3 => all_columns::<V, 3>(product),
-            4 if V::FEW >= 4 => all_columns::<V, 4>(product),
-            5 if V::FEW >= 5 => all_columns::<V, 5>(product),
-            6 if V::FEW >= 6 => all_columns::<V, 6>(product),
-            7 if V::FEW >= 7 => all_columns::<V, 7>(product),
-            8 if V::FEW >= 8 => all_columns::<V, 8>(product),
+            1 => V::few_rows::<1>(product),
+            2 => V::few_rows::<2>(product),
+            3 if V::FEW >= 3 => V::few_rows::<3>(product),
+            4 if V::FEW >= 4 => V::few_rows::<4>(product),
+            5 if V::FEW >= 5 => V::few_rows::<5>(product),
+            6 if V::FEW >= 6 => V::few_rows::<6>(product),
+            7 if V::FEW >= 7 => V::few_rows::<7>(product),
+            8 if V::FEW >= 8 => V::few_rows::<8>(product),
             _ => unreachable!("more than a few rows"),
         }
     }
 }
 
+/// A product of `ROWS` rows.
+///
 /// # Safety
-/// As [`few_rows`], with `ROWS` rows.
+/// As [`any_few_rows`].
 #[inline(always)]
-unsafe fn all_columns<V: F32x16, const ROWS: usize>(product: Product) {
+pub(super) unsafe fn few_rows<V: F32x16, const ROWS: usize>(product: Product) {
     let n = product.n;
     let mut j = 0;
     // SAFETY: all columns are below n.
@@ -55,7 +57,7 @@ unsafe fn all_columns<V: F32x16, const ROWS: usize>(product: Product) {
 /// `GROUPS` times sixteen columns from `j`; the first `known` are in C already and are computed for nothing.
 ///
 /// # Safety
-/// As [`few_rows`], with `ROWS` rows and all these columns.
+/// As [`few_rows`], with all these columns.
 #[inline(always)]
 unsafe fn columns<V: F32x16, const ROWS: usize, const GROUPS: usize>(product: Product, j: usize, known: usize) {
     let Product { k, a, b, c, accumulate, .. } = product;
@@ -63,40 +65,42 @@ unsafe fn columns<V: F32x16, const ROWS: usize, const GROUPS: usize>(product: Pr
     // SAFETY: rows, columns and steps are inside the matrices, as the caller vouches.
     unsafe {
         if accumulate {
-            for (i, sums) in sums.iter_mut().enumerate() {
-                for (g, sum) in sums.iter_mut().enumerate() {
-                    *sum = V::load(&lanes(c.from(i, j + g * LANES).data, c.col_stride));
-                }
-            }
+            unrolled!(i in 0..ROWS {
+                unrolled!(g in 0..GROUPS {
+                    sums[i][g] = V::load(&lanes(c.from(i, j + g * LANES).data, c.col_stride));
+                });
+            });
         }
         let whole = k - k % 4;
         let mut rooms = [const { Room::uninit() }; GROUPS];
         for p in (0..whole).step_by(4) {
-            for (g, room) in rooms.iter_mut().enumerate() {
-                let rows = nearby::<V>(b.from(0, j + g * LANES).transposed(), p, k, GROUPS * LANES, room);
-                let weights = V::load_four_columns(rows.data, rows.row_stride);
-                for (q, weights) in weights.into_iter().enumerate() {
-                    for (i, sums) in sums.iter_mut().enumerate() {
-                        sums[g] = V::splat(*a.from(i, p + q).data).fma(weights, sums[g]);
-                    }
+            unrolled!(g in 0..GROUPS {
+                let rows = nearby::<V>(b.from(0, j + g * LANES).transposed(), p, k, GROUPS * LANES, &mut rooms[g]);
+                for (q, weights) in V::load_four_columns(rows.data, rows.row_stride).into_iter().enumerate() {
+                    unrolled!(i in 0..ROWS {
+                        sums[i][g] = V::splat(*a.from(i, p + q).data).fma(weights, sums[i][g]);
+                    });
                 }
-            }
+            });
         }
         for p in whole..k {
-            for g in 0..GROUPS {
+            unrolled!(g in 0..GROUPS {
                 let weights = V::load(&lanes(b.from(p, j + g * LANES).data, b.col_stride));
-                for (i, sums) in sums.iter_mut().enumerate() {
-                    sums[g] = V::splat(*a.from(i, p).data).fma(weights, sums[g]);
-                }
-            }
+                unrolled!(i in 0..ROWS {
+                    sums[i][g] = V::splat(*a.from(i, p).data).fma(weights, sums[i][g]);
+                });
+            });
         }
-        for (i, sums) in sums.into_iter().enumerate() {
-            for (g, sum) in sums.into_iter().enumerate() {
-                for (l, value) in sum.to_array().into_iter().enumerate().skip(known) {
-                    *c.from(i, j + g * LANES + l).data = value;
+        unrolled!(i in 0..ROWS {
+            unrolled!(g in 0..GROUPS {
+                let values = sums[i][g].to_array();
+                for (l, value) in values.iter().enumerate() {
+                    if l >= known {
+                        *c.from(i, j + g * LANES + l).data = *value;
+                    }
                 }
-            }
-        }
+            });
+        });
     }
 }
 

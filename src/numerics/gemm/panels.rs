@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::tile::Tiled;
 use crate::simd::{F32x16, LANES, prefetch};
 
 #[derive(Clone, Copy)]
@@ -50,7 +51,7 @@ impl Panels {
     /// # Safety
     /// `view` must be readable for `lanes` rows and `depth` columns. The panels point into `buffer` and into the view.
     #[inline(always)]
-    pub(super) unsafe fn new<V: F32x16>(
+    pub(super) unsafe fn new<V: Tiled>(
         view: View,
         lanes: usize,
         depth: usize,
@@ -67,7 +68,7 @@ impl Panels {
             // SAFETY: the lanes are in the view; the panel lies within the room, as panels before it took width × depth each.
             unsafe {
                 let to = copied.add((lane - in_place) * depth);
-                pack::<V>(view.from(lane, 0), (lanes - lane).min(width), depth, to, panel_width);
+                V::pack(view.from(lane, 0), (lanes - lane).min(width), depth, to, panel_width);
             }
         }
         panels
@@ -108,7 +109,7 @@ fn aligned_room(buffer: &mut Vec<f32>, length: usize) -> *mut f32 {
 /// # Safety
 /// `from` must be readable for `lanes` rows and `depth` columns, `to` writable for `depth * width` elements.
 #[inline(always)]
-unsafe fn pack<V: F32x16>(from: View, lanes: usize, depth: usize, to: *mut f32, width: usize) {
+pub(super) unsafe fn pack<V: F32x16>(from: View, lanes: usize, depth: usize, to: *mut f32, width: usize) {
     // SAFETY: every index below is under the bounds that the caller vouches for.
     unsafe {
         if lanes < width {

@@ -1,6 +1,8 @@
 //! The innermost work: tiles of C whose chains run side by side in registers.
 
-use super::panels::{Out, Panels, View};
+use super::Product;
+use super::few::few_rows;
+use super::panels::{Out, Panels, View, pack};
 #[cfg(target_arch = "aarch64")]
 use crate::simd::Neon;
 #[cfg(target_arch = "x86_64")]
@@ -16,7 +18,8 @@ pub(crate) trait Tiled: F32x16 {
     /// Up to this many rows of A, at most 8, fit into registers beside what transposing B takes.
     const FEW: usize;
 
-    /// [`tile`], as a function of its own: among other code the compiler would not keep every sum in a register.
+    /// [`tile`]. This and the other two are functions of their own: among other code the compiler would not keep every sum in a
+    /// register.
     ///
     /// # Safety
     /// See [`tile`].
@@ -25,22 +28,63 @@ pub(crate) trait Tiled: F32x16 {
         // SAFETY: handed on.
         unsafe { tile::<Self, ROWS, VECTORS>(of) }
     }
+    /// [`few_rows`](super::few::few_rows).
+    ///
+    /// # Safety
+    /// See there.
+    #[inline(always)]
+    unsafe fn few_rows<const ROWS: usize>(product: Product) {
+        // SAFETY: handed on.
+        unsafe { few_rows::<Self, ROWS>(product) }
+    }
+    /// [`pack`](super::panels::pack).
+    ///
+    /// # Safety
+    /// See there.
+    #[inline(always)]
+    unsafe fn pack(from: View, lanes: usize, depth: usize, to: *mut f32, width: usize) {
+        // SAFETY: handed on.
+        unsafe { pack::<Self>(from, lanes, depth, to, width) }
+    }
 }
 
-/// The tile of a vector type compiled with its instructions, which whoever got hold of the type has already asked the CPU for.
+/// The three functions compiled with a vector type's instructions, which whoever got hold of the type has already asked the CPU
+/// for.
 #[cfg(target_arch = "x86_64")]
 macro_rules! compiled {
-    ($vector:ident, $features:literal) => {
+    ($features:literal) => {
         #[inline(always)]
         unsafe fn tile<const ROWS: usize, const VECTORS: usize>(of: Tile) {
             #[target_feature(enable = $features)]
             #[inline(never)]
-            unsafe fn compiled<const ROWS: usize, const VECTORS: usize>(of: &Tile) {
+            unsafe fn compiled<V: Tiled, const ROWS: usize, const VECTORS: usize>(of: &Tile) {
                 // SAFETY: handed on.
-                unsafe { tile::<$vector, ROWS, VECTORS>(*of) }
+                unsafe { tile::<V, ROWS, VECTORS>(*of) }
             }
             // SAFETY: handed on; the instructions are there (above).
-            unsafe { compiled::<ROWS, VECTORS>(&of) }
+            unsafe { compiled::<Self, ROWS, VECTORS>(&of) }
+        }
+        #[inline(always)]
+        unsafe fn few_rows<const ROWS: usize>(product: Product) {
+            #[target_feature(enable = $features)]
+            #[inline(never)]
+            unsafe fn compiled<V: Tiled, const ROWS: usize>(product: &Product) {
+                // SAFETY: handed on.
+                unsafe { few_rows::<V, ROWS>(*product) }
+            }
+            // SAFETY: handed on; the instructions are there (above).
+            unsafe { compiled::<Self, ROWS>(&product) }
+        }
+        #[inline(always)]
+        unsafe fn pack(from: View, lanes: usize, depth: usize, to: *mut f32, width: usize) {
+            #[target_feature(enable = $features)]
+            #[inline(never)]
+            unsafe fn compiled<V: Tiled>(from: View, lanes: usize, depth: usize, to: *mut f32, width: usize) {
+                // SAFETY: handed on.
+                unsafe { pack::<V>(from, lanes, depth, to, width) }
+            }
+            // SAFETY: handed on; the instructions are there (above).
+            unsafe { compiled::<Self>(from, lanes, depth, to, width) }
         }
     };
 }
@@ -51,7 +95,7 @@ impl Tiled for Avx512 {
     const ROWS: usize = 12;
     const VECTORS: usize = 2;
     const FEW: usize = 8;
-    compiled!(Avx512, "avx512f,avx2,fma");
+    compiled!("avx512f,avx2,fma");
 }
 
 /// 12 sums, two halves of a column of B and one element of A in 16 registers.
@@ -60,7 +104,7 @@ impl Tiled for Avx2 {
     const ROWS: usize = 6;
     const VECTORS: usize = 1;
     const FEW: usize = 3;
-    compiled!(Avx2, "avx2,fma");
+    compiled!("avx2,fma");
 }
 
 /// 24 sums, four quarters of a column of B and one element of A in 32 registers.
@@ -174,10 +218,11 @@ unsafe fn tile_anywhere<V: Tiled, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// `for $i in 0..ROWS` (at most 12) or `0..VECTORS` (at most 4), written out: sums stay in registers only where no loop is left.
+/// `for $i in 0..ROWS` (at most 12), `0..VECTORS` (at most 4) or `0..GROUPS` (at most 2), written out: sums stay in registers only where no loop is left.
 macro_rules! unrolled {
     ($i:ident in 0..ROWS $body:block) => { unrolled!(@ $i ROWS $body 0 1 2 3 4 5 6 7 8 9 10 11) };
     ($v:ident in 0..VECTORS $body:block) => { unrolled!(@ $v VECTORS $body 0 1 2 3) };
+    ($g:ident in 0..GROUPS $body:block) => { unrolled!(@ $g GROUPS $body 0 1) };
     (@ $i:ident $count:ident $body:block $($index:literal)*) => {$(
         if $index < $count {
             let $i: usize = $index;
@@ -185,6 +230,7 @@ macro_rules! unrolled {
         }
     )*};
 }
+pub(super) use unrolled;
 
 /// The chains of `ROWS` × `VECTORS * 16` elements of C side by side in registers.
 ///
