@@ -77,10 +77,13 @@ fn dpo_clearly_beats_the_reference_by_gold_and_kl_grows_with_training_and_falls_
 #[test]
 fn the_judges_are_measured_against_gold_before_their_win_rates() {
     let rows = estimates(&finished_quickstart().join("reports/quickstart"));
-    // The judge that decides is surely beyond the suite's threshold of 0.6; the other one surely beyond chance.
-    for (judge, least) in [("pairwise", 0.6), ("reward", 0.55)] {
+    let findings = fs::read_to_string(finished_quickstart().join("reports/quickstart/findings.csv")).unwrap();
+    // The judge that decides is surely beyond the suite's threshold; of another one that isn't, the report warns.
+    for judge in ["pairwise", "reward"] {
         let accuracy = rows.iter().find(|r| r["metric"] == "judge_accuracy" && r["judge"] == judge).expect("an accuracy");
-        assert!(number(accuracy, "lower") > least, "{accuracy:?}");
+        let warned = findings.lines().any(|l| l.contains("judge-accuracy") && l.contains(&format!("`{judge}`")));
+        assert_eq!(warned, number(accuracy, "lower") <= 0.6, "{accuracy:?}");
+        assert!(judge != "pairwise" || !warned, "{accuracy:?}");
     }
 }
 
