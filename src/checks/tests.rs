@@ -30,6 +30,7 @@ fn training() -> TrainSettings {
         max_length: None,
         save_steps: None,
         sampling: Sampling::Shuffle,
+        lora: None,
     }
 }
 

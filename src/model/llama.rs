@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::model::lora::{Applied, Masks};
 use crate::model::trunk::{self, Trunk};
-use crate::model::{Gradients, LlamaConfig, Packed, Parameters, Tape, Target, Tensor, fast, files};
+use crate::model::{Adapter, Gradients, LlamaConfig, Packed, Parameters, Tape, Target, Tensor, fast, files};
+use crate::numerics::attention::Queries;
 use crate::numerics::buffer::Buffer;
 use crate::numerics::linear;
 use crate::numerics::logprob::{self, TokenScore};
@@ -25,6 +27,8 @@ fn rows_of(targets: &[Target]) -> impl Iterator<Item = usize> {
 pub struct Llama {
     pub config: LlamaConfig,
     pub parameters: Parameters,
+    /// What is trained in place of `parameters`, which it freezes; none as made or loaded.
+    pub adapter: Option<Adapter>,
     /// What it computes with; strict as made or loaded.
     pub numerics: Numerics,
 }
@@ -41,7 +45,7 @@ impl Llama {
             };
             parameters.insert(name, tensor);
         }
-        Self { config, parameters, numerics: Numerics::Strict }
+        Self { config, parameters, adapter: None, numerics: Numerics::Strict }
     }
 
     /// Name and shape of every tensor.
@@ -66,7 +70,7 @@ impl Llama {
             return Err(Error::input(message).in_file(folder));
         }
         parameters.check(&Self::tensors(&config)).map_err(|e| e.in_file(folder))?;
-        Ok(Self { config, parameters, numerics: Numerics::Strict })
+        Ok(Self { config, parameters, adapter: None, numerics: Numerics::Strict })
     }
 
     /// The same model in this arithmetic.
@@ -74,13 +78,49 @@ impl Llama {
         Self { numerics, ..self }
     }
 
-    /// Writes `config.json` and `model.safetensors`.
+    /// The same base under another adapter; an error that names the tensors that don't fit.
+    ///
+    /// # Panics
+    /// In the fast arithmetic, which has no adapters.
+    pub fn with_adapter(self, adapter: Adapter) -> Result<Self> {
+        assert_eq!(self.numerics, Numerics::Strict, "adapters are computed in the strict arithmetic");
+        adapter.check(&self.config)?;
+        Ok(Self { adapter: Some(adapter), ..self })
+    }
+
+    /// The model without an adapter beside it: its weights are W + s · (B A).
+    pub fn merged(self) -> Self {
+        match self.adapter {
+            None => self,
+            Some(adapter) => Self { parameters: adapter.merged(&self.config, self.parameters), adapter: None, ..self },
+        }
+    }
+
+    /// What training changes: the adapter's tensors where there is one, else all weights.
+    pub fn trained(&self) -> &Parameters {
+        self.adapter.as_ref().map_or(&self.parameters, |adapter| &adapter.parameters)
+    }
+
+    pub fn trained_mut(&mut self) -> &mut Parameters {
+        match &mut self.adapter {
+            Some(adapter) => &mut adapter.parameters,
+            None => &mut self.parameters,
+        }
+    }
+
+    /// Writes `config.json` and `model.safetensors`, of the base where there is an adapter.
     pub fn save(&self, folder: &Path) -> Result<()> {
         files::write(folder, &self.config.to_json("LlamaForCausalLM"), &self.parameters)
     }
 
     pub(super) fn trunk(&self) -> Trunk<'_> {
-        Trunk { config: &self.config, parameters: &self.parameters }
+        self.trunk_under(None)
+    }
+
+    /// The trunk under an adapter's dropout.
+    fn trunk_under<'a>(&'a self, masks: Option<&'a Masks>) -> Trunk<'a> {
+        let adapter = self.adapter.as_ref().map(|adapter| Applied { adapter, masks });
+        Trunk { config: &self.config, parameters: &self.parameters, adapter }
     }
 
     pub(super) fn head_name(&self) -> &'static str {
@@ -101,6 +141,17 @@ impl Llama {
     /// Here and below, when a token lies outside the vocabulary; see [`Packed::check`].
     pub fn forward(&self, packed: &Packed, targets: &[Target]) -> Tape {
         self.pass(packed, targets, true)
+    }
+
+    /// [`Self::forward`] under the adapter's dropout. `states`: one a packed row, from which its masks are derived; the backward pass
+    /// applies the same ones.
+    pub fn forward_under_dropout(&self, packed: &Packed, targets: &[Target], states: Vec<u64>) -> Tape {
+        let Some(adapter) = &self.adapter else { return self.forward(packed, targets) };
+        let asked = Queries::covering(packed.segments(), rows_of(targets));
+        let masks = Masks::new(adapter.settings.lora_dropout, states, &asked);
+        let mut tape = self.trunk_under(Some(&masks)).forward(packed, rows_of(targets), true);
+        tape.masks = Some(masks);
+        Tape::Strict(tape)
     }
 
     fn pass(&self, packed: &Packed, targets: &[Target], keep: bool) -> Tape {
@@ -152,9 +203,11 @@ impl Llama {
 
     /// Accumulates into `grads` the gradients of Σ dlogps[i] · logp(targets[i]) for every weight. Weight gradients continue
     /// their chains over packed rows (over targets, for the head), so several calls equal one undivided batch.
+    ///
+    /// Under an adapter the gradients are its own, and no other weight has any.
     pub fn backward(&self, tape: Tape, packed: &Packed, targets: &[Target], dlogps: &[f32], grads: &mut Gradients) {
         assert_eq!(targets.len(), dlogps.len(), "one gradient a target");
-        let tape = match tape {
+        let mut tape = match tape {
             Tape::Strict(tape) => tape,
             Tape::Fast(pass) => return pass.token_backward(self.head_name(), targets, dlogps, grads),
         };
@@ -162,7 +215,8 @@ impl Llama {
         for (chunk, dlogps) in targets.chunks(CHUNK).zip(dlogps.chunks(CHUNK)) {
             self.chunk_backward(&tape, chunk, dlogps, &mut dhidden, grads);
         }
-        self.trunk().backward(tape, packed, dhidden, grads);
+        let masks = tape.masks.take();
+        self.trunk_under(masks.as_ref()).backward(tape, packed, dhidden, grads);
     }
 
     fn chunk_backward(&self, tape: &trunk::Tape, chunk: &[Target], dlogps: &[f32], dhidden: &mut [f32], grads: &mut Gradients) {
@@ -177,8 +231,10 @@ impl Llama {
             }
         });
         let head = self.head_name();
-        let dhead = if self.config.tie_word_embeddings { grads.second_use(head) } else { grads.get_mut(head) };
-        linear::backward_weight(&dlogits, &normed, hidden, dhead);
+        if self.adapter.is_none() {
+            let dhead = if self.config.tie_word_embeddings { grads.second_use(head) } else { grads.get_mut(head) };
+            linear::backward_weight(&dlogits, &normed, hidden, dhead);
+        }
         let mut dnormed = Buffer::unspecified(normed.len());
         linear::backward_input(&dlogits, &self.parameters.get(head).values, hidden, &mut dnormed, false);
         let mut dx = Buffer::zeros(x.len());

@@ -1,6 +1,8 @@
 //! Llama-shaped models: in the strict arithmetic with hand-written forward and backward passes over the kernels of
 //! [`crate::numerics`], in the fast one with candle's operations (`fast`).
 //!
+//! A Llama may stand under a low-rank adapter (`lora`), which is then what training changes; `peft` is the adapter's file form.
+//!
 //! Files follow Hugging Face's layout: `config.json` and `model.safetensors` under its tensor names.
 
 mod config;
@@ -9,15 +11,19 @@ mod fast;
 mod files;
 mod gradients;
 mod llama;
+mod lora;
 mod mode;
 mod packed;
 mod parameters;
+mod peft;
 mod scorer;
 mod trunk;
 
 pub use config::LlamaConfig;
 pub use gradients::Gradients;
 pub use llama::{Comparison, Llama, compare};
+pub use lora::Adapter;
+pub(crate) use lora::derived;
 pub use mode::{Decoder, Tape};
 pub use packed::{Packed, SegmentId, Target};
 pub use parameters::{Parameters, Tensor};

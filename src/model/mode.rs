@@ -17,7 +17,11 @@ pub enum Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     /// Reads the prompts (each at least one token); equal ones are computed once.
+    ///
+    /// # Panics
+    /// When the model has an adapter beside it: [`Llama::merged`] costs nothing for each token.
     pub fn new(model: &'a Llama, prompts: &[Vec<u32>]) -> Self {
+        assert!(model.adapter.is_none(), "a merged model decodes");
         match model.numerics {
             Numerics::Strict => Self::Strict(decode::Decoder::new(model, prompts)),
             Numerics::Fast => {

@@ -1,6 +1,7 @@
 //! Named tensors: a model's weights, their gradients, optimizer moments.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
@@ -28,27 +29,32 @@ impl Tensor {
     }
 }
 
-/// Tensors by name, always visited in name order.
+/// Tensors by name, always visited in name order. A clone shares them until one of the two is changed: so a frozen reference and
+/// the policy that starts from it, or the adapters over one base, hold the weights once.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Parameters(BTreeMap<String, Tensor>);
+pub struct Parameters(Arc<BTreeMap<String, Tensor>>);
 
 impl Parameters {
     pub fn new() -> Self {
         Self::default()
     }
 
+    fn own(&mut self) -> &mut BTreeMap<String, Tensor> {
+        Arc::make_mut(&mut self.0)
+    }
+
     pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) {
-        self.0.insert(name.into(), tensor);
+        self.own().insert(name.into(), tensor);
     }
 
     /// Takes the tensor out.
     pub fn remove(&mut self, name: &str) -> Option<Tensor> {
-        self.0.remove(name)
+        self.own().remove(name)
     }
 
     /// The same names and shapes, all zero: where gradients are accumulated.
     pub fn zeros_like(&self) -> Self {
-        Self(self.0.iter().map(|(name, t)| (name.clone(), Tensor::filled(&t.shape, 0.0))).collect())
+        self.iter().map(|(name, t)| (name.to_owned(), Tensor::filled(&t.shape, 0.0))).collect()
     }
 
     pub fn fill(&mut self, value: f32) {
@@ -68,7 +74,7 @@ impl Parameters {
     /// # Panics
     /// When there is no tensor of that name.
     pub fn get_mut(&mut self, name: &str) -> &mut Tensor {
-        self.0.get_mut(name).unwrap_or_else(|| panic!("no tensor `{name}`"))
+        self.own().get_mut(name).unwrap_or_else(|| panic!("no tensor `{name}`"))
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
@@ -76,7 +82,7 @@ impl Parameters {
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Tensor)> {
-        self.0.iter_mut().map(|(name, t)| (name.as_str(), t))
+        self.own().iter_mut().map(|(name, t)| (name.as_str(), t))
     }
 
     pub fn len(&self) -> usize {
@@ -149,7 +155,13 @@ impl IntoIterator for Parameters {
     type Item = (String, Tensor);
     type IntoIter = std::collections::btree_map::IntoIter<String, Tensor>;
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        Arc::unwrap_or_clone(self.0).into_iter()
+    }
+}
+
+impl FromIterator<(String, Tensor)> for Parameters {
+    fn from_iter<I: IntoIterator<Item = (String, Tensor)>>(tensors: I) -> Self {
+        Self(Arc::new(tensors.into_iter().collect()))
     }
 }
 

@@ -7,6 +7,7 @@
 //! The last layer computes only `asked` rows, those whose results are wanted, beyond the keys and values of all rows: what it would
 //! make of a prompt's other rows nobody reads.
 
+use crate::model::lora::{Applied, Masks};
 use crate::model::{Gradients, LlamaConfig, Packed, Parameters};
 use crate::numerics::attention::{self, Projections, Queries, gather_rows};
 use crate::numerics::buffer::Buffer;
@@ -41,6 +42,8 @@ pub struct Tape {
     asked: Queries,
     /// (asked, hidden), before the final norm.
     pub(super) hidden: Buffer,
+    /// Of an adapter's dropout.
+    pub(super) masks: Option<Masks>,
 }
 
 impl Tape {
@@ -62,6 +65,8 @@ impl Tape {
 pub(crate) struct Trunk<'a> {
     pub config: &'a LlamaConfig,
     pub parameters: &'a Parameters,
+    /// Over frozen weights.
+    pub adapter: Option<Applied<'a>>,
 }
 
 fn layer_name(layer: usize, part: &str) -> String {
@@ -89,7 +94,7 @@ impl<'a> Trunk<'a> {
         let positions = packed.positions().iter().max().map_or(0, |p| *p as usize + 1);
         let (all, asked) = (Queries::all(packed.segments()), Queries::covering(packed.segments(), asked));
         let hidden = self.embed(packed.tokens());
-        let mut tape = Tape { layers: Vec::new(), rotary: self.rotary(positions), all, asked, hidden };
+        let mut tape = Tape { layers: Vec::new(), rotary: self.rotary(positions), all, asked, hidden, masks: None };
         let layers = self.config.num_hidden_layers;
         for layer in 0..layers {
             let x = std::mem::replace(&mut tape.hidden, Buffer::unspecified(0));
@@ -132,7 +137,15 @@ impl<'a> Trunk<'a> {
         let weight = self.weight(layer, part);
         let mut y = Buffer::unspecified(x.len() / inputs * (weight.len() / inputs));
         linear::forward(x, weight, inputs, &mut y, false);
+        self.adapt(layer, part, x, &mut y);
         y
+    }
+
+    /// `y` += what the adapter adds to the layer's output.
+    fn adapt(&self, layer: usize, part: &str, x: &[f32], y: &mut [f32]) {
+        if let Some(adapter) = self.adapter {
+            adapter.forward(layer, part, x, y);
+        }
     }
 
     /// The queries of the rows `asked`, the keys and values of all rows, turned by position; and the inverse root mean squares
@@ -157,6 +170,7 @@ impl<'a> Trunk<'a> {
     /// `x` += attended · Woᵀ.
     pub(super) fn add_attended(&self, layer: usize, attended: &[f32], x: &mut [f32]) {
         linear::forward(attended, self.weight(layer, "self_attn.o_proj"), self.config.heads().query_width(), x, true);
+        self.adapt(layer, "self_attn.o_proj", attended, x);
     }
 
     /// `out` += the gated MLP of `x`; returns the inverse root mean squares of `x`, and gate and up: (rows, inner).
@@ -166,10 +180,12 @@ impl<'a> Trunk<'a> {
         let mut activated = Buffer::unspecified(gate.len());
         mlp::forward(&gate, &up, &mut activated);
         linear::forward(&activated, self.weight(layer, "mlp.down_proj"), self.config.intermediate_size, out, true);
+        self.adapt(layer, "mlp.down_proj", &activated, out);
         (inverse, gate, up)
     }
 
-    /// Accumulates the gradients of all trunk weights for `dx`: (asked, hidden), the gradient of [`Tape::hidden`].
+    /// Accumulates the gradients of all trunk weights, or of the adapter's over frozen ones, for `dx`: (asked, hidden), the gradient
+    /// of [`Tape::hidden`].
     pub(super) fn backward(&self, mut tape: Tape, packed: &Packed, mut dx: Buffer, grads: &mut Gradients) {
         let saved = std::mem::take(&mut tape.layers);
         let layers = saved.len();
@@ -177,29 +193,52 @@ impl<'a> Trunk<'a> {
             self.mlp_backward(layer, &mut saved, &mut dx, grads);
             dx = self.attention_backward(layer, &saved, packed, tape.queries(layer, layers), &tape.rotary, dx, grads);
         }
-        embedding::backward(&dx, self.config.hidden_size, packed.tokens(), grads.get_mut("model.embed_tokens.weight"));
+        if self.adapter.is_none() {
+            embedding::backward(&dx, self.config.hidden_size, packed.tokens(), grads.get_mut("model.embed_tokens.weight"));
+        }
+    }
+
+    /// The gradient of a linear layer's input from `dy`: (rows, outputs), that of its output, into `dx`: (rows, inputs), added to what
+    /// `dx` holds where it says so; into nothing where nobody asks. Returns what [`Self::weight_gradient`] wants of an adapter.
+    fn input_gradient(&self, layer: usize, part: &str, dy: &[f32], dx: Option<(&mut [f32], bool)>) -> Option<Buffer> {
+        let Some((dx, accumulate)) = dx else { return self.adapter?.backward_input(layer, part, dy, None) };
+        let weight = self.parameters.get(&layer_name(layer, part));
+        linear::backward_input(dy, &weight.values, weight.shape[1], dx, accumulate);
+        self.adapter?.backward_input(layer, part, dy, Some(dx))
+    }
+
+    /// Continues the gradient of a linear layer's weight, or of its adapter: `dlow` is what [`Self::input_gradient`] gave.
+    fn weight_gradient(&self, layer: usize, part: &str, dy: &[f32], x: &[f32], dlow: Option<Buffer>, grads: &mut Gradients) {
+        match (self.adapter, dlow) {
+            (None, _) => {
+                let name = layer_name(layer, part);
+                linear::backward_weight(dy, x, self.parameters.get(&name).shape[1], grads.get_mut(&name));
+            }
+            (Some(adapter), Some(dlow)) => adapter.backward_weight(layer, part, dy, x, &dlow, grads),
+            (Some(_), None) => {}
+        }
     }
 
     /// `dx`: the gradient of the layer's output becomes that of its middle.
     fn mlp_backward(&self, layer: usize, saved: &mut LayerTape, dx: &mut [f32], grads: &mut Gradients) {
-        let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
         // The gradient of the activated values, then these values again; gate and up become their gradients.
         let mut activated = Buffer::unspecified(saved.gate.len());
-        linear::backward_input(dx, self.weight(layer, "mlp.down_proj"), inner, &mut activated, false);
+        let dlow = self.input_gradient(layer, "mlp.down_proj", dx, Some((&mut activated, false)));
         mlp::backward(&mut saved.gate, &mut saved.up, &mut activated);
-        linear::backward_weight(dx, &activated, inner, grads.get_mut(&layer_name(layer, "mlp.down_proj")));
+        self.weight_gradient(layer, "mlp.down_proj", dx, &activated, dlow, grads);
         drop(activated);
         let norm = layer_name(layer, "post_attention_layernorm");
         let normed = self.scaled(&norm, &saved.middle, &saved.middle_inverse);
         let mut dnormed = Buffer::unspecified(dx.len());
         for (i, (part, d)) in [("mlp.gate_proj", &saved.gate), ("mlp.up_proj", &saved.up)].into_iter().enumerate() {
-            linear::backward_weight(d, &normed, hidden, grads.get_mut(&layer_name(layer, part)));
-            linear::backward_input(d, self.weight(layer, part), hidden, &mut dnormed, i > 0);
+            let dlow = self.input_gradient(layer, part, d, Some((&mut dnormed, i > 0)));
+            self.weight_gradient(layer, part, d, &normed, dlow, grads);
         }
         self.norm_backward(&norm, &saved.middle, &saved.middle_inverse, &dnormed, dx, grads);
     }
 
-    /// (rows, hidden): the gradient of the layer's input, from `dx`: (asked, hidden), that of its middle.
+    /// (rows, hidden): the gradient of the layer's input, from `dx`: (asked, hidden), that of its middle. Below an adapter's first
+    /// layer nothing is trained: what is returned there is no gradient.
     #[allow(clippy::too_many_arguments, reason = "a layer's state and the pass it belongs to")]
     fn attention_backward(
         &self,
@@ -213,32 +252,41 @@ impl<'a> Trunk<'a> {
     ) -> Buffer {
         let (hidden, heads, asked) = (self.config.hidden_size, self.config.heads(), queries.rows());
         let mut dattended = Buffer::unspecified(saved.attended.len());
-        linear::backward_input(&dx, self.weight(layer, "self_attn.o_proj"), heads.query_width(), &mut dattended, false);
-        let o_grad = grads.get_mut(&layer_name(layer, "self_attn.o_proj"));
-        linear::backward_weight(&dx, &saved.attended, heads.query_width(), o_grad);
+        let dlow = self.input_gradient(layer, "self_attn.o_proj", &dx, Some((&mut dattended, false)));
+        self.weight_gradient(layer, "self_attn.o_proj", &dx, &saved.attended, dlow, grads);
         let projections = Projections { q: &saved.q, k: &saved.k, v: &saved.v };
         let mut d = attention::backward(packed.segments(), queries, heads, projections, &dattended);
         rotary.backward(&mut d.dq, heads.query_width(), &positions_of(packed.positions(), asked));
         rotary.backward(&mut d.dk, heads.key_width(), packed.positions());
         let norm = layer_name(layer, "input_layernorm");
         let normed = self.scaled(&norm, &saved.x, &saved.x_inverse);
-        let mut dnormed = self.query_backward(layer, &d.dq, &normed, asked, grads);
+        let goes_on = layer > 0 || self.adapter.is_none();
+        let mut dnormed = self.query_backward(layer, &d.dq, &normed, asked, goes_on, grads);
         for (part, d) in [("self_attn.k_proj", &d.dk), ("self_attn.v_proj", &d.dv)] {
-            linear::backward_weight(d, &normed, hidden, grads.get_mut(&layer_name(layer, part)));
-            linear::backward_input(d, self.weight(layer, part), hidden, &mut dnormed, true);
+            let dlow = self.input_gradient(layer, part, d, dnormed.as_deref_mut().map(|dx| (dx, true)));
+            self.weight_gradient(layer, part, d, &normed, dlow, grads);
         }
+        let Some(dnormed) = dnormed else { return dx };
         let mut dx = spread_rows(dx, asked, saved.x.len(), hidden);
         self.norm_backward(&norm, &saved.x, &saved.x_inverse, &dnormed, &mut dx, grads);
         dx
     }
 
-    /// (rows, hidden): the gradient that reaches the normed rows through the queries of the rows `asked`.
-    fn query_backward(&self, layer: usize, dq: &[f32], normed: &Buffer, asked: &[usize], grads: &mut Gradients) -> Buffer {
+    /// (rows, hidden): the gradient that reaches the normed rows through the queries of the rows `asked`; none unless it `goes_on`.
+    fn query_backward(
+        &self,
+        layer: usize,
+        dq: &[f32],
+        normed: &Buffer,
+        asked: &[usize],
+        goes_on: bool,
+        grads: &mut Gradients,
+    ) -> Option<Buffer> {
         let (hidden, part) = (self.config.hidden_size, "self_attn.q_proj");
-        linear::backward_weight(dq, &self.gather(normed, asked), hidden, grads.get_mut(&layer_name(layer, part)));
-        let mut through = Buffer::unspecified(asked.len() * hidden);
-        linear::backward_input(dq, self.weight(layer, part), hidden, &mut through, false);
-        spread_rows(through, asked, normed.len(), hidden)
+        let mut through = goes_on.then(|| Buffer::unspecified(asked.len() * hidden));
+        let dlow = self.input_gradient(layer, part, dq, through.as_deref_mut().map(|dx| (dx, false)));
+        self.weight_gradient(layer, part, dq, &self.gather(normed, asked), dlow, grads);
+        through.map(|through| spread_rows(through, asked, normed.len(), hidden))
     }
 
     /// `dx` += the gradient of the RMSNorm `name` of `x`, whose output has the gradient `dy`.
@@ -252,7 +300,10 @@ impl<'a> Trunk<'a> {
         grads: &mut Gradients,
     ) {
         let weight = &self.parameters.get(name).values;
-        norm::backward(x, weight, inverse, dy, dx, grads.get_mut(name));
+        match self.adapter {
+            None => norm::backward(x, weight, inverse, dy, dx, grads.get_mut(name)),
+            Some(_) => norm::backward_input(x, weight, inverse, dy, dx),
+        }
     }
 
     /// (rows.len(), hidden): the chosen rows of a (rows, hidden) matrix.

@@ -23,11 +23,16 @@ pub fn scale(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32]) {
 ///
 /// With g = dy · w and s = inverse: dx = s · g − x · s³ · Σ(g x) / hidden.
 pub fn backward(x: &[f32], weight: &[f32], inverse: &[f32], dy: &[f32], dx: &mut [f32], dweight: &mut [f32]) {
+    backward_input(x, weight, inverse, dy, dx);
+    weight_gradient(x, inverse, dy, dweight);
+}
+
+/// [`backward`] under a frozen weight.
+pub fn backward_input(x: &[f32], weight: &[f32], inverse: &[f32], dy: &[f32], dx: &mut [f32]) {
     let hidden = weight.len();
     for_each_rows(dx, hidden, 4 * hidden, |r, dx| {
         backward_rows(&x[r * hidden..], weight, &inverse[r..], &dy[r * hidden..], dx);
     });
-    weight_gradient(x, inverse, dy, dweight);
 }
 
 #[inline(always)]

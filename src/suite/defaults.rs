@@ -81,6 +81,7 @@ pub(super) fn training(purpose: Purpose, sampling: Sampling) -> TrainSettings {
         max_length: Some(MAX_LENGTH),
         save_steps: None,
         sampling,
+        lora: None,
     }
 }
 

@@ -343,6 +343,56 @@ pub enum Optimizer {
     Sgd,
 }
 
+/// A linear layer of a transformer layer, as Hugging Face and PEFT name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Linear {
+    QProj,
+    KProj,
+    VProj,
+    OProj,
+    GateProj,
+    UpProj,
+    DownProj,
+}
+
+impl Linear {
+    pub const ALL: [Self; 7] = [Self::QProj, Self::KProj, Self::VProj, Self::OProj, Self::GateProj, Self::UpProj, Self::DownProj];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QProj => "q_proj",
+            Self::KProj => "k_proj",
+            Self::VProj => "v_proj",
+            Self::OProj => "o_proj",
+            Self::GateProj => "gate_proj",
+            Self::UpProj => "up_proj",
+            Self::DownProj => "down_proj",
+        }
+    }
+}
+
+/// A low-rank adapter; `model::Adapter` has the formulas. Names and meanings as in PEFT's `LoraConfig`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LoraSettings {
+    pub r: usize,
+    pub lora_alpha: f64,
+    pub lora_dropout: f64,
+    /// In the order of the layer, each once.
+    pub target_modules: Vec<Linear>,
+    pub use_rslora: bool,
+}
+
+/// The adapter that is trained instead of the model's own weights.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "from", rename_all = "lowercase")]
+pub enum AdapterSource {
+    /// One that changes nothing at first: the reference is the base alone.
+    Fresh(LoraSettings),
+    /// A PEFT folder, which is trained on: the reference is the base under a frozen copy of it.
+    Folder { path: PathBuf, lora_dropout: f64 },
+}
+
 /// Names and meanings as in TRL / transformers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrainSettings {
@@ -368,6 +418,9 @@ pub struct TrainSettings {
     /// A checkpoint every so many steps, and always one at the end.
     pub save_steps: Option<u64>,
     pub sampling: Sampling,
+    /// None: all weights are trained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lora: Option<AdapterSource>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

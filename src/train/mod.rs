@@ -7,6 +7,7 @@ mod completion;
 mod metrics;
 pub mod objective;
 mod optimizer;
+mod policy;
 mod preference;
 mod reference;
 mod run;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::PairScore;
 use super::completion::{CompletionScore, token_gradients};
 use super::objective::{PairGradient, PairLogps, PairObjective, Reward, paired, scope};
+use super::policy::{Policy, with_adapters};
 use super::reference::Reference;
 use super::sequence::{Group, PackedGroups, SequenceScore, fit_pairs};
 use super::task::{BatchLoss, Task};
@@ -47,7 +48,7 @@ pub struct PairPass {
 }
 
 pub struct PreferenceTask {
-    policy: Llama,
+    policy: Policy,
     pairs: Vec<TokenizedPair>,
     reference: Reference<PairOutput>,
     /// Whether the policy starts as the reference, so that the first step must see no difference.
@@ -85,17 +86,17 @@ impl PreferenceTask {
             true => Reference::Recorded(score_pairs(reference, &pairs, watch, "reference log-probabilities")?),
             false => Reference::Live(Box::new(reference.clone())),
         };
-        let reference_digest = reference.parameters.digest();
-        let policy_digest = policy.parameters.digest();
-        let starts_at_reference = policy_digest == reference_digest && policy.config == reference.config;
+        let (reference_digest, policy_digest) = (reference.parameters.digest(), policy.parameters.digest());
         let config = |model: &Llama| model.config.to_json("LlamaForCausalLM");
         let models = (config(&policy), policy_digest, config(reference), reference_digest);
         let identity = Digest::of_value(&("preference", policy.numerics, models, &pairs));
+        let identity = with_adapters(identity, &[&policy, reference]);
+        let policy = Policy::new(policy);
         Ok(Self {
+            starts_at_reference: policy.starts_as(reference, policy_digest == reference_digest),
             policy,
             pairs,
             reference: scores,
-            starts_at_reference,
             objective: paired(settings),
             reward: Reward::of(o),
             ld_alpha: [o.ld_alpha, o.ld_alpha.filter(|_| o.dialect != Dialect::LlamaFactory)],
@@ -107,7 +108,7 @@ impl PreferenceTask {
 
     /// The trained policy, after `run`.
     pub fn into_policy(self) -> Llama {
-        self.policy
+        self.policy.model
     }
 
     /// What the reference says of some pairs.
@@ -148,18 +149,34 @@ impl Task for PreferenceTask {
         self.pairs[example].id.clone()
     }
 
+    fn weights_file(&self) -> &'static str {
+        self.policy.weights_file()
+    }
+
+    fn enter_step(&mut self, seed: u64, step: u64) {
+        self.policy.enter_step(seed, step);
+    }
+
+    fn leave_step(&mut self) {
+        self.policy.leave_step();
+    }
+
+    fn may_rest_at_first(&self, tensor: &str) -> bool {
+        self.policy.may_rest_at_first(tensor)
+    }
+
     fn parameters(&self) -> &Parameters {
-        &self.policy.parameters
+        self.policy.parameters()
     }
 
     fn parameters_mut(&mut self) -> &mut Parameters {
-        &mut self.policy.parameters
+        self.policy.parameters_mut()
     }
 
     fn forward(&self, examples: &[usize]) -> (PairPass, Vec<PairOutput>) {
         let groups = pack(examples.iter().map(|&i| &self.pairs[i]), self.prompts);
-        let tape = self.policy.forward(&groups.packed, &groups.targets);
-        let tokens = self.policy.token_scores(&tape, &groups.targets);
+        let tape = self.policy.forward(&groups, examples);
+        let tokens = self.policy.model.token_scores(&tape, &groups.targets);
         let outputs = in_pairs(&groups, &tokens, self.prompts);
         (PairPass { groups, tape, tokens }, outputs)
     }
@@ -197,14 +214,14 @@ impl Task for PreferenceTask {
                 dlogps.extend(token_gradients(tokens, shared, self.ld_alpha[0], side));
             }
         }
-        self.policy.backward(pass.tape, &pass.groups.packed, &pass.groups.targets, &dlogps, grads);
+        self.policy.model.backward(pass.tape, &pass.groups.packed, &pass.groups.targets, &dlogps, grads);
     }
 
     fn check_first_step(&self, examples: &[usize], outputs: &[PairOutput], loss: f64) -> Result<()> {
         if !self.starts_at_reference {
             return Ok(());
         }
-        let numerics = self.policy.numerics;
+        let numerics = self.policy.model.numerics;
         for ((&i, output), reference) in examples.iter().zip(outputs).zip(self.reference(examples)) {
             for (side, policy, reference) in
                 [("chosen", &output.chosen, &reference.chosen), ("rejected", &output.rejected, &reference.rejected)]

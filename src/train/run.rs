@@ -12,7 +12,7 @@ use super::state;
 use super::task::{BatchLoss, Task};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Gradients, Parameters};
+use crate::model::{Adapter, Gradients, Parameters};
 use crate::store::write_atomically;
 use crate::suite::settings::TrainSettings;
 use crate::watch::Watch;
@@ -28,7 +28,7 @@ const IDS_SHOWN: usize = 8;
 /// In the folder `work` stand, afterwards and in between:
 /// - `train_log.jsonl`: a line a step;
 /// - `chain.jsonl`: the digest chain, a link a step;
-/// - `checkpoint-<step>/model.safetensors`: the weights after every `save_steps` steps and after the last;
+/// - `checkpoint-<step>/model.safetensors` (`adapter_model.safetensors` where an adapter is trained): the weights after every `save_steps` steps and after the last;
 /// - `state`: what a run that was killed resumes from. The same call with the same folder goes on where it stopped and
 ///   ends with the same bits; a call on a finished folder only restores the weights.
 ///
@@ -55,13 +55,16 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
             watch.check()?;
             return Err(Error::new(Kind::Interrupted, format!("stopped after step {}, as asked", metrics.len())));
         }
+        task.enter_step(seed, metrics.len() as u64 + 1);
         let row = step(task, settings, &plan, &mut optimizer, &mut grads, &metrics)?;
+        task.leave_step();
         log.append(&row)?;
         watch.advance(row.step, plan.total, &row.note());
         let done = row.step;
         let is_checkpoint =
             done == plan.total || settings.save_steps.is_some_and(|every| every > 0 && done.is_multiple_of(every));
-        let weights = if is_checkpoint { Some(save_checkpoint(work, done, task.parameters())?) } else { None };
+        let weights =
+            if is_checkpoint { Some(save_checkpoint(work, done, task.weights_file(), task.parameters())?) } else { None };
         chain.extend(&row, weights)?;
         metrics.push(row);
         if is_checkpoint || done.is_multiple_of(STATE_EVERY) {
@@ -91,7 +94,9 @@ pub fn checkpoint_folder(work: &Path, step: u64) -> PathBuf {
 
 /// The weights that `run` left after `step`.
 pub fn checkpoint(work: &Path, step: u64) -> Result<Parameters> {
-    let path = checkpoint_folder(work, step).join("model.safetensors");
+    let folder = checkpoint_folder(work, step);
+    let file = if Adapter::is_in(&folder) { Adapter::WEIGHTS } else { "model.safetensors" };
+    let path = folder.join(file);
     let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
     Parameters::from_safetensors(&bytes).map_err(|e| e.in_file(path))
 }
@@ -122,7 +127,7 @@ fn step<T: Task>(
         return Err(diverged(task, &row, name, &batch, &result.losses, metrics.last()));
     }
     if done == 0 {
-        check_every_gradient(grads)?;
+        check_every_gradient(task, grads)?;
     }
     optimizer.update(task.parameters_mut(), grads, row.learning_rate, row.grad_norm, row.step);
     Ok(row)
@@ -157,8 +162,9 @@ fn gradients<T: Task>(
 }
 
 /// A tensor without any gradient was forgotten in a backward pass, or cut off from the loss.
-fn check_every_gradient(grads: &Parameters) -> Result<()> {
-    match grads.iter().find(|(_, tensor)| tensor.values.iter().all(|&g| g == 0.0)) {
+fn check_every_gradient<T: Task>(task: &T, grads: &Parameters) -> Result<()> {
+    let rests = |name: &str, values: &[f32]| values.iter().all(|&g| g == 0.0) && !task.may_rest_at_first(name);
+    match grads.iter().find(|(name, tensor)| rests(name, &tensor.values)) {
         None => Ok(()),
         Some((name, _)) => Err(Error::unexpected(format!("the tensor `{name}` received no gradient at the first step"))
             .help("this is a defect of the model or of the objective; please report it with the suite file")),
@@ -193,7 +199,7 @@ fn save_state(
 }
 
 /// Returns the digest of the file.
-fn save_checkpoint(work: &Path, step: u64, weights: &Parameters) -> Result<Digest> {
+fn save_checkpoint(work: &Path, step: u64, file: &str, weights: &Parameters) -> Result<Digest> {
     if let Some((name, _)) = weights.iter().find(|(_, tensor)| tensor.values.iter().any(|w| !w.is_finite())) {
         return Err(Error::unexpected(format!("after step {step} the tensor `{name}` has values that are not finite"))
             .help("lower learning_rate or set max_grad_norm"));
@@ -201,7 +207,7 @@ fn save_checkpoint(work: &Path, step: u64, weights: &Parameters) -> Result<Diges
     let folder = checkpoint_folder(work, step);
     fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
     let bytes = weights.to_safetensors();
-    write_atomically(&folder.join("model.safetensors"), &[&bytes])?;
+    write_atomically(&folder.join(file), &[&bytes])?;
     Ok(Digest::of_bytes(&bytes))
 }
 

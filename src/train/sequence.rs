@@ -2,7 +2,7 @@
 
 use crate::data::TokenizedPair;
 use crate::error::{Error, Result};
-use crate::model::{LlamaConfig, Packed, Target, TokenScore};
+use crate::model::{LlamaConfig, Packed, Target, TokenScore, derived};
 
 /// A completion's results. Sums run over its tokens in position order, in binary64.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,6 +63,19 @@ impl PackedGroups {
             }
         }
         Self { packed, targets, lengths }
+    }
+
+    /// The state of each packed row from which an adapter's dropout derives its masks: derived from that of the step, then the
+    /// example, the segment in its group (0: the prompt, which its completions share) and the position.
+    pub fn dropout_states(&self, step: u64, examples: &[usize]) -> Vec<u64> {
+        let mut states = Vec::with_capacity(self.packed.rows());
+        let (mut group, mut ordinal) = (0, 0);
+        for segment in self.packed.segments() {
+            (group, ordinal) = if segment.parent.is_none() { (group + 1, 0) } else { (group, ordinal + 1) };
+            let state = derived(derived(step, examples[group - 1] as u64), ordinal);
+            states.extend(self.packed.positions()[segment.rows.clone()].iter().map(|&p| derived(state, u64::from(p))));
+        }
+        states
     }
 
     /// One score a completion from one a target.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::objective::{Objective, Sft};
+use super::policy::{Policy, with_adapters};
 use super::sequence::{Group, PackedGroups, SequenceScore, fit};
 use super::task::{BatchLoss, Task};
 use crate::data::TokenizedExample;
@@ -12,7 +13,7 @@ use crate::model::{Gradients, Llama, Parameters, Tape};
 use crate::suite::settings::TrainSettings;
 
 pub struct SftTask {
-    model: Llama,
+    policy: Policy,
     examples: Vec<TokenizedExample>,
     identity: Digest,
 }
@@ -26,12 +27,13 @@ impl SftTask {
         }
         let config = model.config.to_json("LlamaForCausalLM");
         let identity = Digest::of_value(&("sft", model.numerics, config, model.parameters.digest(), &examples));
-        Ok(Self { model, examples, identity })
+        let identity = with_adapters(identity, &[&model]);
+        Ok(Self { policy: Policy::new(model), examples, identity })
     }
 
     /// The trained model, after `run`.
     pub fn into_model(self) -> Llama {
-        self.model
+        self.policy.model
     }
 }
 
@@ -52,12 +54,28 @@ impl Task for SftTask {
         self.examples[example].prompt_id.clone()
     }
 
+    fn weights_file(&self) -> &'static str {
+        self.policy.weights_file()
+    }
+
+    fn enter_step(&mut self, seed: u64, step: u64) {
+        self.policy.enter_step(seed, step);
+    }
+
+    fn leave_step(&mut self) {
+        self.policy.leave_step();
+    }
+
+    fn may_rest_at_first(&self, tensor: &str) -> bool {
+        self.policy.may_rest_at_first(tensor)
+    }
+
     fn parameters(&self) -> &Parameters {
-        &self.model.parameters
+        self.policy.parameters()
     }
 
     fn parameters_mut(&mut self) -> &mut Parameters {
-        &mut self.model.parameters
+        self.policy.parameters_mut()
     }
 
     fn forward(&self, examples: &[usize]) -> (Self::Pass, Vec<SequenceScore>) {
@@ -65,8 +83,8 @@ impl Task for SftTask {
             let example = &self.examples[i];
             Group { prompt: &example.prompt, completions: vec![&example.completion] }
         }));
-        let tape = self.model.forward(&groups.packed, &groups.targets);
-        let outputs = groups.sequences(&self.model.token_scores(&tape, &groups.targets));
+        let tape = self.policy.forward(&groups, examples);
+        let outputs = groups.sequences(&self.policy.model.token_scores(&tape, &groups.targets));
         ((groups, tape), outputs)
     }
 
@@ -87,6 +105,6 @@ impl Task for SftTask {
 
     fn backward(&self, (groups, tape): Self::Pass, _: &[usize], gradients: &[f64], grads: &mut Gradients) {
         let dlogps = groups.spread(gradients.iter().copied());
-        self.model.backward(tape, &groups.packed, &groups.targets, &dlogps, grads);
+        self.policy.model.backward(tape, &groups.packed, &groups.targets, &dlogps, grads);
     }
 }

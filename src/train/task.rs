@@ -23,6 +23,22 @@ pub trait Task {
     /// d(batch loss) / d(output) of one example.
     type Gradient;
 
+    /// The file name of the weights in a checkpoint.
+    fn weights_file(&self) -> &'static str {
+        "model.safetensors"
+    }
+
+    /// The passes from here to `leave_step` are those of optimizer step `step`, from 1: what is random in a pass is addressed by both
+    /// numbers. Outside of steps nothing is random.
+    fn enter_step(&mut self, _seed: u64, _step: u64) {}
+
+    fn leave_step(&mut self) {}
+
+    /// Whether the gradient of a tensor is zero at the first step by the model's definition.
+    fn may_rest_at_first(&self, _tensor: &str) -> bool {
+        false
+    }
+
     /// Whatever else determines the result, beside the training settings and the seed: data, initial weights, frozen
     /// models. A run resumes only from a state of the same identity.
     fn identity(&self) -> Digest;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::completion::{CompletionScore, token_gradients};
 use super::objective::{Reward, SequenceGradient, UnpairedLogps, UnpairedObjective, scope, unpaired};
+use super::policy::{Policy, with_adapters};
 use super::preference::{averaged, constant_at_first, per_token, same_at_first};
 use super::reference::Reference;
 use super::sequence::{Group, PackedGroups, SequenceScore, fit};
@@ -62,7 +63,7 @@ impl UnpairedOutput {
 }
 
 pub struct UnpairedTask {
-    policy: Llama,
+    policy: Policy,
     /// Scores mismatched completions, which differ from epoch to epoch; none where the objective asks for no KL.
     kl_reference: Option<Llama>,
     examples: Vec<Feedback>,
@@ -106,13 +107,15 @@ impl UnpairedTask {
             &examples,
             &whole_completions,
         ));
+        let identity = with_adapters(identity, &[&policy, reference]);
+        let policy = Policy::new(policy);
         let items: Vec<(&[u32], &[u32])> = examples.iter().map(|e| (&e.prompt[..], &e.completion[..])).collect();
         let scores = match o.precompute_ref_log_probs {
             true => Reference::Recorded(score_all(reference, &items, watch)?),
             false => Reference::Live(Box::new(reference.clone())),
         };
         Ok(Self {
-            starts_at_reference: policy_digest == reference_digest && policy.config == reference.config,
+            starts_at_reference: policy.starts_as(reference, policy_digest == reference_digest),
             kl_reference: o.loss_type.contains(&LossType::Kto).then(|| reference.clone()),
             policy,
             reference: scores,
@@ -129,7 +132,7 @@ impl UnpairedTask {
 
     /// The trained policy, after `run`.
     pub fn into_policy(self) -> Llama {
-        self.policy
+        self.policy.model
     }
 
     /// What the reference says of some examples.
@@ -169,7 +172,7 @@ impl UnpairedTask {
         let logps = |model: &Llama| -> Vec<f64> {
             items.chunks(SCORED_TOGETHER).flat_map(|chunk| score(model, chunk)).map(|s| s.sum.logp).collect()
         };
-        logps(&self.policy).iter().zip(logps(reference)).map(|(policy, reference)| policy - reference).collect()
+        logps(&self.policy.model).iter().zip(logps(reference)).map(|(policy, reference)| policy - reference).collect()
     }
 }
 
@@ -190,19 +193,35 @@ impl Task for UnpairedTask {
         self.examples[example].id.clone()
     }
 
+    fn weights_file(&self) -> &'static str {
+        self.policy.weights_file()
+    }
+
+    fn enter_step(&mut self, seed: u64, step: u64) {
+        self.policy.enter_step(seed, step);
+    }
+
+    fn leave_step(&mut self) {
+        self.policy.leave_step();
+    }
+
+    fn may_rest_at_first(&self, tensor: &str) -> bool {
+        self.policy.may_rest_at_first(tensor)
+    }
+
     fn parameters(&self) -> &Parameters {
-        &self.policy.parameters
+        self.policy.parameters()
     }
 
     fn parameters_mut(&mut self) -> &mut Parameters {
-        &mut self.policy.parameters
+        self.policy.parameters_mut()
     }
 
     fn forward(&self, examples: &[usize]) -> (UnpairedPass, Vec<UnpairedOutput>) {
         let items = examples.iter().map(|&i| (&self.examples[i].prompt[..], &self.examples[i].completion[..]));
         let groups = pack(items);
-        let tape = self.policy.forward(&groups.packed, &groups.targets);
-        let tokens = self.policy.token_scores(&tape, &groups.targets);
+        let tape = self.policy.forward(&groups, examples);
+        let tokens = self.policy.model.token_scores(&tape, &groups.targets);
         let outputs = completions(&groups, &tokens).map(UnpairedOutput).collect();
         (UnpairedPass { groups, tape, tokens }, outputs)
     }
@@ -237,14 +256,14 @@ impl Task for UnpairedTask {
     fn backward(&self, pass: UnpairedPass, _: &[usize], gradients: &[SequenceGradient], grads: &mut Gradients) {
         let sequences = pass.groups.split(&pass.tokens).zip(gradients);
         let dlogps: Vec<f32> = sequences.flat_map(|(tokens, g)| token_gradients(tokens, tokens.len(), None, g)).collect();
-        self.policy.backward(pass.tape, &pass.groups.packed, &pass.groups.targets, &dlogps, grads);
+        self.policy.model.backward(pass.tape, &pass.groups.packed, &pass.groups.targets, &dlogps, grads);
     }
 
     fn check_first_step(&self, examples: &[usize], outputs: &[UnpairedOutput], loss: f64) -> Result<()> {
         if !self.starts_at_reference {
             return Ok(());
         }
-        let numerics = self.policy.numerics;
+        let numerics = self.policy.model.numerics;
         for ((&i, output), reference) in examples.iter().zip(outputs).zip(self.reference(examples)) {
             let what = format!("example {}", self.examples[i].id);
             same_at_first(numerics, &what, &output.0.sum, &reference.sum)?;

@@ -69,6 +69,18 @@ impl Task for Timed {
     fn example_id(&self, example: usize) -> String {
         self.task.example_id(example)
     }
+    fn weights_file(&self) -> &'static str {
+        self.task.weights_file()
+    }
+    fn enter_step(&mut self, seed: u64, step: u64) {
+        self.task.enter_step(seed, step);
+    }
+    fn leave_step(&mut self) {
+        self.task.leave_step();
+    }
+    fn may_rest_at_first(&self, tensor: &str) -> bool {
+        self.task.may_rest_at_first(tensor)
+    }
     fn parameters(&self) -> &Parameters {
         self.task.parameters()
     }

@@ -50,6 +50,7 @@ fn base(tokenizer: &TextTokenizer) -> Llama {
 
 fn training(max_steps: u64) -> TrainSettings {
     TrainSettings {
+        lora: None,
         objective: ObjectiveSettings::default(),
         learning_rate: 3e-3,
         lr_scheduler_type: Scheduler::Constant,

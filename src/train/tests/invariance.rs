@@ -8,12 +8,12 @@ use super::models::{demonstrations, model, pairs};
 use super::settings;
 use crate::data::TokenizedPair;
 use crate::digest::Digest;
-use crate::model::{Llama, Parameters};
+use crate::model::{Adapter, Llama, Parameters};
 use crate::numerics::isa::{self, Isa};
 use crate::rng::Stream;
 use crate::store::CHAIN;
-use crate::suite::settings::{FreshModel, LossType, ObjectiveSettings, TrainSettings};
-use crate::train::{PreferenceTask, SftTask, Task, run};
+use crate::suite::settings::{FreshModel, Linear, LoraSettings, LossType, ObjectiveSettings, TrainSettings};
+use crate::train::{Feedback, PreferenceTask, SftTask, Task, UnpairedTask, run};
 use crate::watch::{Silent, Watch};
 
 const STEPS: u64 = 20;
@@ -22,9 +22,18 @@ const STEPS: u64 = 20;
 enum Kind {
     Sft,
     Preferences,
+    /// Preferences under an adapter with dropout, all of them or of single completions.
+    Lora,
+    LoraUnpaired,
 }
 
-const KINDS: [Kind; 2] = [Kind::Sft, Kind::Preferences];
+const KINDS: [Kind; 4] = [Kind::Sft, Kind::Preferences, Kind::Lora, Kind::LoraUnpaired];
+
+fn adapted(model: &Llama) -> Llama {
+    let target_modules = vec![Linear::QProj, Linear::VProj, Linear::OProj, Linear::UpProj, Linear::DownProj];
+    let lora = LoraSettings { r: 4, lora_alpha: 8.0, lora_dropout: 0.2, target_modules, use_rslora: false };
+    model.clone().with_adapter(Adapter::fresh(&model.config, &lora, 1)).unwrap()
+}
 
 /// Twenty steps of eight examples, cut into micro-batches of `micro_batch`.
 fn split(micro_batch: usize) -> TrainSettings {
@@ -66,6 +75,21 @@ fn train(
             let mut task = PreferenceTask::new(model.clone(), model, pairs, settings, &Silent).unwrap();
             run(&mut task, settings, 1, work, watch).ok()?;
             task.into_policy().parameters
+        }
+        Kind::Lora => {
+            let mut task = PreferenceTask::new(adapted(model), model, pairs, settings, &Silent).unwrap();
+            run(&mut task, settings, 1, work, watch).ok()?;
+            let trained = task.into_policy();
+            assert_eq!(trained.parameters, model.parameters, "the base stays as it was");
+            trained.trained().clone()
+        }
+        Kind::LoraUnpaired => {
+            let objective = ObjectiveSettings { loss_type: vec![LossType::Kto], ..settings.objective.clone() };
+            let settings = TrainSettings { objective, ..settings.clone() };
+            let examples = Feedback::of_pairs(pairs);
+            let mut task = UnpairedTask::new(adapted(model), model, &examples, &settings, &Silent).unwrap();
+            run(&mut task, &settings, 1, work, watch).ok()?;
+            task.into_policy().trained().clone()
         }
     };
     Some(bits_in(work, &weights))
@@ -153,7 +177,9 @@ fn a_reference_that_scores_before_training_or_within_each_step_gives_the_same_bi
         let at_once = split(micro_batch);
         let objective = ObjectiveSettings { precompute_ref_log_probs: false, ..at_once.objective.clone() };
         let live = TrainSettings { objective, ..at_once.clone() };
-        assert_eq!(trained(Kind::Preferences, true, &live), trained(Kind::Preferences, true, &at_once));
+        for kind in [Kind::Preferences, Kind::Lora] {
+            assert_eq!(trained(kind, true, &live), trained(kind, true, &at_once), "{kind:?}");
+        }
     }
 }
 
@@ -179,6 +205,43 @@ fn a_training_interrupted_after_any_step_and_resumed_has_the_bits_of_an_unbroken
             assert_eq!(train(&Silent), Some(expected), "{kind:?}, interrupted after step {at}");
         }
     }
+}
+
+#[test]
+fn an_adapters_dropout_depends_on_the_seed_and_is_off_outside_of_steps() {
+    let (model, pairs) = (model(3, false), pairs(18));
+    let settings = split(8);
+    let weights = |seed| {
+        let mut task = PreferenceTask::new(adapted(&model), &model, &pairs, &settings, &Silent).unwrap();
+        run(&mut task, &settings, seed, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
+        let scores = |task: &PreferenceTask| task.forward(&[0, 1, 2]).1;
+        let after = scores(&task);
+        task.enter_step(seed, 21);
+        let within = scores(&task);
+        assert_ne!(within, after);
+        task.enter_step(seed, 22);
+        assert_ne!(scores(&task), within);
+        task.leave_step();
+        assert_eq!(scores(&task), after);
+        task.into_policy().trained().clone()
+    };
+    assert_eq!(weights(1), weights(1));
+    assert_ne!(weights(1), weights(2));
+}
+
+#[test]
+fn an_adapter_that_is_trained_on_starts_from_a_frozen_copy_as_its_reference() {
+    let (model, pairs, settings) = (model(3, false), pairs(18), split(8));
+    let mut first = PreferenceTask::new(adapted(&model), &model, &pairs, &settings, &Silent).unwrap();
+    run(&mut first, &settings, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
+    let mut reference = first.into_policy();
+    reference.adapter.as_mut().unwrap().settings.lora_dropout = 0.0;
+    let mut task = PreferenceTask::new(reference.clone(), &reference, &pairs, &settings, &Silent).unwrap();
+    let log = run(&mut task, &settings, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
+    assert_eq!(log[0].values["rewards/margins"], 0.0);
+    assert!((log[0].loss - std::f64::consts::LN_2).abs() < 1e-7);
+    assert!(log[19].values["rewards/margins"] > 0.0);
+    assert_ne!(task.into_policy().trained(), reference.trained());
 }
 
 #[test]

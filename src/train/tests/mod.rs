@@ -27,5 +27,6 @@ pub(crate) fn settings() -> TrainSettings {
         max_length: None,
         save_steps: None,
         sampling: Sampling::Shuffle,
+        lora: None,
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::data::{TokenizedExample, TokenizedPair};
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::model::{Gradients, Llama, Parameters};
+use crate::model::{Adapter, Gradients, Llama, Parameters};
 use crate::suite::settings::{Dialect, LossType, Numerics, ObjectiveSettings, Optimizer, Sampling, Scheduler, TrainSettings};
 use crate::train::preference::PairOutput;
 use crate::train::unpaired::UnpairedOutput;
@@ -144,6 +144,7 @@ fn case_settings(case: &Path, config: &Value, kind: &str) -> TrainSettings {
         },
         save_steps: None,
         sampling: Sampling::Sequential,
+        lora: None,
     };
     args.done();
     settings
@@ -249,6 +250,18 @@ where
     }
     fn example_id(&self, example: usize) -> String {
         self.task.example_id(example)
+    }
+    fn weights_file(&self) -> &'static str {
+        self.task.weights_file()
+    }
+    fn enter_step(&mut self, seed: u64, step: u64) {
+        self.task.enter_step(seed, step);
+    }
+    fn leave_step(&mut self) {
+        self.task.leave_step();
+    }
+    fn may_rest_at_first(&self, tensor: &str) -> bool {
+        self.task.may_rest_at_first(tensor)
     }
     fn parameters(&self) -> &Parameters {
         self.task.parameters()
@@ -359,6 +372,10 @@ fn agrees_with_trl(root: &Path, case: &Path, numerics: Numerics) {
     let settings = case_settings(case, &config, kind);
     let load = |folder: &str| Llama::load(&root.join(folder)).unwrap().with_numerics(numerics);
     let (policy, reference) = (load("model"), load(config["case"]["ref"].as_str().unwrap_or("model")));
+    let policy = match config["case"]["adapter"].as_str() {
+        Some(folder) => policy.with_adapter(Adapter::load(&case.join(folder)).unwrap()).unwrap(),
+        None => policy,
+    };
     match kind {
         "sft" => {
             let task = SftTask::new(policy, &demonstrations(root), &settings).unwrap();
@@ -396,6 +413,14 @@ fn every_recorded_run_of_trl_is_reproduced() {
         .filter(|case| std::panic::catch_unwind(|| agrees_with_trl(&root, case, Numerics::Strict)).is_err())
         .collect();
     assert!(failed.is_empty(), "{} of {} cases differ from TRL: {failed:?}", failed.len(), cases.len());
+}
+
+/// golden/lora/trl_run.py recorded it.
+#[test]
+fn dpo_of_an_adapter_agrees_with_trl_and_peft() {
+    let Some(root) = folder() else { return };
+    let case = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/lora/trl_dpo_lora");
+    agrees_with_trl(&root, Path::new(case), Numerics::Strict);
 }
 
 #[test]

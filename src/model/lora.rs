@@ -1,0 +1,308 @@
+//! Low-rank adapters (LoRA, Hu et al. 2021, arXiv 2106.09685) over a frozen base, under PEFT's names and definitions.
+//!
+//! An adapted layer with the weight W: (outputs, inputs) computes
+//!
+//! ```text
+//! y = W x + s · B A dropout(x),     s = alpha / r, or alpha / √r (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732)
+//! ```
+//!
+//! with A: (r, inputs), B: (outputs, r). A starts uniform in ±1/√inputs, B as zeros. The order of the sums:
+//! - low = s · (A x): a chain over the inputs from zero, then one multiplication;
+//! - y: the chain of W x (which itself may continue the residual's value) goes on over the rank with `fma(low[p], B[o, p], y)`;
+//! - backward, dlow = s · (dy B): a chain over the outputs, then one multiplication; dx goes on from W's part with
+//!   `fma(dlow[p], A[p, i], dx)` over the rank, or, behind dropout, adds that product's own chain times the mask;
+//! - dA and dB are chains over the rows of the optimizer batch, as all weight gradients (NUMERICS 2).
+//!
+//! Each is one of the kernels' products, so no bit depends on threads, micro-batches or instruction sets. While B is zero, y has
+//! the base's bits. Merged weights, W + s · (B A) with one rounding for each of s · and +, give other last bits than the two paths.
+
+use crate::error::{Error, Result};
+use crate::model::{Gradients, LlamaConfig, Parameters, Tensor};
+use crate::numerics::attention::Queries;
+use crate::numerics::buffer::Buffer;
+use crate::numerics::gemm::{MatRef, gemm};
+use crate::numerics::linear;
+use crate::numerics::parallel::for_each_rows;
+use crate::rng::Stream;
+use crate::suite::settings::{Linear, LoraSettings};
+
+/// An adapter of a Llama.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapter {
+    pub settings: LoraSettings,
+    /// A and B of every adapted layer under PEFT's names.
+    pub parameters: Parameters,
+}
+
+/// Where a linear layer stands in its transformer layer, as Hugging Face names it.
+fn part(linear: Linear) -> &'static str {
+    match linear {
+        Linear::QProj => "self_attn.q_proj",
+        Linear::KProj => "self_attn.k_proj",
+        Linear::VProj => "self_attn.v_proj",
+        Linear::OProj => "self_attn.o_proj",
+        Linear::GateProj => "mlp.gate_proj",
+        Linear::UpProj => "mlp.up_proj",
+        Linear::DownProj => "mlp.down_proj",
+    }
+}
+
+/// (outputs, inputs)
+fn shape(config: &LlamaConfig, linear: Linear) -> [usize; 2] {
+    let (hidden, inner, heads) = (config.hidden_size, config.intermediate_size, config.heads());
+    match linear {
+        Linear::QProj => [heads.query_width(), hidden],
+        Linear::KProj | Linear::VProj => [heads.key_width(), hidden],
+        Linear::OProj => [hidden, heads.query_width()],
+        Linear::GateProj | Linear::UpProj => [inner, hidden],
+        Linear::DownProj => [hidden, inner],
+    }
+}
+
+fn tensor_name(layer: usize, part: &str, matrix: char) -> String {
+    format!("base_model.model.model.layers.{layer}.{part}.lora_{matrix}.weight")
+}
+
+impl Adapter {
+    /// An adapter that changes nothing yet. A is drawn from the stream of its name.
+    pub fn fresh(config: &LlamaConfig, settings: &LoraSettings, seed: u64) -> Self {
+        let tensor = |(name, shape): (String, Vec<usize>)| {
+            let values = match name.contains("lora_A") {
+                true => {
+                    // Kaiming-uniform with a = √5, which is torch's for linear layers.
+                    let bound = 1.0 / (shape[1] as f64).sqrt();
+                    let mut stream = Stream::of(seed, &format!("model/init/{name}"), 0);
+                    (0..shape[0] * shape[1]).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect()
+                }
+                false => vec![0.0; shape[0] * shape[1]],
+            };
+            (name, Tensor { shape, values })
+        };
+        Self { settings: settings.clone(), parameters: Self::tensors(config, settings).into_iter().map(tensor).collect() }
+    }
+
+    /// Name and shape of every tensor.
+    pub(super) fn tensors(config: &LlamaConfig, settings: &LoraSettings) -> Vec<(String, Vec<usize>)> {
+        let mut tensors = Vec::new();
+        for layer in 0..config.num_hidden_layers {
+            for &linear in &settings.target_modules {
+                let ([outputs, inputs], part) = (shape(config, linear), part(linear));
+                tensors.push((tensor_name(layer, part, 'A'), vec![settings.r, inputs]));
+                tensors.push((tensor_name(layer, part, 'B'), vec![outputs, settings.r]));
+            }
+        }
+        tensors
+    }
+
+    /// An error that names every tensor that doesn't fit a base of this configuration.
+    pub(super) fn check(&self, config: &LlamaConfig) -> Result<()> {
+        self.parameters.check(&Self::tensors(config, &self.settings)).map_err(|e| {
+            let message = e.message.replacen("the configuration", "the base model under the adapter's r and target_modules", 1);
+            Error::input(message).help("an adapter belongs to the model it was trained on: layers and widths must be the same")
+        })
+    }
+
+    /// Whether it changes nothing: B is zero.
+    pub fn is_neutral(&self) -> bool {
+        self.parameters.iter().all(|(name, t)| name.contains("lora_A") || t.values.iter().all(|&b| b == 0.0))
+    }
+
+    /// Whether both scale their low-rank paths alike.
+    pub fn scales_as(&self, other: &Self) -> bool {
+        self.scale() == other.scale()
+    }
+
+    /// s, which the low-rank path is scaled by.
+    fn scale(&self) -> f32 {
+        let (r, alpha) = (self.settings.r as f64, self.settings.lora_alpha);
+        (if self.settings.use_rslora { alpha / r.sqrt() } else { alpha / r }) as f32
+    }
+
+    /// The adapted layer, if it is one.
+    fn path(&self, layer: usize, part: &str) -> Option<Path<'_>> {
+        let [a, b] = ['A', 'B'].map(|matrix| tensor_name(layer, part, matrix));
+        let adapted = self.parameters.contains(&a);
+        adapted.then(|| Path {
+            a: &self.parameters.get(&a).values,
+            b: &self.parameters.get(&b).values,
+            rank: self.settings.r,
+            scale: self.scale(),
+            names: [a, b],
+        })
+    }
+
+    /// The base's weights with the adapter's added: w + s · (B A).
+    pub(super) fn merged(&self, config: &LlamaConfig, mut base: Parameters) -> Parameters {
+        for layer in 0..config.num_hidden_layers {
+            for &linear in &self.settings.target_modules {
+                let part = part(linear);
+                let Some(path) = self.path(layer, part) else { continue };
+                let [outputs, inputs] = shape(config, linear);
+                let mut product = Buffer::unspecified(outputs * inputs);
+                let (b, a) = (MatRef::rows(path.b, path.rank), MatRef::rows(path.a, inputs));
+                gemm(outputs, inputs, path.rank, b, a, &mut product, inputs, false);
+                let weight = &mut base.get_mut(&format!("model.layers.{layer}.{part}.weight")).values;
+                weight.iter_mut().zip(product.iter()).for_each(|(w, p)| *w += path.scale * p);
+            }
+        }
+        base
+    }
+}
+
+/// The low-rank path of one layer.
+struct Path<'a> {
+    /// (rank, inputs)
+    a: &'a [f32],
+    /// (outputs, rank)
+    b: &'a [f32],
+    rank: usize,
+    scale: f32,
+    /// Of A and B.
+    names: [String; 2],
+}
+
+impl Path<'_> {
+    /// (rows, rank): s · A x.
+    fn low(&self, x: &[f32]) -> Buffer {
+        let inputs = self.a.len() / self.rank;
+        let mut low = Buffer::unspecified(x.len() / inputs * self.rank);
+        linear::forward(x, self.a, inputs, &mut low, false);
+        low.iter_mut().for_each(|v| *v *= self.scale);
+        low
+    }
+}
+
+/// An adapter in a pass.
+#[derive(Clone, Copy)]
+pub(crate) struct Applied<'a> {
+    pub adapter: &'a Adapter,
+    /// None: no dropout.
+    pub masks: Option<&'a Masks>,
+}
+
+impl Applied<'_> {
+    /// `y`: (rows, outputs) += the layer's low-rank path of `x`: (rows, inputs).
+    pub fn forward(&self, layer: usize, part: &str, x: &[f32], y: &mut [f32]) {
+        let Some(path) = self.adapter.path(layer, part) else { return };
+        let low = match self.masks {
+            None => path.low(x),
+            Some(masks) => path.low(&masks.dropped(layer, part, x, path.a.len() / path.rank)),
+        };
+        linear::forward(&low, path.b, path.rank, y, true);
+    }
+
+    /// (rows, rank): s · dy B, from `dy`: (rows, outputs), and `dx`: (rows, inputs) += what reaches the input through it; none where
+    /// the layer isn't adapted.
+    pub fn backward_input(&self, layer: usize, part: &str, dy: &[f32], dx: Option<&mut [f32]>) -> Option<Buffer> {
+        let path = self.adapter.path(layer, part)?;
+        let (inputs, outputs) = (path.a.len() / path.rank, path.b.len() / path.rank);
+        let mut dlow = Buffer::unspecified(dy.len() / outputs * path.rank);
+        linear::backward_input(dy, path.b, path.rank, &mut dlow, false);
+        dlow.iter_mut().for_each(|v| *v *= path.scale);
+        match (dx, self.masks) {
+            (None, _) => {}
+            (Some(dx), None) => linear::backward_input(&dlow, path.a, inputs, dx, true),
+            (Some(dx), Some(masks)) => {
+                let mut through = Buffer::unspecified(dx.len());
+                linear::backward_input(&dlow, path.a, inputs, &mut through, false);
+                let through = masks.dropped(layer, part, &through, inputs);
+                dx.iter_mut().zip(through.iter()).for_each(|(dx, t)| *dx += t);
+            }
+        }
+        Some(dlow)
+    }
+
+    /// Continues the gradients of A and B. `dlow`: what [`Self::backward_input`] gave.
+    pub fn backward_weight(&self, layer: usize, part: &str, dy: &[f32], x: &[f32], dlow: &[f32], grads: &mut Gradients) {
+        let Some(path) = self.adapter.path(layer, part) else { return };
+        let inputs = path.a.len() / path.rank;
+        let dropped = self.masks.map(|masks| masks.dropped(layer, part, x, inputs));
+        let x = dropped.as_deref().unwrap_or(x);
+        linear::backward_weight(dlow, x, inputs, grads.get_mut(&path.names[0]));
+        linear::backward_weight(dy, &path.low(x), path.rank, grads.get_mut(&path.names[1]));
+    }
+}
+
+/// SplitMix64's increment and output function (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
+const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+fn mix(state: u64) -> u64 {
+    let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// The state that `value` leads to from `state`.
+pub(crate) fn derived(state: u64, value: u64) -> u64 {
+    mix(mix(state.wrapping_add(GAMMA)).wrapping_add(value))
+}
+
+/// The dropout masks of one pass, each element of them a function of its address alone.
+///
+/// Every row brings a state, derived from seed, step, example, segment and position (`train`). The row's input of a layer drops
+/// feature i where the i-th output of SplitMix64, started at the state derived from row and layer, has upper 32 bits below p · 2³²;
+/// what stays is multiplied by 1 / (1 − p).
+pub(crate) struct Masks {
+    threshold: u64,
+    keep: f32,
+    /// The states of all rows, and of those that the last layer is asked for.
+    all: Vec<u64>,
+    asked: Vec<u64>,
+}
+
+impl Masks {
+    /// `states`: one a packed row.
+    pub fn new(dropout: f64, states: Vec<u64>, asked: &Queries) -> Self {
+        Self {
+            threshold: (dropout * (1u64 << 32) as f64) as u64,
+            keep: (1.0 / (1.0 - dropout)) as f32,
+            asked: asked.rows().iter().map(|&row| states[row]).collect(),
+            all: states,
+        }
+    }
+
+    /// (rows, inputs): `x` under the layer's mask.
+    fn dropped(&self, layer: usize, part: &str, x: &[f32], inputs: usize) -> Buffer {
+        // The asked rows are some of all, in order: as many of them are the same ones.
+        let states = if x.len() / inputs == self.all.len() { &self.all } else { &self.asked };
+        let module = Linear::ALL.iter().position(|l| self::part(*l) == part).expect("a linear layer");
+        let module = (layer * Linear::ALL.len() + module) as u64;
+        let mut out = Buffer::unspecified(x.len());
+        for_each_rows(&mut out, inputs, 4 * inputs, |first, out| {
+            for (r, out) in out.chunks_exact_mut(inputs).enumerate() {
+                let x = &x[(first + r) * inputs..][..inputs];
+                let mut state = derived(states[first + r], module);
+                for (out, x) in out.iter_mut().zip(x) {
+                    state = state.wrapping_add(GAMMA);
+                    *out = if mix(state) >> 32 < self.threshold { 0.0 } else { x * self.keep };
+                }
+            }
+        });
+        out
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::numerics::attention::Segment;
+
+    /// How many of (rows, inputs) ones a mask keeps, and what they add up to.
+    pub fn masked_ones(dropout: f64, rows: usize, inputs: usize) -> (f64, f64) {
+        let asked = Queries::all(&[Segment { rows: 0..rows, parent: None }]);
+        let states = (0..rows as u64).map(|row| derived(9, row)).collect();
+        let out = Masks::new(dropout, states, &asked).dropped(1, "mlp.up_proj", &vec![1.0; rows * inputs], inputs);
+        (out.iter().filter(|v| **v > 0.0).count() as f64, out.iter().map(|v| f64::from(*v)).sum())
+    }
+
+    /// The generator's first outputs from the state 1234567, from Steele, Lea and Flood's reference code.
+    #[test]
+    fn the_masks_generator_is_splitmix64() {
+        let outputs = [6457827717110365317u64, 3203168211198807973, 9817491932198370423];
+        let mut state = 1234567u64;
+        for expected in outputs {
+            state = state.wrapping_add(GAMMA);
+            assert_eq!(mix(state), expected);
+        }
+    }
+}
