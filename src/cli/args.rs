@@ -64,6 +64,8 @@ pub enum Command {
     Train(TrainArguments),
     /// Print the log-probability of every token of a JSONL file under a model
     Logps(LogpsArguments),
+    /// Add a low-rank adapter to the weights it was trained over
+    Merge(MergeArguments),
     /// Look at preference data
     #[command(subcommand)]
     Data(DataCommand),
@@ -205,7 +207,7 @@ pub struct TrainArguments {
     /// One of the suite's seeds [default: the first]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Gets train_log.csv and final/, a Hugging Face folder
+    /// Gets train_log.csv and final/, a Hugging Face folder; of an adapter final/ is a PEFT folder, and base/ what it adapts
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
 }
@@ -218,6 +220,18 @@ pub struct LogpsArguments {
     pub file: PathBuf,
     #[arg(long, value_enum, default_value = "json")]
     pub format: LogpsFormat,
+}
+
+#[derive(Debug, Args)]
+pub struct MergeArguments {
+    /// A PEFT folder (adapter_config.json, adapter_model.safetensors)
+    pub adapter: PathBuf,
+    /// The Hugging Face folder of the model that it adapts
+    #[arg(long, value_name = "DIR")]
+    pub base: PathBuf,
+    /// Gets config.json, model.safetensors and the base's tokenizer
+    #[arg(long, value_name = "DIR")]
+    pub output: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -69,6 +69,7 @@ fn run(arguments: Arguments) -> Result<Code> {
         Command::Baseline(command) => baseline::run(command, common),
         Command::Train(command) => stage::train(command, common),
         Command::Logps(command) => stage::logps(command),
+        Command::Merge(command) => stage::merge(command),
         Command::Data(command) => stage::data(command, common),
         Command::Runs(command) => runs::run(command, common),
         Command::Doctor => doctor::run(common),

@@ -1,10 +1,10 @@
-//! One stage by itself, on files: `train`, `logps`, `data`.
+//! One stage by itself, on files: `train`, `logps`, `merge`, `data`.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::args::{Common, DataCommand, Format, Layout, LogpsArguments, TrainArguments};
+use crate::cli::args::{Common, DataCommand, Format, Layout, LogpsArguments, MergeArguments, TrainArguments};
 use crate::cli::suite::{Prepared, execute_plan};
 use crate::cli::{Code, print};
 use crate::data::AuditItem;
@@ -12,7 +12,7 @@ use crate::data::audit::{AuditInput, audit};
 use crate::data::files::{PairFile, read_jsonl, read_pairs};
 use crate::data::tokenize::TextTokenizer;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Llama, Packed, Target};
+use crate::model::{Adapter, Llama, Packed, Target};
 use crate::report::write_train_log;
 use crate::run::plan::{plan, train_id};
 use crate::run::stages::checkpoints_in;
@@ -47,13 +47,47 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     let folder = arguments.output.join("final");
     std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
     write_train_log(&arguments.output, &log)?;
-    for name in ["tokenizer.json", "tokenizer_config.json"] {
+    for name in TOKENIZER {
         copy(&reference.join(name), &folder.join(name))?;
     }
-    for name in ["config.json", "model.safetensors"] {
-        copy(&trained.join(format!("checkpoint-{last}")).join(name), &folder.join(name))?;
+    let checkpoint = trained.join(format!("checkpoint-{last}"));
+    let weights = match Adapter::is_in(&checkpoint) {
+        true => [Adapter::CONFIG, Adapter::WEIGHTS],
+        false => MODEL,
+    };
+    for name in weights {
+        copy(&checkpoint.join(name), &folder.join(name))?;
+    }
+    if Adapter::is_in(&checkpoint) {
+        let base = arguments.output.join("base");
+        std::fs::create_dir_all(&base).map_err(|e| Error::io("create", &base, &e))?;
+        for name in MODEL.into_iter().chain(TOKENIZER) {
+            copy(&reference.join(name), &base.join(name))?;
+        }
     }
     anstream::eprintln!("wrote {} and {}", arguments.output.join("train_log.csv").display(), folder.display());
+    Ok(Code::Pass)
+}
+
+const MODEL: [&str; 2] = ["config.json", "model.safetensors"];
+const TOKENIZER: [&str; 2] = ["tokenizer.json", "tokenizer_config.json"];
+
+/// Writes the base's weights with the adapter's added as a plain model.
+pub fn merge(arguments: &MergeArguments) -> Result<Code> {
+    let (adapter, base, output) = (&arguments.adapter, &arguments.base, &arguments.output);
+    if !Adapter::is_in(adapter) {
+        return Err(Error::input(format!("{} holds no adapter: {} is missing", adapter.display(), Adapter::CONFIG)));
+    }
+    if let (Ok(base), Ok(output)) = (base.canonicalize(), output.canonicalize())
+        && base == output
+    {
+        return Err(Error::usage("--output is the base's own folder, which would be overwritten").help("name another folder"));
+    }
+    Llama::load_policy(adapter, || Llama::load(base))?.save(output)?;
+    for name in TOKENIZER.into_iter().filter(|name| base.join(name).exists()) {
+        copy(&base.join(name), &output.join(name))?;
+    }
+    anstream::eprintln!("wrote {}", output.display());
     Ok(Code::Pass)
 }
 

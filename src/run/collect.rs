@@ -9,13 +9,14 @@ use crate::data::AuditItem;
 use crate::data::files::read_jsonl;
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
+use crate::model::Adapter;
 use crate::report::{CellRow, Fact, ReportData, SCHEMA, SuiteInfo, VariantInfo};
 use crate::run::plan::{self, Plan};
 use crate::run::stages::{JUDGE_FOLDER, checkpoints_in};
 use crate::statistics::summary::{self, Evidence};
 use crate::store::{Receipt, Store};
 use crate::suite::Suite;
-use crate::suite::settings::{Dialect, LossType, PolicySource, TrainSettings, Variant};
+use crate::suite::settings::{AdapterSource, Dialect, LossType, PolicySource, TrainSettings, Variant};
 use crate::train::chain::{Abridged, Link};
 
 pub fn collect(
@@ -142,8 +143,10 @@ impl Collector<'_> {
             for seed in plan::variant_seeds(suite, variant).into_iter().flatten() {
                 let cell = plan::train_id(&variant.name, seed);
                 let last = checkpoints_in(&self.store.folder(self.receipt(&cell)?.key))?.pop().unwrap_or_default();
-                let digest = digest_of(&cell, &format!("checkpoint-{last}/model.safetensors"))?;
-                add(format!("{} seed {seed} step {last} model.safetensors", variant.name), digest);
+                for file in ["model.safetensors", Adapter::WEIGHTS] {
+                    let digest = digest_of(&cell, &format!("checkpoint-{last}/{file}"))?;
+                    add(format!("{} seed {seed} step {last} {file}", variant.name), digest);
+                }
             }
         }
         for variant in &suite.variants {
@@ -174,6 +177,11 @@ fn label(settings: &TrainSettings) -> String {
     }
     if o.dialect != Dialect::DpoEval {
         parts.push(format!("as {} defines it", o.dialect.name()));
+    }
+    match &settings.lora {
+        None => {}
+        Some(AdapterSource::Fresh(lora)) => parts.push(format!("LoRA r = {}", lora.r)),
+        Some(AdapterSource::Folder { .. }) => parts.push("LoRA trained on".to_owned()),
     }
     parts.join(", ")
 }

@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::judge::GOLD;
 use crate::suite::Suite;
-use crate::suite::settings::{Dataset, JudgeSource, ModelSource, PolicySource, Variant};
+use crate::suite::settings::{AdapterSource, Dataset, JudgeSource, ModelSource, PolicySource, TrainSettings, Variant};
 
 /// Raised whenever the same settings would give other bytes: every finished cell is then made again.
 const ENGINE: u32 = 2;
@@ -178,12 +178,17 @@ impl Planner<'_> {
             &[],
             json!({"dataset": data_settings(&suite.dataset), "file": files, "seed": suite.seed, "model": model}),
         );
+        let sft = suite
+            .sft
+            .as_ref()
+            .map(|sft| without_adapter_path(suite, sft).map(|settings| json!({"train": settings, "numerics": suite.numerics})));
+        let sft = sft.transpose()?;
         self.add(
             "reference".into(),
             Stage::Reference,
             &["data".into()],
             json!({"model": without_paths(&suite.model), "files": model, "seed": suite.seed,
-                "sft": suite.sft.as_ref().map(|sft| json!({"train": sft, "numerics": suite.numerics}))}),
+                "sft": sft}),
         );
         // Pairs of a file are what they are; a world's are sampled by the reference.
         let numerics = matches!(suite.dataset, Dataset::World(_)).then_some(suite.numerics);
@@ -224,7 +229,8 @@ impl Planner<'_> {
                         train_id(&variant.name, seed),
                         Stage::Train { variant: variant.name.clone(), seed },
                         &["reference".into(), "pairs".into()],
-                        json!({"train": settings, "seed": seed, "name": variant.name, "numerics": suite.numerics}),
+                        json!({"train": without_adapter_path(suite, settings)?, "seed": seed, "name": variant.name,
+                            "numerics": suite.numerics}),
                     );
                 }
             }
@@ -301,6 +307,15 @@ fn without_paths<T: Serialize>(settings: &T) -> Value {
     }
     strip(&mut value);
     value
+}
+
+/// Settings of a training as JSON, with the contents of an adapter that is trained on in place of its path.
+fn without_adapter_path(suite: &Suite, settings: &TrainSettings) -> Result<Value> {
+    let mut value = without_paths(settings);
+    if let Some(AdapterSource::Folder { path, .. }) = &settings.lora {
+        value["lora"]["files"] = folder_digests(&suite.locate(path))?;
+    }
+    Ok(value)
 }
 
 /// Digests of the files in a model or judge folder that can change a number.

@@ -18,7 +18,7 @@ use serde::{Serialize, Serializer};
 use crate::data::files::read_jsonl;
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
-use crate::model::Parameters;
+use crate::model::{Adapter, Parameters};
 use crate::numerics::isa::{self, Isa};
 use crate::run::execute::{Context, Event, Listener};
 use crate::run::plan::Cell;
@@ -308,7 +308,10 @@ impl Side<'_> {
 
     /// The recorded checkpoints from `step` on against those of the repetition.
     fn recorded_weights(&self, step: u64) -> Result<Option<WeightDifference>> {
-        let checkpoint = |name: &str| name.strip_prefix("checkpoint-")?.strip_suffix("/model.safetensors")?.parse().ok();
+        let checkpoint = |name: &str| {
+            let (step, file) = name.strip_prefix("checkpoint-")?.split_once('/')?;
+            ["model.safetensors", Adapter::WEIGHTS].contains(&file).then(|| step.parse().ok()).flatten()
+        };
         let mut checkpoints: Vec<(u64, &String)> = self
             .receipt
             .outputs

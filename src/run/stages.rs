@@ -9,13 +9,14 @@ use crate::data::{AuditItem, Demonstration, Pair, Prompt, label, split, world};
 use crate::error::{Error, Result};
 use crate::generate::{self, Completion, MeasuredPolicy, REFERENCE, Sampled};
 use crate::judge::{self, GOLD, protocol, session::OnnxJudge};
-use crate::model::{Llama, LlamaConfig};
+use crate::model::{Adapter, Llama, LlamaConfig};
 use crate::run::execute::Context;
 use crate::run::plan::{self, Cell, Stage};
 use crate::store::{CHAIN, write_atomically};
 use crate::suite::Suite;
 use crate::suite::settings::{
-    Dataset, GenerateSettings, JudgeSettings, JudgeSource, ModelSource, PairsSettings, PolicySource, Variant, WorldSettings,
+    AdapterSource, Dataset, GenerateSettings, JudgeSettings, JudgeSource, ModelSource, Numerics, PairsSettings, PolicySource,
+    TrainSettings, Variant, WorldSettings,
 };
 use crate::train::{self, Feedback, PairScore, PreferenceTask, ScoredPolicy, SftTask, TrainStep, UnpairedTask};
 
@@ -169,13 +170,14 @@ impl Body<'_> {
         let model = match &self.suite.sft {
             None => base,
             Some(settings) => {
+                let (base, _) = self.start(base, settings, self.suite.seed)?;
                 let demonstrations: Vec<Demonstration> = read_jsonl(&self.context.file("data", "demonstrations.jsonl")?)?;
                 let examples: Vec<_> = demonstrations.iter().map(|d| tokenizer.example(d)).collect();
                 let mut task = SftTask::new(base, &examples, settings)?;
                 let log = train::run(&mut task, settings, self.suite.seed, self.work(), self.context.watch)?;
                 write_jsonl(&self.work().join("sft_log.jsonl"), &log)?;
                 outputs.extend(["sft_log.jsonl".to_owned(), CHAIN.to_owned()]);
-                task.into_model()
+                task.into_model().merged()
             }
         };
         model.save(self.work())?;
@@ -185,6 +187,12 @@ impl Body<'_> {
     /// A model that computes as the suite says.
     fn load(&self, folder: &Path) -> Result<Llama> {
         Ok(Llama::load(folder)?.with_numerics(self.suite.numerics))
+    }
+
+    /// A model, or an adapter over the base, merged: it is the merged policy that is evaluated.
+    fn load_policy(&self, folder: &Path, base: &Llama) -> Result<Llama> {
+        let strict = || Ok(base.clone().with_numerics(Numerics::Strict));
+        Ok(Llama::load_policy(folder, strict)?.with_numerics(self.suite.numerics))
     }
 
     fn reference_model(&self) -> Result<Llama> {
@@ -326,9 +334,11 @@ impl Body<'_> {
             return Err(Error::unexpected(format!("variant `{name}` isn't trained here")));
         };
         let pairs: Vec<Pair> = read_jsonl(&self.context.file("pairs", "train.jsonl")?)?;
-        let (reference, tokenizer) = (self.reference_model()?, self.tokenizer()?);
+        let tokenizer = self.tokenizer()?;
+        let (policy, reference) = self.start(self.reference_model()?, settings, seed)?;
         let tokenized: Vec<_> = pairs.iter().map(|p| tokenizer.pair(p)).collect();
-        let (policy, watch) = (reference.clone(), self.context.watch);
+        let watch = self.context.watch;
+        let adapter = policy.adapter.clone();
         let metrics = if settings.objective.is_unpaired() {
             let mut task = UnpairedTask::new(policy, &reference, &Feedback::of_pairs(&tokenized), settings, watch)?;
             train::run(&mut task, settings, seed, self.work(), watch)?
@@ -341,11 +351,32 @@ impl Body<'_> {
         let mut outputs = vec!["train_log.jsonl".to_owned(), CHAIN.to_owned()];
         for step in checkpoints_in(self.work())? {
             let folder = format!("checkpoint-{step}");
-            let config = reference.config.to_json("LlamaForCausalLM");
-            write_atomically(&self.work().join(&folder).join("config.json"), &[config.as_bytes()])?;
-            outputs.extend([format!("{folder}/config.json"), format!("{folder}/model.safetensors")]);
+            let (name, config, weights) = match &adapter {
+                None => ("config.json", reference.config.to_json("LlamaForCausalLM"), "model.safetensors"),
+                Some(adapter) => (Adapter::CONFIG, adapter.config_json(), Adapter::WEIGHTS),
+            };
+            write_atomically(&self.work().join(&folder).join(name), &[config.as_bytes()])?;
+            outputs.extend([format!("{folder}/{name}"), format!("{folder}/{weights}")]);
         }
         Ok(outputs)
+    }
+
+    /// What a training starts from, and its frozen reference, of the weights `base`: without an adapter both are these.
+    fn start(&self, base: Llama, settings: &TrainSettings, seed: u64) -> Result<(Llama, Llama)> {
+        match &settings.lora {
+            None => Ok((base.clone(), base)),
+            Some(AdapterSource::Fresh(lora)) => {
+                let adapter = Adapter::fresh(&base.config, lora, seed);
+                Ok((base.clone().with_adapter(adapter)?, base))
+            }
+            Some(AdapterSource::Folder { path, lora_dropout }) => {
+                let folder = self.suite.locate(path);
+                let mut adapter = Adapter::load(&folder)?;
+                adapter.settings.lora_dropout = *lora_dropout;
+                let model = base.with_adapter(adapter).map_err(|e| e.in_file(folder.join(Adapter::WEIGHTS)))?;
+                Ok((model.clone(), model))
+            }
+        }
     }
 
     fn evaluation_samples(&self, model: &Llama, tokenizer: &TextTokenizer, purpose: &str) -> Result<Vec<Sampled>> {
@@ -390,7 +421,7 @@ impl Body<'_> {
     fn policies(&self, name: &str, seed: Option<u64>, reference: &Llama) -> Result<Vec<(u64, Llama, f64)>> {
         match (&self.variant(name)?.policy, seed) {
             (PolicySource::Checkpoint { path, beta }, _) => {
-                let policy = self.load(&self.suite.locate(path))?;
+                let policy = self.load_policy(&self.suite.locate(path), reference)?;
                 if policy.config.vocab_size != reference.config.vocab_size {
                     return Err(Error::input(format!(
                         "variant `{name}` has a vocabulary of {} tokens, the reference of {}",
@@ -402,7 +433,7 @@ impl Body<'_> {
             }
             (PolicySource::Train(settings), Some(seed)) => {
                 let folder = self.context.folder(&plan::train_id(name, seed))?;
-                let load = |step: u64| self.load(&folder.join(format!("checkpoint-{step}")));
+                let load = |step: u64| self.load_policy(&folder.join(format!("checkpoint-{step}")), reference);
                 checkpoints_in(&folder)?.into_iter().map(|step| Ok((step, load(step)?, settings.objective.beta))).collect()
             }
             (PolicySource::Train(_), None) => Err(Error::unexpected(format!("variant `{name}` is trained under a seed"))),

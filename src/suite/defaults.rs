@@ -3,8 +3,8 @@
 //! `checks`.
 
 use super::settings::{
-    BcoShift, CheckSettings, Dialect, FDivergence, FreshModel, GenerateSettings, JudgeKind, LossType, Numerics,
-    ObjectiveSettings, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler, StatisticsSettings, TrainSettings,
+    BcoShift, CheckSettings, Dialect, FDivergence, FreshModel, GenerateSettings, JudgeKind, Linear, LoraSettings, LossType,
+    Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler, StatisticsSettings, TrainSettings,
     WorldSettings,
 };
 
@@ -87,6 +87,12 @@ pub(super) fn training(purpose: Purpose, sampling: Sampling) -> TrainSettings {
 
 /// Tokens that training and judges read; a fresh model that reads less lowers it to what it reads.
 pub(super) const MAX_LENGTH: usize = 1024;
+
+/// TRL's `lora_alpha` (`ModelConfig`) and PEFT's modules for a Llama. Dropout is off; TRL's is 0.05.
+pub(super) fn lora(r: usize) -> LoraSettings {
+    let target_modules = vec![Linear::QProj, Linear::VProj];
+    LoraSettings { r, lora_alpha: 32.0, lora_dropout: 0.0, target_modules, use_rslora: false }
+}
 
 pub(super) fn world() -> WorldSettings {
     WorldSettings {

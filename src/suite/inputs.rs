@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::document::{Document, Table};
-use super::settings::{Dataset, JudgeSource, ModelSource, PolicySource, Suite};
+use super::settings::{AdapterSource, Dataset, JudgeSource, ModelSource, PolicySource, Suite};
 use crate::error::{Error, Kind, Result};
 
 pub(super) fn check(suite: &Suite, document: &Document) -> Result<()> {
@@ -27,9 +27,22 @@ pub(super) fn check(suite: &Suite, document: &Document) -> Result<()> {
         folder(path, document.table("model"), "path", &["config.json", "tokenizer.json"])?;
     }
     for (index, variant) in suite.variants.iter().enumerate() {
-        if let PolicySource::Checkpoint { path, .. } = &variant.policy {
-            folder(path, document.table(format!("variant[{index}]")), "checkpoint", &["config.json"])?;
+        let table = document.table(format!("variant[{index}]"));
+        match &variant.policy {
+            PolicySource::Checkpoint { path, .. } => {
+                let adapter = suite.locate(path).join(ADAPTER[0]).is_file();
+                folder(path, table, "checkpoint", if adapter { &ADAPTER } else { &["config.json"] })?;
+            }
+            PolicySource::Train(settings) => {
+                if let Some(AdapterSource::Folder { path, .. }) = &settings.lora {
+                    let table = if table.has("lora_adapter") { table } else { document.table("train") };
+                    folder(path, table, "lora_adapter", &ADAPTER)?;
+                }
+            }
         }
+    }
+    if let Some(AdapterSource::Folder { path, .. }) = suite.sft.as_ref().and_then(|sft| sft.lora.as_ref()) {
+        folder(path, document.table("sft"), "lora_adapter", &ADAPTER)?;
     }
     for (index, judge) in suite.judges.iter().enumerate() {
         if let JudgeSource::Folder { path } = &judge.source {
@@ -38,6 +51,9 @@ pub(super) fn check(suite: &Suite, document: &Document) -> Result<()> {
     }
     Ok(())
 }
+
+/// The files of a PEFT folder.
+const ADAPTER: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
 
 fn missing(table: &Table<'_>, key: &str, what: &str, path: &Path) -> Error {
     let problem = if path.exists() { format!("is no {what}") } else { "does not exist".to_owned() };

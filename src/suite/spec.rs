@@ -11,7 +11,8 @@ use serde::Deserialize;
 
 use super::one_or_many::OneOrMany;
 use super::settings::{
-    BcoShift, Dialect, FDivergence, JudgeKind, LossType, Numerics, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler,
+    BcoShift, Dialect, FDivergence, JudgeKind, Linear, LossType, Numerics, OnInconclusive, Optimizer, PairsFormat, Sampling,
+    Scheduler,
 };
 
 /// A suite: what is trained, on what, how it is judged, and what it is held against.
@@ -143,7 +144,8 @@ macro_rules! training_tables {
         pub struct VariantSpec {
             /// Names the policy: letters, digits, `.`, `_`, `-`.
             pub name: String,
-            /// Hugging Face folder of a policy trained elsewhere, relative to the suite file.
+            /// Policy trained elsewhere: a Hugging Face folder, or a PEFT folder of an adapter over the reference; relative to the
+            /// suite file.
             pub checkpoint: Option<PathBuf>,
             $($(#[$doc])* pub $key: Option<$type>,)*
         }
@@ -225,6 +227,48 @@ training_tables! {
     max_length: usize,
     /// A checkpoint every so many steps, and always one at the end. 0: only that one.
     save_steps: u64,
+    /// Train a low-rank adapter of this rank over frozen weights instead of the weights themselves (LoRA; PEFT's `r`).
+    lora_r: usize,
+    /// LoRA: the adapter is scaled by lora_alpha / lora_r; 32 if not given.
+    lora_alpha: f64,
+    /// LoRA: share of the adapter's inputs that a training step drops; 0 if not given.
+    lora_dropout: f64,
+    /// LoRA: the linear layers that get an adapter, or "all-linear"; q_proj and v_proj if not given.
+    lora_target_modules: OneOrMany<LoraTarget>,
+    /// LoRA: scale by lora_alpha / √lora_r.
+    use_rslora: bool,
+    /// LoRA: a PEFT folder, relative to the suite file, whose adapter is trained on; a frozen copy of it is the reference.
+    lora_adapter: PathBuf,
+}
+
+/// A linear layer by its name in Hugging Face's Llama, or all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LoraTarget {
+    QProj,
+    KProj,
+    VProj,
+    OProj,
+    GateProj,
+    UpProj,
+    DownProj,
+    #[serde(rename = "all-linear")]
+    AllLinear,
+}
+
+impl LoraTarget {
+    pub(super) fn layers(self) -> &'static [Linear] {
+        match self {
+            Self::QProj => &[Linear::QProj],
+            Self::KProj => &[Linear::KProj],
+            Self::VProj => &[Linear::VProj],
+            Self::OProj => &[Linear::OProj],
+            Self::GateProj => &[Linear::GateProj],
+            Self::UpProj => &[Linear::UpProj],
+            Self::DownProj => &[Linear::DownProj],
+            Self::AllLinear => &Linear::ALL,
+        }
+    }
 }
 
 /// How policies and reference complete the evaluation prompts.

@@ -626,3 +626,43 @@ proptest! {
         prop_assert_eq!(trained(&suite, "a").max_steps, Some(steps));
     }
 }
+
+#[test]
+fn a_rank_trains_an_adapter_with_trls_and_pefts_defaults_and_each_table_lays_over_the_one_below() {
+    use super::settings::{AdapterSource, Linear, LoraSettings};
+    let train = "warmup_steps = 5\nlora_r = 16\nlora_target_modules = [\"down_proj\", \"q_proj\", \"q_proj\"]";
+    let variant = "optim = \"sgd\"\nlora_r = 4\nlora_alpha = 8\nuse_rslora = true\nlora_target_modules = \"all-linear\"";
+    let suite = understood(&WORLD.replace("warmup_steps = 5", train).replace("optim = \"sgd\"", variant));
+    let of = |name: &str| trained(&suite, name).lora.clone();
+    let target_modules = vec![Linear::QProj, Linear::DownProj];
+    let below = LoraSettings { r: 16, lora_alpha: 32.0, lora_dropout: 0.0, target_modules, use_rslora: false };
+    assert_eq!(of("a"), Some(AdapterSource::Fresh(below)));
+    let target_modules = Linear::ALL.to_vec();
+    let above = LoraSettings { r: 4, lora_alpha: 8.0, lora_dropout: 0.0, target_modules, use_rslora: true };
+    assert_eq!(of("b"), Some(AdapterSource::Fresh(above)));
+    let suite = understood(&WORLD.replace("optim = \"sgd\"", "lora_r = 4\nlora_target_modules = [\"v_proj\"]"));
+    assert_eq!(trained(&suite, "a").lora, None);
+    let suite = understood(&WORLD.replace("optim = \"sgd\"", "lora_adapter = \"tuned\"\nlora_dropout = 0.1"));
+    assert_eq!(trained(&suite, "b").lora, Some(AdapterSource::Folder { path: "tuned".into(), lora_dropout: 0.1 }));
+}
+
+#[test]
+fn adapters_that_cannot_be_trained_are_refused_with_the_reason() {
+    let messages = refusals(
+        WORLD,
+        &[
+            ("optim = \"sgd\"", "lora_r = 0"),
+            ("optim = \"sgd\"", "lora_r = 4\nlora_dropout = 1"),
+            ("optim = \"sgd\"", "lora_r = 4\nlora_alpha = 0"),
+            ("optim = \"sgd\"", "lora_r = 4\nlora_target_modules = []"),
+            ("optim = \"sgd\"", "lora_r = 4\nlora_target_modules = [\"q_proj\", \"lm_head\"]"),
+            ("optim = \"sgd\"", "lora_alpha = 8"),
+            ("warmup_steps = 5", "lora_dropout = 0.1"),
+            ("optim = \"sgd\"", "lora_adapter = \"tuned\"\nlora_r = 8"),
+            ("max_steps = 9", "lora_r = 8"),
+        ],
+    );
+    let fast = WORLD.replace("optim = \"sgd\"", "lora_r = 4");
+    let fast = refusals(&fast, &[("seeds = [1, 2]", "numerics = \"fast\"")]);
+    refused("adapters_that_cannot_be_trained_are_refused_with_the_reason", messages + &fast);
+}

@@ -3,6 +3,7 @@
 mod errors;
 mod gate;
 mod interruption;
+mod lora;
 mod quickstart;
 mod readme;
 mod real_input;

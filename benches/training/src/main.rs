@@ -1,6 +1,7 @@
 //! Seconds and memory of preference training and of decoding: what `compare.py` runs beside TRL and transformers.
 //!
-//! `training train|train-precomputed|decode DIR`, where DIR holds `model/` and `data.jsonl`. Prints one JSON object. Threads:
+//! `training train|train-precomputed|train-lora|train-lora-precomputed|train-lora-all|train-lora-all-precomputed|decode DIR`: all
+//! weights, an adapter of rank 16 on q_proj and v_proj, or one on all linear layers; the reference within each step, or before. DIR holds `model/` and `data.jsonl`. Prints one JSON object. Threads:
 //! `RAYON_NUM_THREADS`, else all.
 
 use std::cell::Cell;
@@ -13,9 +14,9 @@ use dpo_eval::data::files::read_pairs;
 use dpo_eval::data::tokenize::TextTokenizer;
 use dpo_eval::digest::Digest;
 use dpo_eval::generate;
-use dpo_eval::model::{Gradients, Llama, LlamaConfig, Parameters};
+use dpo_eval::model::{Adapter, Gradients, Llama, LlamaConfig, Parameters};
 use dpo_eval::suite;
-use dpo_eval::suite::settings::{GenerateSettings, PairsFormat, PolicySource, TrainSettings};
+use dpo_eval::suite::settings::{GenerateSettings, Linear, LoraSettings, PairsFormat, PolicySource, TrainSettings};
 use dpo_eval::train::{self, BatchLoss, PreferenceTask, Task};
 use dpo_eval::watch::{Silent, Watch};
 use serde_json::{Value, json};
@@ -30,13 +31,20 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["train", folder] => training(Path::new(folder), false),
-        ["train-precomputed", folder] => training(Path::new(folder), true),
+        ["train", folder] => training(Path::new(folder), false, &[]),
+        ["train-precomputed", folder] => training(Path::new(folder), true, &[]),
+        ["train-lora", folder] => training(Path::new(folder), false, &QUERIES_AND_VALUES),
+        ["train-lora-precomputed", folder] => training(Path::new(folder), true, &QUERIES_AND_VALUES),
+        ["train-lora-all", folder] => training(Path::new(folder), false, &Linear::ALL),
+        ["train-lora-all-precomputed", folder] => training(Path::new(folder), true, &Linear::ALL),
         ["decode", folder] => decoding(Path::new(folder)),
-        _ => return eprintln!("usage: dpo-eval-training-benches train|train-precomputed|decode DIR"),
+        _ => return eprintln!("usage: dpo-eval-training-benches train[-lora[-all]][-precomputed]|decode DIR"),
     };
     println!("{result}");
 }
+
+/// What PEFT adapts in a Llama unless told otherwise.
+const QUERIES_AND_VALUES: [Linear; 2] = [Linear::QProj, Linear::VProj];
 
 /// A task that adds up where its time goes.
 struct Timed {
@@ -116,7 +124,8 @@ fn settings(folder: &Path) -> TrainSettings {
     }
 }
 
-fn training(folder: &Path, precompute: bool) -> Value {
+/// `adapted`: the layers that an adapter is trained on; none: all weights are trained.
+fn training(folder: &Path, precompute: bool, adapted: &[Linear]) -> Value {
     let (model, tokenizer) = open(folder);
     let pairs = read_pairs(&folder.join("data.jsonl"), PairsFormat::Explicit, None).expect("pairs").pairs;
     let pairs: Vec<_> = pairs.iter().map(|p| tokenizer.pair(p)).collect();
@@ -125,9 +134,16 @@ fn training(folder: &Path, precompute: bool) -> Value {
     let work = folder.join("work");
     // What an earlier run left would be resumed.
     let _ = std::fs::remove_dir_all(&work);
+    // Of a training of all weights: frozen ones need two thirds of it.
     let flop = operations(&model.config, &pairs);
     let start = Instant::now();
-    let task = PreferenceTask::new(model.clone(), &model, &pairs, &settings, &Silent).expect("a task");
+    let mut policy = model.clone();
+    if !adapted.is_empty() {
+        let target_modules = adapted.to_vec();
+        let lora = LoraSettings { r: 16, lora_alpha: 32.0, lora_dropout: 0.0, target_modules, use_rslora: false };
+        policy = policy.with_adapter(Adapter::fresh(&model.config, &lora, 0)).expect("a fresh adapter fits");
+    }
+    let task = PreferenceTask::new(policy, &model, &pairs, &settings, &Silent).expect("a task");
     drop(model);
     let reference = start.elapsed().as_secs_f64();
     let mut task = Timed { task, forward: Cell::new(0.0), loss: Cell::new(0.0), backward: Cell::new(0.0) };

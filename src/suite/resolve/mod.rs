@@ -15,6 +15,7 @@ use crate::error::Result;
 
 mod data;
 mod judges;
+mod lora;
 mod objective;
 mod training;
 
@@ -30,6 +31,7 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
     let surroundings = training::Surroundings { sampling: sampling(&dataset), context };
     let sft = training::sft(spec, &model, &surroundings, document)?;
     let variants = training::variants(spec, &surroundings, document)?;
+    lora::fits_numerics(spec.numerics.unwrap_or(defaults::NUMERICS), sft.as_ref(), &variants, document)?;
     let judges = judges::judges(spec, &dataset, &surroundings, document)?;
     Ok(Suite {
         name: spec.name.clone(),

@@ -1,6 +1,6 @@
 //! `[sft]`, `[train]` and `[[variant]]`: training settings, laid over each other.
 
-use super::{name_is_free, names_differ, objective};
+use super::{lora, name_is_free, names_differ, objective};
 use crate::error::{Error, Result};
 use crate::suite::defaults::{self, Purpose};
 use crate::suite::document::{Document, Table};
@@ -161,7 +161,8 @@ fn overlay(settings: &mut TrainSettings, written: &TrainSpec, around: &Surroundi
     duration(s, written, table)?;
     table.set_or_none(&mut s.max_length, "max_length", written.max_length, rules::TWO_OR_MORE)?;
     around.length_fits(s.max_length, table)?;
-    table.set_or_none(&mut s.save_steps, "save_steps", written.save_steps, rules::STEPS)
+    table.set_or_none(&mut s.save_steps, "save_steps", written.save_steps, rules::STEPS)?;
+    lora::overlay(&mut s.lora, written, table)
 }
 
 /// `max_steps` stands in place of `num_train_epochs`; the table that is laid on top decides which of the two counts.
@@ -192,8 +193,12 @@ fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str,
     match purpose {
         Purpose::Preference => {}
         Purpose::Sft => add(&objective::KEYS, "fine-tuning minimises the cross-entropy"),
-        Purpose::Judge => add(&objective::KEYS, "judges are trained by the Bradley–Terry likelihood"),
+        Purpose::Judge => {
+            add(&objective::KEYS, "judges are trained by the Bradley–Terry likelihood");
+            add(&lora::KEYS, "judges are trained whole");
+        }
     }
+    add(lora::ineffective(settings.lora.as_ref()), "the adapter of `lora_adapter` has its own");
     if settings.lr_scheduler_type == Scheduler::Constant {
         add(&["warmup_steps"], "lr_scheduler_type = \"constant\" doesn't warm up (\"constant_with_warmup\" does)");
     }
