@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -161,17 +161,17 @@ impl Store {
 
     /// Copies a file into `objects` under its digest.
     fn adopt(&self, source: &Path) -> Result<Output> {
-        let bytes = fs::read(source).map_err(|e| Error::io("read", source, &e))?;
-        let digest = Digest::of_bytes(&bytes);
+        let digest = Digest::of_file(source)?;
         let path = self.object_path(digest);
-        let length = bytes.len() as u64;
         // An object that was damaged in place is made anew.
         if Digest::of_file(&path).ok() != Some(digest) {
             let folder = path.parent().expect("an object has a folder");
             fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
-            write_atomically(&path, &[&bytes])?;
+            let mut content = fs::File::open(source).map_err(|e| Error::io("read", source, &e))?;
+            write_atomically_with(&path, |file| io::copy(&mut content, file))?;
         }
-        Ok(Output { digest, bytes: length })
+        let bytes = fs::metadata(source).map_err(|e| Error::io("read", source, &e))?.len();
+        Ok(Output { digest, bytes })
     }
 
     /// The verified path of one output.
@@ -272,26 +272,30 @@ impl Store {
 /// Writes `parts` one after another so that the file is either as before (or absent) or whole: a temporary file beside it,
 /// synced, renamed.
 pub fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<()> {
+    write_atomically_with(path, |file| parts.iter().try_for_each(|part| file.write_all(part)))
+}
+
+/// [`write_atomically`] of what `content` writes piece by piece; returns what it returns.
+pub fn write_atomically_with<T>(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> Result<T> {
     // Two threads may write the same object at once, so a name by process alone would be shared.
     static WRITES: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().ok_or_else(|| Error::usage(format!("{} names no file", path.display())))?;
     let number = WRITES.fetch_add(1, Ordering::Relaxed);
     let temporary = path.with_file_name(format!(".{}.{}-{number}", name.display(), std::process::id()));
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::File::create(&temporary)?;
-        for part in parts {
-            file.write_all(part)?;
-        }
-        file.sync_all()?;
-        fs::rename(&temporary, path)
+    let write = || -> io::Result<T> {
+        let mut file = BufWriter::new(fs::File::create(&temporary)?);
+        let result = content(&mut file)?;
+        file.into_inner()?.sync_all()?;
+        fs::rename(&temporary, path)?;
+        Ok(result)
     };
-    write().map_err(|e| {
+    let result = write().map_err(|e| {
         // What is left of a failed write is of no use, and the first failure is the one to report.
         let _ = fs::remove_file(&temporary);
         Error::io("write", path, &e)
     })?;
     sync_folder_of(path);
-    Ok(())
+    Ok(result)
 }
 
 /// Makes a rename survive a power cut, where the system lets a folder be synced.
@@ -305,7 +309,7 @@ fn sync_folder_of(path: &Path) {
 fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("read", path, &e)),
     };
     serde_json::from_slice(&bytes).map(Some).map_err(|e| {
@@ -329,7 +333,7 @@ fn link_or_copy(object: &Path, link: &Path) -> Result<()> {
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Error::io("list", folder, &e)),
     };
     let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();

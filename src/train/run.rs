@@ -13,7 +13,7 @@ use super::task::{BatchLoss, Task};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Gradients, Parameters};
-use crate::store::write_atomically;
+use crate::store::write_atomically_with;
 use crate::suite::settings::TrainSettings;
 use crate::watch::Watch;
 
@@ -200,9 +200,9 @@ fn save_checkpoint(work: &Path, step: u64, weights: &Parameters) -> Result<Diges
     }
     let folder = checkpoint_folder(work, step);
     fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
-    let bytes = weights.to_safetensors();
-    write_atomically(&folder.join("model.safetensors"), &[&bytes])?;
-    Ok(Digest::of_bytes(&bytes))
+    write_atomically_with(&folder.join("model.safetensors"), |file| {
+        Digest::of_written(file, |file| weights.write_safetensors(file))
+    })
 }
 
 fn restore<T: Task>(task: &mut T, optimizer: &mut Optimizer, tensors: Vec<Parameters>, work: &Path) -> Result<()> {

@@ -14,7 +14,7 @@ use super::metrics::Metrics;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
-use crate::store::write_atomically;
+use crate::store::write_atomically_with;
 use crate::watch::Watch;
 
 const FORMAT: &str = "dpo-eval training state 2";
@@ -52,26 +52,26 @@ pub(crate) fn save(
     checkpoints: &BTreeMap<u64, Digest>,
     tensors: &[&Parameters],
 ) -> Result<()> {
-    let blobs: Vec<Vec<u8>> = tensors.iter().map(|t| t.to_safetensors()).collect();
     let header = Header {
         format: FORMAT.into(),
         identity,
         metrics: metrics.to_vec(),
         checkpoints: checkpoints.clone(),
-        blobs: blobs.iter().map(Vec::len).collect(),
+        blobs: tensors.iter().map(|t| t.safetensors_length()).collect(),
     };
-    let mut bytes = serde_json::to_vec(&header).expect("a header is plain data");
-    bytes.push(b'\n');
-    for blob in &blobs {
-        bytes.extend_from_slice(blob);
-    }
-    drop(blobs);
-    let digest = Digest::of_bytes(&bytes);
+    let header = serde_json::to_vec(&header).expect("a header is plain data");
     let (current, previous) = (work.join(CURRENT), work.join(PREVIOUS));
     if current.exists() {
         fs::rename(&current, &previous).map_err(|e| Error::io("rename", &current, &e))?;
     }
-    write_atomically(&current, &[&bytes, digest.as_bytes()])
+    write_atomically_with(&current, |file| {
+        let digest = Digest::of_written(file, |file| {
+            file.write_all(&header)?;
+            file.write_all(b"\n")?;
+            tensors.iter().try_for_each(|t| t.write_safetensors(file))
+        })?;
+        file.write_all(digest.as_bytes())
+    })
 }
 
 /// The latest intact state in `work`, or none if there is none at all.
