@@ -90,10 +90,11 @@ pub fn sample(
     let samples = settings.samples_per_prompt;
     let all: Vec<usize> = (0..prompts.len() * samples).collect();
     let mut sampled = Vec::with_capacity(all.len());
+    let mut decoder = Decoder::of(model);
     for chunk in all.chunks(DECODED_TOGETHER) {
         let starts: Vec<Vec<u32>> = chunk.iter().map(|&i| encoded[i / samples].clone()).collect();
         let mut streams: Vec<Stream> = chunk.iter().map(|&i| Stream::of(seed, purpose, i as u64)).collect();
-        let ids = decode(model, &starts, settings.max_new_tokens, tokenizer.eos(), &sampler, &mut streams, watch)?;
+        let ids = decode(&mut decoder, &starts, settings.max_new_tokens, tokenizer.eos(), &sampler, &mut streams, watch)?;
         for (&i, ids) in chunk.iter().zip(ids) {
             let (prompt, prompt_ids) = (&prompts[i / samples], &encoded[i / samples]);
             sampled.push(Sampled {
@@ -131,7 +132,7 @@ fn check_fits(model: &Llama, prompt: &Prompt, ids: &[u32], settings: &GenerateSe
 
 /// Continues each of `starts` until EOS or `max_new_tokens`. Sequence i draws from `streams[i]`.
 fn decode(
-    model: &Llama,
+    decoder: &mut Decoder,
     starts: &[Vec<u32>],
     max_new_tokens: usize,
     eos: u32,
@@ -139,15 +140,15 @@ fn decode(
     streams: &mut [Stream],
     watch: &dyn Watch,
 ) -> Result<Vec<Vec<u32>>> {
-    let vocabulary = model.config.vocab_size;
     let mut ids = vec![Vec::new(); starts.len()];
     let (mut next, mut alive) = (vec![eos; starts.len()], vec![true; starts.len()]);
-    let mut decoder = Decoder::new(model, starts);
+    decoder.begin(starts);
     for token in 0..max_new_tokens {
         watch.check()?;
         if token > 0 {
             decoder.step(&next, &alive);
         }
+        let vocabulary = decoder.logits().len() / starts.len();
         for (i, logits) in decoder.logits().chunks_exact(vocabulary).enumerate().filter(|(i, _)| alive[*i]) {
             next[i] = sampler.next(logits, &mut streams[i])?;
             ids[i].push(next[i]);

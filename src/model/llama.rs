@@ -80,7 +80,7 @@ impl Llama {
     }
 
     pub(super) fn trunk(&self) -> Trunk<'_> {
-        Trunk { config: &self.config, parameters: &self.parameters }
+        Trunk { config: &self.config, parameters: &self.parameters, prepared: None }
     }
 
     pub(super) fn head_name(&self) -> &'static str {
@@ -89,9 +89,13 @@ impl Llama {
 
     /// (rows, vocabulary) ← `normed`: (rows, hidden) through the head.
     pub(super) fn logits(&self, normed: &[f32]) -> Buffer {
-        let hidden = self.config.hidden_size;
-        let mut logits = Buffer::unspecified(normed.len() / hidden * self.config.vocab_size);
-        linear::forward(normed, &self.parameters.get(self.head_name()).values, hidden, &mut logits, false);
+        self.logits_by(self.trunk(), normed)
+    }
+
+    /// [`Self::logits`] by a trunk of this model, prepared or not.
+    pub(super) fn logits_by(&self, trunk: Trunk, normed: &[f32]) -> Buffer {
+        let mut logits = Buffer::unspecified(normed.len() / self.config.hidden_size * self.config.vocab_size);
+        trunk.product(self.head_name(), normed, &mut logits, false);
         logits
     }
 

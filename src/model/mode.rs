@@ -16,14 +16,26 @@ pub enum Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads the prompts (each at least one token); equal ones are computed once.
-    pub fn new(model: &'a Llama, prompts: &[Vec<u32>]) -> Self {
+    /// Without sequences so far; `begin` brings some.
+    pub fn of(model: &'a Llama) -> Self {
         match model.numerics {
-            Numerics::Strict => Self::Strict(decode::Decoder::new(model, prompts)),
-            Numerics::Fast => {
-                let decoder = fast::Decoder::new(&model.config, &model.parameters, model.head_name(), prompts);
-                Self::Fast(Box::new(decoder))
-            }
+            Numerics::Strict => Self::Strict(decode::Decoder::of(model)),
+            Numerics::Fast => Self::Fast(Box::new(fast::Decoder::of(&model.config, &model.parameters, model.head_name()))),
+        }
+    }
+
+    /// [`Self::of`] that has begun these.
+    pub fn new(model: &'a Llama, prompts: &[Vec<u32>]) -> Self {
+        let mut decoder = Self::of(model);
+        decoder.begin(prompts);
+        decoder
+    }
+
+    /// Lets go of all sequences and reads these prompts (each at least one token); equal ones are computed once.
+    pub fn begin(&mut self, prompts: &[Vec<u32>]) {
+        match self {
+            Self::Strict(decoder) => decoder.begin(prompts),
+            Self::Fast(decoder) => decoder.begin(prompts),
         }
     }
 

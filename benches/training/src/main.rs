@@ -29,13 +29,18 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["train", folder] => training(Path::new(folder), false),
-        ["train-precomputed", folder] => training(Path::new(folder), true),
-        ["decode", folder] => decoding(Path::new(folder)),
-        _ => return eprintln!("usage: dpo-eval-training-benches train|train-precomputed|decode DIR"),
-    };
-    println!("{result}");
+    // Within a pool, as a suite runs its cells.
+    let pool = rayon::ThreadPoolBuilder::new().build().expect("a pool of threads");
+    let result = pool.install(|| match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["train", folder] => Some(training(Path::new(folder), false)),
+        ["train-precomputed", folder] => Some(training(Path::new(folder), true)),
+        ["decode", folder] => Some(decoding(Path::new(folder))),
+        _ => None,
+    });
+    match result {
+        Some(result) => println!("{result}"),
+        None => eprintln!("usage: dpo-eval-training-benches train|train-precomputed|decode DIR"),
+    }
 }
 
 /// A task that adds up where its time goes.
