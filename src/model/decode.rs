@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::trunk::{LayerTape, Prepared, Trunk};
 use crate::model::{Llama, Packed, SegmentId};
-use crate::numerics::attention::{Heads, Transposed, attend, stride};
+use crate::numerics::attention::{Heads, Rows, SCORE_ROWS, Target, Transposed, attend, stride};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::parallel::for_each_rows;
 use crate::numerics::rope::Rotary;
@@ -198,14 +198,17 @@ fn attend_to(caches: &[Cache], layer: usize, heads: Heads, rows: &[usize], q: &[
 
 /// `out`: (heads · head_dim) of one sequence's newest position.
 fn attend_cached(cache: &Cache, layer: usize, heads: Heads, q: &[f32], out: &mut [f32]) {
-    let (dim, group) = (heads.head_dim, heads.heads / heads.kv_heads);
-    let mut scores = Buffer::unspecified(cache.capacity);
-    let [mut padded_q, mut padded_out] = [0.0, 0.0].map(|_| Buffer::zeros(heads.width()));
-    for h in 0..heads.heads {
-        let (kt, v) = cache.head(layer * heads.kv_heads + h / group);
-        padded_q[..dim].copy_from_slice(&q[h * dim..][..dim]);
-        attend(heads.shape(cache.len + 1), &padded_q, kt, v, &mut scores, &mut padded_out);
-        out[h * dim..][..dim].copy_from_slice(&padded_out[..dim]);
+    let (dim, width, group) = (heads.head_dim, heads.width(), heads.group());
+    let shape = heads.shape_of_position(cache.len + 1);
+    let mut scores = Buffer::unspecified(SCORE_ROWS * cache.capacity);
+    let mut padded = Buffer::unspecified(group * width);
+    for (h, (q, out)) in q.chunks_exact(group * dim).zip(out.chunks_exact_mut(group * dim)).enumerate() {
+        let (kt, values) = cache.head(layer * heads.kv_heads + h);
+        let [q, v] = [(q, dim), (values, width)].map(|(data, stride)| Rows { data, stride });
+        attend(shape, q, kt, v, &mut scores, Target::of(&mut padded, width));
+        for (out, padded) in out.chunks_exact_mut(dim).zip(padded.chunks_exact(width)) {
+            out.copy_from_slice(&padded[..dim]);
+        }
     }
 }
 

@@ -18,12 +18,12 @@ pub fn for_each_rows(out: &mut [f32], width: usize, work: usize, f: impl Fn(usiz
     out.par_chunks_mut(rows_a_piece * width).enumerate().for_each(|(i, piece)| f(i * rows_a_piece, piece));
 }
 
-/// `consume(i, make(i))` for i in 0..n in ascending order; `make` runs on the current rayon pool when it has several threads.
-pub fn make_and_consume<T: Send>(n: usize, make: impl Fn(usize) -> T + Sync, mut consume: impl FnMut(usize, T)) {
+/// Calls `f` for 0..n, on the current rayon pool when it has several threads.
+pub fn for_each(n: usize, f: impl Fn(usize) + Sync) {
     if rayon::current_num_threads() == 1 || n == 1 {
-        (0..n).for_each(|i| consume(i, make(i)));
+        (0..n).for_each(f);
     } else {
-        let made: Vec<T> = (0..n).into_par_iter().map(&make).collect();
-        made.into_iter().enumerate().for_each(|(i, item)| consume(i, item));
+        // Some take much longer than others.
+        (0..n).into_par_iter().with_max_len(1).for_each(&f);
     }
 }

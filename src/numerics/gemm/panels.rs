@@ -13,7 +13,7 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(super) fn transposed(self) -> Self {
+    pub(crate) fn transposed(self) -> Self {
         Self { row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
     /// The view that starts at (row, column); stays inside the slice as long as that element is.
