@@ -5,12 +5,12 @@ use std::ops::Range;
 
 use super::trunk::{LayerTape, Prepared, Trunk};
 use crate::model::{Llama, Packed, SegmentId};
-use crate::numerics::attention::{Heads, Rows, SCORE_ROWS, Target, Transposed, attend, stride};
+use crate::numerics::attention::{Heads, PANEL, Rows, SCORE_ROWS, Target, Transposed, attend};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::parallel::for_each_rows;
 use crate::numerics::rope::Rotary;
 
-/// Keys (transposed) and values of one sequence: (layers, kv_heads, head_dim, capacity) and (layers, kv_heads, capacity,
+/// Keys and values of one sequence: (layers, kv_heads) times a [`Transposed`] of `capacity` keys, and (layers, kv_heads, capacity,
 /// width), of which the first `len` positions are filled. `width` is head_dim filled up to whole vectors.
 #[derive(Clone)]
 struct Cache {
@@ -24,7 +24,7 @@ struct Cache {
 
 impl Cache {
     fn new(layers_heads: usize, heads: Heads, capacity: usize) -> Self {
-        let (capacity, head_dim, width) = (stride(capacity), heads.head_dim, heads.width());
+        let (capacity, head_dim, width) = (capacity.next_multiple_of(PANEL), heads.head_dim, heads.width());
         let [keys, values] = [head_dim, width].map(|w| Buffer::zeros(layers_heads * w * capacity));
         Self { len: 0, capacity, head_dim, width, keys, values }
     }
@@ -32,13 +32,14 @@ impl Cache {
     /// Keys and values of one of the layers' heads.
     fn head(&self, head: usize) -> (Transposed<'_>, &[f32]) {
         let (keys, values) = (self.head_dim * self.capacity, self.width * self.capacity);
-        (Transposed { data: &self.keys[head * keys..][..keys], stride: self.capacity }, &self.values[head * values..][..values])
+        (Transposed(&self.keys[head * keys..][..keys]), &self.values[head * values..][..values])
     }
 
     /// Writes one head's key and value of the position `at`.
     fn put(&mut self, head: usize, at: usize, key: &[f32], value: &[f32]) {
         let start = head * self.head_dim * self.capacity;
-        key.iter().enumerate().for_each(|(d, k)| self.keys[start + d * self.capacity + at] = *k);
+        let keys = &mut self.keys[start..];
+        key.iter().enumerate().for_each(|(d, k)| keys[Transposed::place(at, d, self.head_dim)] = *k);
         self.values[(head * self.capacity + at) * self.width..][..self.head_dim].copy_from_slice(value);
     }
 
@@ -61,7 +62,7 @@ impl Cache {
     /// Makes room for one more position.
     fn reserve(&mut self) {
         if self.len == self.capacity {
-            self.keys = widened(&self.keys, self.capacity);
+            self.keys = widened(&self.keys, self.capacity * self.head_dim);
             self.values = widened(&self.values, self.capacity * self.width);
             self.capacity *= 2;
         }
@@ -200,7 +201,7 @@ fn attend_to(caches: &[Cache], layer: usize, heads: Heads, rows: &[usize], q: &[
 fn attend_cached(cache: &Cache, layer: usize, heads: Heads, q: &[f32], out: &mut [f32]) {
     let (dim, width, group) = (heads.head_dim, heads.width(), heads.group());
     let shape = heads.shape_of_position(cache.len + 1);
-    let mut scores = Buffer::unspecified(SCORE_ROWS * cache.capacity);
+    let mut scores = Buffer::unspecified(SCORE_ROWS * shape.score_stride());
     let mut padded = Buffer::unspecified(group * width);
     for (h, (q, out)) in q.chunks_exact(group * dim).zip(out.chunks_exact_mut(group * dim)).enumerate() {
         let (kt, values) = cache.head(layer * heads.kv_heads + h);

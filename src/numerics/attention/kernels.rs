@@ -1,7 +1,7 @@
 //! The inner loops of attention for one head of one segment, sixteen keys (or elements of the head) at a time.
 //!
 //! Matrices of the head are columns of larger ones or stand alone: `q`, `dout`, `k`, `v` are (rows, width) with the head's `dim`
-//! elements and whatever follows them up to `width`, a multiple of 16; `kt`, `vt` are (dim, stride), keys along the vectors. Row i
+//! elements and whatever follows them up to `width`, a multiple of 16; `kt`, `vt` are panels of keys along the vectors. Row i
 //! of the queries sees the first `first + i · step` keys.
 //! Rows are worked on in the tiles of the matrix products to keep many chains in flight; which rows share one never enters a bit.
 //!
@@ -24,6 +24,13 @@ pub struct Shape {
     pub first: usize,
     pub step: usize,
     pub scale: f32,
+}
+
+impl Shape {
+    /// From a row of scores to the next.
+    pub fn score_stride(&self) -> usize {
+        score_stride(self.first + (self.rows - 1) * self.step)
+    }
 }
 
 /// Rows `stride` apart from the start of `data` on.
@@ -80,26 +87,46 @@ impl Target {
     }
 }
 
-/// A key or value matrix transposed: (dim, stride).
+/// Keys that stand together in a [`Transposed`].
+pub const PANEL: usize = 4 * LANES;
+
+/// A key or value matrix transposed, in panels of [`PANEL`] keys: (panels, dim, PANEL), so that a tile reads along memory.
 #[derive(Clone, Copy)]
-pub struct Transposed<'a> {
-    pub data: &'a [f32],
-    pub stride: usize,
+pub struct Transposed<'a>(pub &'a [f32]);
+
+impl Transposed<'_> {
+    /// How many floats it takes.
+    pub fn length(keys: usize, dim: usize) -> usize {
+        keys.next_multiple_of(PANEL) * dim
+    }
+    /// Where the element `d` of a key stands.
+    #[inline(always)]
+    pub fn place(key: usize, d: usize, dim: usize) -> usize {
+        (key / PANEL * dim + d) * PANEL + key % PANEL
+    }
+}
+
+/// From a row of scores over so many keys to the next: whole vectors of 16, and no multiple of 128, which would put many rows into
+/// few sets of the cache.
+pub fn score_stride(keys: usize) -> usize {
+    let whole = keys.next_multiple_of(LANES);
+    if whole.is_multiple_of(128) { whole + LANES } else { whole }
 }
 
 /// Rows of scores that [`attend`] works on at a time, at most.
 pub const SCORE_ROWS: usize = 12;
 
 dispatch! {
-    /// `out`: (rows, width) ← softmax(q kᵀ · scale) v. `scores`: scratch of `kt`'s stride for each row, at most [`SCORE_ROWS`].
+    /// `out`: (rows, width) ← softmax(q kᵀ · scale) v. `scores`: scratch, [`SCORE_ROWS`] rows of the last row's
+    /// [`score_stride`].
     pub fn attend, attend_with(shape: Shape, q: Rows, kt: Transposed, v: Rows, scores: &mut [f32], out: Target) = attend_kernel;
 
     /// The backward pass of [`attend`] with `step` 1: `dq`: (rows, width) is written, `dk` and `dv`: (keys, width) continue their
-    /// chains. `p`, `ds`: scratch, (rows, stride).
+    /// chains. `p`, `ds`: scratch, as many rows of the last row's [`score_stride`] as there are queries.
     pub(super) fn attend_backward, attend_backward_with(shape: Shape, inputs: Inputs, p: &mut [f32], ds: &mut [f32], dq: Target, dk: &mut [f32], dv: &mut [f32]) = attend_backward_kernel;
 
-    /// `out`: (dim, stride) ← the first `dim` columns of the first `rows` rows of `x` transposed, zeros after them.
-    pub(super) fn transpose, transpose_with(x: Rows, rows: usize, dim: usize, stride: usize, out: &mut [f32]) = transpose_kernel;
+    /// `out`: a [`Transposed`] ← the first `dim` columns of the first `rows` rows of `x`, zeros after them.
+    pub(super) fn transpose, transpose_with(x: Rows, rows: usize, dim: usize, out: &mut [f32]) = transpose_kernel;
 }
 
 /// What [`attend_backward`] reads.
@@ -113,8 +140,8 @@ pub(super) struct Inputs<'a> {
 }
 
 #[inline(always)]
-fn transpose_kernel<V: F32x16>(x: Rows, rows: usize, dim: usize, stride: usize, out: &mut [f32]) {
-    assert!(x.hold(rows, dim) && rows <= stride && out.len() >= dim * stride);
+fn transpose_kernel<V: F32x16>(x: Rows, rows: usize, dim: usize, out: &mut [f32]) {
+    assert!(x.hold(rows, dim) && out.len() >= Transposed::length(rows, dim));
     // Four columns are read at a time.
     let (whole, fours) = (rows - rows % LANES, dim - dim % 4);
     for j in (0..whole).step_by(LANES) {
@@ -122,13 +149,14 @@ fn transpose_kernel<V: F32x16>(x: Rows, rows: usize, dim: usize, stride: usize, 
             // SAFETY: rows up to j + 16 ≤ rows, and the four columns from d lie below dim.
             let columns = unsafe { V::load_four_columns(x.data.as_ptr().add(j * x.stride + d), x.stride) };
             for (q, column) in columns.into_iter().enumerate() {
-                column.store(&mut out[(d + q) * stride + j..]);
+                column.store(&mut out[Transposed::place(j, d + q, dim)..]);
             }
         }
     }
-    for (d, out) in out.chunks_exact_mut(stride).enumerate().take(dim) {
-        (if d < fours { whole } else { 0 }..rows).for_each(|j| out[j] = x.data[j * x.stride + d]);
-        out[rows..].fill(0.0);
+    for d in 0..dim {
+        for j in if d < fours { whole } else { 0 }..rows.next_multiple_of(PANEL) {
+            out[Transposed::place(j, d, dim)] = if j < rows { x.data[j * x.stride + d] } else { 0.0 };
+        }
     }
 }
 
@@ -149,10 +177,10 @@ fn attend_block<V: Tiled, const R: usize>(
     scores: &mut [f32],
     out: Target,
 ) {
-    let first = shape.first + i * shape.step;
-    dots::<V, R>(shape, q.from(i), kt, first + (R - 1) * shape.step, scores);
-    let totals = exponentials::<V, R>(scores, kt.stride, first, shape.step, shape.scale);
-    mix::<V, R>(scores, kt.stride, first, shape.step, v, shape.width, i, out);
+    let (first, stride) = (shape.first + i * shape.step, shape.score_stride());
+    dots::<V, R>(shape, q.from(i), kt, first + (R - 1) * shape.step, stride, scores);
+    let totals = exponentials::<V, R>(scores, stride, first, shape.step, shape.scale);
+    mix::<V, R>(scores, stride, first, shape.step, v, shape.width, i, out);
     for (r, total) in totals.into_iter().enumerate() {
         for at in (0..shape.width).step_by(LANES) {
             let part = out.row(i + r).wrapping_add(at);
@@ -175,17 +203,17 @@ fn attend_backward_kernel<V: Tiled>(
     assert!(shape.step == 1 && from.q.hold(shape.rows, shape.width) && from.dout.hold(shape.rows, shape.width));
     assert!(dq.rows >= shape.rows && dq.width >= shape.width);
     in_tiles!(V, shape.rows, |i, R| backward_block::<V, R>(shape, i, from, p, ds, dq));
-    add_mixed_columns::<V>(shape, p, from.kt.stride, from.dout, dv);
-    add_mixed_columns::<V>(shape, ds, from.kt.stride, from.q, dk);
+    add_mixed_columns::<V>(shape, p, from.dout, dv);
+    add_mixed_columns::<V>(shape, ds, from.q, dk);
 }
 
 /// The softmax weights, the score gradients and the query gradients of rows `i..i + R`.
 #[inline(always)]
 fn backward_block<V: Tiled, const R: usize>(shape: Shape, i: usize, from: Inputs, p: &mut [f32], ds: &mut [f32], dq: Target) {
-    let (first, stride) = (shape.first + i, from.kt.stride);
+    let (first, stride) = (shape.first + i, shape.score_stride());
     let (p, ds) = (&mut p[i * stride..][..R * stride], &mut ds[i * stride..][..R * stride]);
-    dots::<V, R>(shape, from.q.from(i), from.kt, first + R - 1, p);
-    dots::<V, R>(shape, from.dout.from(i), from.vt, first + R - 1, ds);
+    dots::<V, R>(shape, from.q.from(i), from.kt, first + R - 1, stride, p);
+    dots::<V, R>(shape, from.dout.from(i), from.vt, first + R - 1, stride, ds);
     let totals = exponentials::<V, R>(p, stride, first, 1, shape.scale);
     for (r, total) in totals.into_iter().enumerate() {
         let (p, ds) = (&mut p[r * stride..][..stride], &mut ds[r * stride..][..stride]);
@@ -213,19 +241,19 @@ macro_rules! in_vectors {
     };
 }
 
-/// `out[r, j]` ← chain over d of q[r, d] · kt[d, j] for at least the first `keys` columns of each of R rows.
+/// `out[r, j]` ← chain over d of q[r, d] · k[j, d] for at least the first `keys` columns of each of R rows, `stride` apart.
 #[inline(always)]
-fn dots<V: Tiled, const R: usize>(shape: Shape, q: Rows, kt: Transposed, keys: usize, out: &mut [f32]) {
+fn dots<V: Tiled, const R: usize>(shape: Shape, q: Rows, kt: Transposed, keys: usize, stride: usize, out: &mut [f32]) {
     let vectors = keys.div_ceil(LANES);
-    assert!(q.hold(R, shape.dim) && out.len() >= R * kt.stride);
-    assert!(kt.data.len() >= shape.dim * kt.stride && vectors * LANES <= kt.stride);
-    let a = q.lanes();
-    let b = View { data: kt.data.as_ptr(), row_stride: 1, col_stride: kt.stride };
-    let c = out.as_mut_ptr();
+    assert!(q.hold(R, shape.dim) && out.len() >= R * stride && vectors * LANES <= stride);
+    assert!(kt.0.len() >= Transposed::length(keys, shape.dim));
+    let (a, c) = (q.lanes(), out.as_mut_ptr());
+    let b = View { data: kt.0.as_ptr(), row_stride: 1, col_stride: PANEL };
+    // One, two or four vectors at a multiple of their number lie in one panel.
     in_vectors!(V, R, vectors, |at, B| {
-        let c = c.wrapping_add(at * LANES);
-        let of = Tile { k: shape.dim, a, b: b.from(at * LANES, 0), c, c_stride: kt.stride, carry: false };
-        // SAFETY: R rows of `q` and `out` exist, dim rows of `kt`, and columns up to that of the last vector (above).
+        let (b, c) = (b.from(Transposed::place(at * LANES, 0, shape.dim), 0), c.wrapping_add(at * LANES));
+        let of = Tile { k: shape.dim, a, b, c, c_stride: stride, carry: false };
+        // SAFETY: R rows of `q` and `out` exist, and the panels up to that of the last vector (above).
         unsafe { V::tile::<R, B>(of) }
     });
 }
@@ -336,8 +364,9 @@ unsafe fn extend<V: F32x16>(w: &[f32], apart: usize, m: Rows, start: usize, widt
 
 /// `out[j, :]`, (keys, width), continues its chain over the rows i that see key j (j < first + i): w[i, j] · m[i, :].
 #[inline(always)]
-fn add_mixed_columns<V: Tiled>(shape: Shape, w: &[f32], stride: usize, m: Rows, out: &mut [f32]) {
+fn add_mixed_columns<V: Tiled>(shape: Shape, w: &[f32], m: Rows, out: &mut [f32]) {
     let Shape { rows, width, first, .. } = shape;
+    let stride = shape.score_stride();
     let keys = out.len() / width;
     assert!(w.len() >= rows * stride && m.hold(rows, width) && keys <= stride && first >= 1 && keys < first + rows);
     // Every row sees these keys; from here on each key is seen from one row later than the one before it.

@@ -12,7 +12,7 @@ use super::buffer::Buffer;
 use super::parallel::for_each;
 use super::simd::prefetch;
 use kernels::{Inputs, attend_backward};
-pub use kernels::{Rows, SCORE_ROWS, Shape, Target, Transposed, attend};
+pub use kernels::{PANEL, Rows, SCORE_ROWS, Shape, Target, Transposed, attend};
 
 /// Consecutive packed rows, after the rows of an earlier segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,18 +190,10 @@ fn prefetch_row(x: &[f32], at: usize, dim: usize) {
     (0..dim).step_by(16).for_each(|d| prefetch(x.as_ptr().wrapping_add(at + d)));
 }
 
-/// Number of f32 from one row to the next of a transposed matrix over `keys` keys: whole vectors of 16, and no multiple of 128,
-/// which would put many rows into few sets of the cache.
-pub fn stride(keys: usize) -> usize {
-    let whole = keys.next_multiple_of(16);
-    if whole.is_multiple_of(128) { whole + 16 } else { whole }
-}
-
-/// (head_dim, stride(rows)): the transpose of one head's rows.
+/// The transpose of one head's rows.
 fn transpose(x: Rows, rows: usize, heads: Heads) -> Buffer {
-    let stride = stride(rows);
-    let mut out = Buffer::unspecified(heads.head_dim * stride);
-    kernels::transpose(x, rows, heads.head_dim, stride, &mut out);
+    let mut out = Buffer::unspecified(Transposed::length(rows, heads.head_dim));
+    kernels::transpose(x, rows, heads.head_dim, &mut out);
     out
 }
 
@@ -272,12 +264,11 @@ fn forward_unit(
     let v = gather(from.v, heads.key_width(), &keys, kv_head, heads);
     let keys = length(&keys);
     let (kt, v) = (transpose(k.rows(), keys, heads), together(&v, heads));
-    let kt = Transposed { data: &kt, stride: stride(keys) };
     let shape = heads.shape(places.len(), keys - places.len() + 1);
-    let mut scores = Buffer::unspecified(SCORE_ROWS * kt.stride);
+    let mut scores = Buffer::unspecified(SCORE_ROWS * shape.score_stride());
     for head in kv_head * heads.group()..(kv_head + 1) * heads.group() {
         let q = HeadRows::new(from.q, heads.query_width(), std::slice::from_ref(&places), head, heads);
-        let attend = |out| attend(shape, q.rows(), kt, v, &mut scores, out);
+        let attend = |out| attend(shape, q.rows(), Transposed(&kt), v, &mut scores, out);
         // SAFETY: no other unit has this head and these rows.
         unsafe { out.write(places.clone(), head, heads, attend) };
     }
@@ -392,9 +383,9 @@ impl<'a> TreeBackward<'a> {
         let k = gather(self.from.k, heads.key_width(), &ranges, self.kv_head, heads);
         let (keys, k) = (length(&ranges), together(&k, heads));
         let [kt, vt] = [k, v.rows()].map(|x| transpose(x, keys, heads));
-        let [kt, vt] = [&kt, &vt].map(|data| Transposed { data, stride: stride(keys) });
+        let [kt, vt] = [&kt, &vt].map(|x| Transposed(x));
         let shape = heads.shape(places.len(), keys - places.len() + 1);
-        let [mut p, mut ds] = [0, 1].map(|_| Buffer::unspecified(places.len() * kt.stride));
+        let [mut p, mut ds] = [0, 1].map(|_| Buffer::unspecified(places.len() * shape.score_stride()));
         // The keys' gradients so far, continued by this segment's queries.
         let mut continued = Continued::new(&self.rows, &ranges, &mut self.dk, &mut self.dv, width);
         let (dk, dv) = continued.both();

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::kernels::{Inputs, Rows, Target, Transposed, attend_backward_with, attend_with, transpose_with};
-use super::{Heads, Projections, Queries, SCORE_ROWS, Segment, backward, forward, gather_rows, stride, transpose};
+use super::{Heads, PANEL, Projections, Queries, SCORE_ROWS, Segment, backward, forward, gather_rows, transpose};
 use crate::testing::{Values, bits, random};
 use crate::{isa, reference};
 
@@ -43,12 +43,12 @@ fn one_head(head_dim: usize, rows: usize, before: usize, values: Values) {
     let all_bits = |rows: &[Vec<f32>]| -> Vec<u32> { rows.iter().flat_map(|row| bits(row)).collect() };
     let [q, dout, k, v] = [&q, &dout, &k, &v].map(|data| Rows { data, stride: w });
     let [kt, vt] = [k, v].map(|x| transpose(x, keys, heads));
-    let [kt, vt] = [&kt, &vt].map(|data| Transposed { data, stride: stride(keys) });
+    let [kt, vt] = [&kt, &vt].map(|x| Transposed(x));
     for isa in isa::available() {
-        let (mut scores, mut out) = (vec![f32::NAN; SCORE_ROWS * kt.stride], vec![f32::NAN; rows * w]);
+        let (mut scores, mut out) = (vec![f32::NAN; SCORE_ROWS * shape.score_stride()], vec![f32::NAN; rows * w]);
         attend_with(isa, shape, q, kt, v, &mut scores, Target::of(&mut out, w));
         assert_eq!(all_bits(&split(&out)), all_bits(&expected), "{isa}");
-        let [mut p, mut ds] = [0, 1].map(|_| vec![f32::NAN; rows * kt.stride]);
+        let [mut p, mut ds] = [0, 1].map(|_| vec![f32::NAN; rows * shape.score_stride()]);
         let mut ours = [vec![f32::NAN; rows * w], vec![0.5; keys * w], vec![0.25; keys * w]];
         let [a, b, c] = &mut ours;
         attend_backward_with(isa, shape, Inputs { q, dout, k, kt, vt }, &mut p, &mut ds, Target::of(a, w), b, c);
@@ -68,10 +68,9 @@ fn one_position(head_dim: usize, group: usize, keys: usize, values: Values) {
     let expected: Vec<Vec<f32>> = q.chunks(head_dim).map(|q| reference::attend(q, &k_rows, &v_rows, shape.scale)).collect();
     let (q, v) = (Rows { data: &q, stride: head_dim }, Rows { data: &v, stride: w });
     let kt = transpose(Rows { data: &k, stride: w }, keys, heads);
-    let kt = Transposed { data: &kt, stride: stride(keys) };
     for isa in isa::available() {
-        let (mut scores, mut out) = (vec![f32::NAN; SCORE_ROWS * kt.stride], vec![f32::NAN; group * w]);
-        attend_with(isa, shape, q, kt, v, &mut scores, Target::of(&mut out, w));
+        let (mut scores, mut out) = (vec![f32::NAN; SCORE_ROWS * shape.score_stride()], vec![f32::NAN; group * w]);
+        attend_with(isa, shape, q, Transposed(&kt), v, &mut scores, Target::of(&mut out, w));
         for (out, expected) in out.chunks(w).zip(&expected) {
             assert_eq!(bits(&out[..head_dim]), bits(expected), "{isa}");
         }
@@ -162,7 +161,7 @@ proptest! {
 
     #[test]
     fn the_heads_of_a_position_give_the_bits_of_the_definition(
-        half_dim in 1..42usize, group in 1..14usize, keys in 1..60usize, values in Values::any(),
+        half_dim in 1..42usize, group in 1..14usize, keys in 1..150usize, values in Values::any(),
     ) {
         one_position(2 * half_dim, group, keys, values);
     }
@@ -179,15 +178,20 @@ proptest! {
 
 #[test]
 fn transposes_hold_every_element_and_zeros_after_them() {
-    for (rows, dim) in [(1, 2), (15, 16), (16, 6), (37, 64), (64, 30)] {
-        let (width, stride) = (stride(dim), stride(rows));
+    for (rows, dim) in [(1, 2), (15, 16), (16, 6), (37, 64), (64, 30), (150, 7)] {
+        let width = dim + 3;
         let x = random(rows * width, 1.0, 9);
-        let expected: Vec<f32> =
-            (0..dim * stride).map(|i| if i % stride < rows { x[i % stride * width + i / stride] } else { 0.0 }).collect();
+        let element = |key: usize, d: usize| if key < rows { x[key * width + d] } else { 0.0 };
+        let keys = 0..rows.next_multiple_of(PANEL);
+        let panels: Vec<f32> = keys
+            .step_by(PANEL)
+            .flat_map(|first| (0..dim).flat_map(move |d| (first..first + PANEL).map(move |key| (key, d))))
+            .map(|(key, d)| element(key, d))
+            .collect();
         for isa in isa::available() {
-            let mut out = vec![f32::NAN; dim * stride];
-            transpose_with(isa, Rows { data: &x, stride: width }, rows, dim, stride, &mut out);
-            assert_eq!(out, expected, "{isa}, {rows} rows, {dim} columns");
+            let mut out = vec![f32::NAN; Transposed::length(rows, dim)];
+            transpose_with(isa, Rows { data: &x, stride: width }, rows, dim, &mut out);
+            assert_eq!(out, panels, "{isa}, {rows} rows, {dim} columns");
         }
     }
 }
