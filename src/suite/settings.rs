@@ -333,6 +333,7 @@ pub enum Scheduler {
     ConstantWithWarmup,
     Linear,
     Cosine,
+    InverseSqrt,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -341,6 +342,11 @@ pub enum Optimizer {
     Adamw,
     Rmsprop,
     Sgd,
+}
+
+/// Options that came later stand in digests only where they are used: what suites without them gave keeps its name.
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 /// Names and meanings as in TRL / transformers.
@@ -355,6 +361,9 @@ pub struct TrainSettings {
     pub adam_beta1: f64,
     pub adam_beta2: f64,
     pub adam_epsilon: f64,
+    /// Of "sgd"; 0: none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub momentum: f64,
     pub weight_decay: f64,
     /// None: no clipping.
     pub max_grad_norm: Option<f64>,

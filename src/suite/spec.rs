@@ -209,6 +209,9 @@ training_tables! {
     adam_beta1: f64,
     adam_beta2: f64,
     adam_epsilon: f64,
+    /// SGD: share of the running sum of gradients that is kept each step (torch.optim.SGD's momentum, which transformers takes in
+    /// `optim_args`).
+    momentum: f64,
     /// Decoupled weight decay.
     weight_decay: f64,
     /// Clip the gradient's norm to this; 0: don't.

@@ -58,6 +58,7 @@ fn training(max_steps: u64) -> TrainSettings {
         adam_beta1: 0.9,
         adam_beta2: 0.999,
         adam_epsilon: 1e-8,
+        momentum: 0.0,
         weight_decay: 0.0,
         max_grad_norm: Some(1.0),
         per_device_train_batch_size: 8,

@@ -151,6 +151,7 @@ fn overlay(settings: &mut TrainSettings, written: &TrainSpec, around: &Surroundi
     table.set(&mut s.adam_beta1, "adam_beta1", written.adam_beta1, rules::BELOW_ONE)?;
     table.set(&mut s.adam_beta2, "adam_beta2", written.adam_beta2, rules::BELOW_ONE)?;
     table.set(&mut s.adam_epsilon, "adam_epsilon", written.adam_epsilon, rules::POSITIVE)?;
+    table.set(&mut s.momentum, "momentum", written.momentum, rules::BELOW_ONE)?;
     table.set(&mut s.weight_decay, "weight_decay", written.weight_decay, rules::NOT_NEGATIVE)?;
     table.set_or_none(&mut s.max_grad_norm, "max_grad_norm", written.max_grad_norm, rules::POSITIVE)?;
     let batch = written.per_device_train_batch_size;
@@ -199,6 +200,9 @@ fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str,
     }
     if settings.optim != Optimizer::Adamw {
         add(&["adam_beta1", "adam_beta2", "adam_epsilon"], "optim isn't \"adamw\"");
+    }
+    if settings.optim != Optimizer::Sgd {
+        add(&["momentum"], "optim isn't \"sgd\"");
     }
     if let (Some(max), Some(save)) = (settings.max_steps, settings.save_steps)
         && save > max

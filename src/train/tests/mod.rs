@@ -18,6 +18,7 @@ pub(crate) fn settings() -> TrainSettings {
         adam_beta1: 0.9,
         adam_beta2: 0.999,
         adam_epsilon: 1e-8,
+        momentum: 0.0,
         weight_decay: 0.01,
         max_grad_norm: Some(1.0),
         per_device_train_batch_size: 4,
@@ -28,4 +29,9 @@ pub(crate) fn settings() -> TrainSettings {
         save_steps: None,
         sampling: Sampling::Shuffle,
     }
+}
+
+/// What `golden/train/optimizers.py` recorded of torch and transformers.
+pub(crate) fn golden_optimizers() -> serde_json::Value {
+    serde_json::from_str(include_str!("../../../golden/train/optimizers.json")).unwrap()
 }

@@ -132,6 +132,7 @@ fn case_settings(case: &Path, config: &Value, kind: &str) -> TrainSettings {
         adam_beta1: args.number("adam_beta1", 0.9),
         adam_beta2: args.number("adam_beta2", 0.999),
         adam_epsilon: args.number("adam_epsilon", 1e-8),
+        momentum: 0.0,
         weight_decay: args.number("weight_decay", 0.0),
         max_grad_norm: Some(args.number("max_grad_norm", 1.0)).filter(|&norm| norm > 0.0),
         per_device_train_batch_size: args.count("per_device_train_batch_size", 8) as usize,
