@@ -31,6 +31,7 @@ fn training() -> TrainSettings {
         max_length: None,
         save_steps: None,
         sampling: Sampling::Shuffle,
+        evaluation: EvaluationSettings::default(),
     }
 }
 

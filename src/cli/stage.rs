@@ -13,12 +13,12 @@ use crate::data::files::{PairFile, read_jsonl, read_pairs};
 use crate::data::tokenize::TextTokenizer;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Llama, Packed, Target};
-use crate::report::write_train_log;
+use crate::report::write_logs;
 use crate::run::plan::{plan, train_id};
 use crate::run::stages::checkpoints_in;
 use crate::store::Store;
 use crate::suite::settings::{PairsFormat, PolicySource};
-use crate::train::TrainStep;
+use crate::train::{EVAL_LOG, EvalStep, TrainStep};
 
 pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     let suite = crate::suite::load(&arguments.suite)?;
@@ -46,7 +46,11 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     let log: Vec<TrainStep> = read_jsonl(&trained.join("train_log.jsonl"))?;
     let folder = arguments.output.join("final");
     std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
-    write_train_log(&arguments.output, &log)?;
+    let evaluations: Vec<EvalStep> = match receipts[&id].outputs.contains_key(EVAL_LOG) {
+        true => read_jsonl(&trained.join(EVAL_LOG))?,
+        false => Vec::new(),
+    };
+    write_logs(&arguments.output, &log, &evaluations)?;
     for name in ["tokenizer.json", "tokenizer_config.json"] {
         copy(&reference.join(name), &folder.join(name))?;
     }

@@ -3,8 +3,8 @@
 //! `checks`.
 
 use super::settings::{
-    BcoShift, CheckSettings, Dialect, FDivergence, FreshModel, GenerateSettings, JudgeKind, LossType, Numerics,
-    ObjectiveSettings, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler, StatisticsSettings, TrainSettings,
+    BcoShift, CheckSettings, Dialect, EvaluationSettings, FDivergence, FreshModel, GenerateSettings, JudgeKind, LossType,
+    Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler, StatisticsSettings, TrainSettings,
     WorldSettings,
 };
 
@@ -82,6 +82,7 @@ pub(super) fn training(purpose: Purpose, sampling: Sampling) -> TrainSettings {
         max_length: Some(MAX_LENGTH),
         save_steps: None,
         sampling,
+        evaluation: EvaluationSettings::default(),
     }
 }
 

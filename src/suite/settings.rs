@@ -377,6 +377,50 @@ pub struct TrainSettings {
     /// A checkpoint every so many steps, and always one at the end.
     pub save_steps: Option<u64>,
     pub sampling: Sampling,
+    #[serde(flatten)]
+    pub evaluation: EvaluationSettings,
+}
+
+/// When held-out examples are measured, and what follows from it: names as in transformers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct EvaluationSettings {
+    /// Every so many steps, and always at the end; none: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_steps: Option<u64>,
+    /// Training ends after so many evaluations in a row that brought no better one; none: it takes all its steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping_patience: Option<u64>,
+    /// By how much an evaluation must beat the best one to count as better for the patience.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub early_stopping_threshold: f64,
+    /// Without its `eval_`; none: `loss`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric_for_best_model: Option<String>,
+    /// None: unless the metric is a loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub greater_is_better: Option<bool>,
+    /// Whether training ends with the weights of its best evaluation.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub load_best_model_at_end: bool,
+    /// Of the checkpoints, only so many of the latest are kept; none: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_total_limit: Option<usize>,
+}
+
+impl EvaluationSettings {
+    pub fn metric(&self) -> &str {
+        self.metric_for_best_model.as_deref().unwrap_or("loss")
+    }
+
+    pub fn greater_is_better(&self) -> bool {
+        self.greater_is_better.unwrap_or(!self.metric().ends_with("loss"))
+    }
+
+    /// Whether evaluations decide which weights training ends with. One checkpoint is then left, named by the last step of the plan
+    /// whatever step its weights are of: seeds that end at different steps must stand under one name where they are compared.
+    pub fn selects(&self) -> bool {
+        self.early_stopping_patience.is_some() || self.load_best_model_at_end
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

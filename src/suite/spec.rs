@@ -228,6 +228,20 @@ training_tables! {
     max_length: usize,
     /// A checkpoint every so many steps, and always one at the end. 0: only that one.
     save_steps: u64,
+    /// Keep only so many of the latest checkpoints. 0: all.
+    save_total_limit: usize,
+    /// Measure all held-out pairs (fine-tuning: held-out demonstrations) every so many steps and at the end. 0: never.
+    eval_steps: u64,
+    /// End training after so many evaluations in a row without a better one. 0: take all steps.
+    early_stopping_patience: u64,
+    /// By how much an evaluation must beat the best one to count as better for the patience.
+    early_stopping_threshold: f64,
+    /// What makes an evaluation the best one: `loss` if not given, or another metric of the evaluations' log, with or without `eval_`.
+    metric_for_best_model: String,
+    /// Whether more of that metric is better; if not given, so it is unless its name ends with `loss`.
+    greater_is_better: bool,
+    /// End training with the weights of the best evaluation.
+    load_best_model_at_end: bool,
 }
 
 /// How policies and reference complete the evaluation prompts.

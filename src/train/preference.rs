@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::PairScore;
 use super::completion::{CompletionScore, token_gradients};
-use super::objective::{PairGradient, PairLogps, PairObjective, Reward, paired, scope};
+use super::objective::{PairGradient, PairLogps, PairObjective, Reward, paired, scope, undivided};
 use super::reference::Reference;
 use super::sequence::{Group, PackedGroups, SequenceScore, fit_pairs};
 use super::task::{BatchLoss, Task};
@@ -48,7 +48,10 @@ pub struct PairPass {
 
 pub struct PreferenceTask {
     policy: Llama,
+    /// Those to learn from, then the held-out ones.
     pairs: Vec<TokenizedPair>,
+    /// How many are held out, and the objective over them as one batch.
+    held_out: Option<(usize, PairObjective)>,
     reference: Reference<PairOutput>,
     /// Whether the policy starts as the reference, so that the first step must see no difference.
     starts_at_reference: bool,
@@ -94,6 +97,7 @@ impl PreferenceTask {
         Ok(Self {
             policy,
             pairs,
+            held_out: None,
             reference: scores,
             starts_at_reference,
             objective: paired(settings),
@@ -103,6 +107,24 @@ impl PreferenceTask {
             scope: scope(settings),
             identity,
         })
+    }
+
+    /// Adds pairs that are measured every `eval_steps` and never learnt from; completions are cut as those of the training pairs.
+    pub fn with_held_out(
+        mut self,
+        reference: &Llama,
+        pairs: &[TokenizedPair],
+        settings: &TrainSettings,
+        watch: &dyn Watch,
+    ) -> Result<Self> {
+        let pairs = fit_pairs(&self.policy.config, pairs, settings.max_length)?;
+        if let Reference::Recorded(scores) = &mut self.reference {
+            scores.extend(score_pairs(reference, &pairs, watch, "reference log-probabilities")?);
+        }
+        self.identity = Digest::of_value(&(self.identity, "held out", &pairs));
+        self.held_out = Some((pairs.len(), paired(&undivided(settings, pairs.len()))));
+        self.pairs.extend(pairs);
+        Ok(self)
     }
 
     /// The trained policy, after `run`.
@@ -129,6 +151,32 @@ impl PreferenceTask {
         };
         outputs.iter().zip(self.reference(examples)).map(pair).collect()
     }
+
+    /// `scope`: how many examples metrics are means over, before these are averaged.
+    fn batch_loss(
+        &self,
+        objective: &PairObjective,
+        scope: usize,
+        examples: &[usize],
+        outputs: &[PairOutput],
+    ) -> BatchLoss<PairGradient> {
+        let logps = self.logps(examples, outputs);
+        let result = objective.evaluate(&logps);
+        let tokens = examples
+            .iter()
+            .zip(outputs)
+            .map(|(&i, o)| 2 * self.pairs[i].prompt.len() + o.chosen.sum.tokens + o.rejected.sum.tokens);
+        let parts = logps.chunks(scope).zip(outputs.chunks(scope));
+        let mut metrics = averaged(parts.map(|(logps, outputs)| metrics(&self.reward, logps, outputs)));
+        metrics.extend(result.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        BatchLoss {
+            loss: result.loss,
+            losses: result.losses,
+            gradients: result.gradients,
+            tokens: tokens.sum::<usize>() as u64,
+            metrics,
+        }
+    }
 }
 
 impl Task for PreferenceTask {
@@ -141,7 +189,11 @@ impl Task for PreferenceTask {
     }
 
     fn examples(&self) -> usize {
-        self.pairs.len()
+        self.pairs.len() - self.held_out()
+    }
+
+    fn held_out(&self) -> usize {
+        self.held_out.as_ref().map_or(0, |(count, _)| *count)
     }
 
     fn example_id(&self, example: usize) -> String {
@@ -165,22 +217,12 @@ impl Task for PreferenceTask {
     }
 
     fn loss(&self, examples: &[usize], outputs: &[PairOutput]) -> BatchLoss<PairGradient> {
-        let logps = self.logps(examples, outputs);
-        let result = self.objective.evaluate(&logps);
-        let tokens = examples
-            .iter()
-            .zip(outputs)
-            .map(|(&i, o)| 2 * self.pairs[i].prompt.len() + o.chosen.sum.tokens + o.rejected.sum.tokens);
-        let parts = logps.chunks(self.scope).zip(outputs.chunks(self.scope));
-        let mut metrics = averaged(parts.map(|(logps, outputs)| metrics(&self.reward, logps, outputs)));
-        metrics.extend(result.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        BatchLoss {
-            loss: result.loss,
-            losses: result.losses,
-            gradients: result.gradients,
-            tokens: tokens.sum::<usize>() as u64,
-            metrics,
-        }
+        self.batch_loss(&self.objective, self.scope, examples, outputs)
+    }
+
+    fn held_out_loss(&self, examples: &[usize], outputs: &[PairOutput]) -> BatchLoss<PairGradient> {
+        let (count, objective) = self.held_out.as_ref().expect("there are held-out pairs");
+        self.batch_loss(objective, *count, examples, outputs)
     }
 
     fn backward(&self, pass: PairPass, examples: &[usize], gradients: &[PairGradient], grads: &mut Gradients) {

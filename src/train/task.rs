@@ -30,6 +30,11 @@ pub trait Task {
     /// How many training examples there are.
     fn examples(&self) -> usize;
 
+    /// How many held-out examples there are: the indices from `examples()` on. They are measured and never learnt from.
+    fn held_out(&self) -> usize {
+        0
+    }
+
     /// How error messages call an example.
     fn example_id(&self, example: usize) -> String;
 
@@ -42,6 +47,11 @@ pub trait Task {
 
     /// The loss of the whole optimizer batch.
     fn loss(&self, examples: &[usize], outputs: &[Self::Output]) -> BatchLoss<Self::Gradient>;
+
+    /// Loss and metrics of all held-out examples as one batch, whatever batches the training has.
+    fn held_out_loss(&self, examples: &[usize], outputs: &[Self::Output]) -> BatchLoss<Self::Gradient> {
+        self.loss(examples, outputs)
+    }
 
     /// Adds d(loss)/d(parameters) of a micro-batch to `grads`, which has the shapes of `parameters`.
     fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[Self::Gradient], grads: &mut Gradients);

@@ -3,7 +3,7 @@ use crate::judge::reader::tests::{PAIRWISE, REWARD};
 use crate::judge::session::OnnxJudge;
 use crate::numerics::isa;
 use crate::rng::Stream;
-use crate::suite::settings::{FreshModel, JudgeSource, ObjectiveSettings, Optimizer, Sampling, Scheduler};
+use crate::suite::settings::{EvaluationSettings, FreshModel, JudgeSource, ObjectiveSettings, Optimizer, Sampling, Scheduler};
 
 const GOOD: [&str; 4] = ["bright", "sturdy", "lovely", "quiet"];
 const BAD: [&str; 4] = ["dull", "flimsy", "ugly", "noisy"];
@@ -68,6 +68,7 @@ fn training(max_steps: u64) -> TrainSettings {
         max_length: None,
         save_steps: None,
         sampling: Sampling::Shuffle,
+        evaluation: EvaluationSettings::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `[sft]`, `[train]` and `[[variant]]`: training settings, laid over each other.
 
-use super::{name_is_free, names_differ, objective};
+use super::{evaluation, name_is_free, names_differ, objective};
 use crate::error::{Error, Result};
 use crate::suite::defaults::{self, Purpose};
 use crate::suite::document::{Document, Table};
@@ -162,7 +162,8 @@ fn overlay(settings: &mut TrainSettings, written: &TrainSpec, around: &Surroundi
     duration(s, written, table)?;
     table.set_or_none(&mut s.max_length, "max_length", written.max_length, rules::TWO_OR_MORE)?;
     around.length_fits(s.max_length, table)?;
-    table.set_or_none(&mut s.save_steps, "save_steps", written.save_steps, rules::STEPS)
+    table.set_or_none(&mut s.save_steps, "save_steps", written.save_steps, rules::STEPS)?;
+    evaluation::overlay(&mut s.evaluation, written, table)
 }
 
 /// `max_steps` stands in place of `num_train_epochs`; the table that is laid on top decides which of the two counts.
@@ -204,10 +205,11 @@ fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str,
     if settings.optim != Optimizer::Sgd {
         add(&["momentum"], "optim isn't \"sgd\"");
     }
+    keys.extend(evaluation::ineffective(settings, purpose));
     if let (Some(max), Some(save)) = (settings.max_steps, settings.save_steps)
         && save > max
     {
-        add(&["save_steps"], &format!("training ends after max_steps = {max}"));
+        keys.push(("save_steps", format!("training ends after max_steps = {max}")));
     }
     keys
 }

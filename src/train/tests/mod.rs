@@ -1,11 +1,12 @@
 //! Tests of the loop, first with a task small enough to think through, then with real models.
 
+mod evaluation;
 mod invariance;
 mod models;
 mod parity;
 mod quadratic;
 
-use crate::suite::settings::{ObjectiveSettings, Optimizer, Sampling, Scheduler, TrainSettings};
+use crate::suite::settings::{EvaluationSettings, ObjectiveSettings, Optimizer, Sampling, Scheduler, TrainSettings};
 
 /// Four examples a step, shuffled, AdamW.
 pub(crate) fn settings() -> TrainSettings {
@@ -28,6 +29,7 @@ pub(crate) fn settings() -> TrainSettings {
         max_length: None,
         save_steps: None,
         sampling: Sampling::Shuffle,
+        evaluation: EvaluationSettings::default(),
     }
 }
 

@@ -16,7 +16,9 @@ use crate::data::{TokenizedExample, TokenizedPair};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::model::{Gradients, Llama, Parameters};
-use crate::suite::settings::{Dialect, LossType, Numerics, ObjectiveSettings, Optimizer, Sampling, Scheduler, TrainSettings};
+use crate::suite::settings::{
+    Dialect, EvaluationSettings, LossType, Numerics, ObjectiveSettings, Optimizer, Sampling, Scheduler, TrainSettings,
+};
 use crate::train::preference::PairOutput;
 use crate::train::unpaired::UnpairedOutput;
 use crate::train::{BatchLoss, Feedback, Metrics, PreferenceTask, SftTask, Task, UnpairedTask, run};
@@ -145,6 +147,7 @@ fn case_settings(case: &Path, config: &Value, kind: &str) -> TrainSettings {
         },
         save_steps: None,
         sampling: Sampling::Sequential,
+        evaluation: EvaluationSettings::default(),
     };
     args.done();
     settings

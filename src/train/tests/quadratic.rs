@@ -15,9 +15,11 @@ use crate::train::chain::Link;
 use crate::train::{BatchLoss, Metrics, Task, checkpoint, checkpoint_folder, checkpoint_steps, run};
 use crate::watch::{Silent, Watch};
 
-struct Quadratic {
-    parameters: Parameters,
+pub(super) struct Quadratic {
+    pub parameters: Parameters,
     points: Vec<f32>,
+    /// The last so many points are measured only.
+    pub held_out: usize,
     identity: Digest,
     /// This tensor is left without a gradient.
     forgotten: Option<&'static str>,
@@ -26,12 +28,12 @@ struct Quadratic {
 }
 
 impl Quadratic {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut parameters = Parameters::new();
         parameters.insert("a", Tensor { shape: vec![3], values: vec![0.0, 1.0, -1.0] });
         parameters.insert("b", Tensor { shape: vec![2, 1], values: vec![0.5, 2.0] });
         let points: Vec<f32> = (0..10).map(|i| (i * 7 % 10) as f32 / 3.0).collect();
-        Self { parameters, identity: Digest::of_floats(&points), points, forgotten: None, first_step: Ok(()) }
+        Self { parameters, identity: Digest::of_floats(&points), points, held_out: 0, forgotten: None, first_step: Ok(()) }
     }
 }
 
@@ -44,7 +46,10 @@ impl Task for Quadratic {
         self.identity
     }
     fn examples(&self) -> usize {
-        self.points.len()
+        self.points.len() - self.held_out
+    }
+    fn held_out(&self) -> usize {
+        self.held_out
     }
     fn example_id(&self, example: usize) -> String {
         format!("point-{example}")
@@ -89,13 +94,13 @@ impl Task for Quadratic {
 }
 
 /// Stops the run before step `at + 1`, as Ctrl-C would.
-struct StopAfter {
+pub(super) struct StopAfter {
     at: u64,
     seen: AtomicU64,
 }
 
 impl StopAfter {
-    fn steps(at: u64) -> Self {
+    pub fn steps(at: u64) -> Self {
         Self { at, seen: AtomicU64::new(0) }
     }
 }
