@@ -26,6 +26,11 @@ use crate::error::{Error, Kind, Result};
 /// The file name of a training's digest chain, wherever it stands among a cell's outputs.
 pub const CHAIN: &str = "chain.jsonl";
 
+/// What a training leaves beside its outputs: no two runs take the same time, and TensorBoard's files repeat the logs. They go into the
+/// cell's folder, and no receipt and no digest knows of them.
+pub const TIMING: &str = "timing.jsonl";
+pub const TENSORBOARD: &str = "tensorboard";
+
 pub struct Store {
     root: PathBuf,
 }
@@ -152,6 +157,7 @@ impl Store {
             link_or_copy(&self.object_path(output.digest), &link)?;
             outputs.insert(name.clone(), output);
         }
+        keep_asides(&work, &self.folder(key))?;
         let receipt = Receipt { id: id.into(), stage: stage.into(), key, outputs, clock };
         let json = serde_json::to_vec_pretty(&receipt).expect("a receipt is plain data");
         write_atomically(&self.receipt_path(key), &[&json])?;
@@ -313,6 +319,27 @@ fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     })
 }
 
+/// Moves what stands beside the outputs, of a training in `from` itself or in a folder of it.
+fn keep_asides(from: &Path, to: &Path) -> Result<()> {
+    let inner = files_in(from)?.into_iter().filter(|path| path.is_dir());
+    for folder in std::iter::once(from.to_owned()).chain(inner) {
+        for name in [TIMING, TENSORBOARD] {
+            let source = folder.join(name);
+            let target = to.join(source.strip_prefix(from).expect("it lies within"));
+            if !source.exists() {
+                continue;
+            }
+            let io = |e: std::io::Error| Error::io("write", &target, &e);
+            if target.is_dir() {
+                fs::remove_dir_all(&target).map_err(io)?;
+            }
+            fs::create_dir_all(target.parent().expect("it has a folder")).map_err(io)?;
+            fs::rename(&source, &target).map_err(io)?;
+        }
+    }
+    Ok(())
+}
+
 fn link_or_copy(object: &Path, link: &Path) -> Result<()> {
     let folder = link.parent().expect("an output has a folder");
     fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
@@ -362,6 +389,23 @@ mod tests {
         fs::create_dir_all(work.join("sub")).unwrap();
         fs::write(work.join("sub/a.txt"), "hello").unwrap();
         store.publish("cell", "stage", key, &["sub/a.txt".into()], clock()).unwrap()
+    }
+
+    #[test]
+    fn timings_stand_beside_the_outputs_and_no_digest_knows_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let plain = published(&store);
+        for text in ["one", "another"] {
+            let work = store.work_folder(plain.key).unwrap();
+            fs::create_dir_all(work.join("train/tensorboard")).unwrap();
+            fs::write(work.join("timing.jsonl"), text).unwrap();
+            fs::write(work.join("train/tensorboard/events"), text).unwrap();
+            let receipt = published(&store);
+            assert_eq!(receipt, plain);
+            let kept = |name: &str| fs::read_to_string(store.verified_folder(&receipt).unwrap().join(name)).unwrap();
+            assert_eq!((kept("timing.jsonl"), kept("train/tensorboard/events")), (text.to_owned(), text.to_owned()));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::error::{Error, Kind, Result};
 
 /// Called from inside long loops; implementations are cheap and never fail.
 pub trait Watch: Sync {
-    /// `done` of `total` units, with a short note (`loss 0.61 acc 0.72`).
+    /// `done` of `total` units, with a short note (`loss 0.6120 margin 0.35 acc 0.72 1834 tok/s`).
     fn advance(&self, done: u64, total: u64, note: &str);
 
     fn interrupted(&self) -> bool {

@@ -16,7 +16,7 @@ use crate::model::{Llama, Packed, Target};
 use crate::report::write_logs;
 use crate::run::plan::{plan, train_id};
 use crate::run::stages::checkpoints_in;
-use crate::store::Store;
+use crate::store::{Store, TENSORBOARD, TIMING};
 use crate::suite::settings::{PairsFormat, PolicySource};
 use crate::train::{EVAL_LOG, EvalStep, TrainStep};
 
@@ -44,6 +44,9 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     let reference = store.verified_folder(&receipts["reference"])?;
     let last = checkpoints_in(&trained)?.pop().ok_or_else(|| Error::unexpected("the training left no checkpoint"))?;
     let log: Vec<TrainStep> = read_jsonl(&trained.join("train_log.jsonl"))?;
+    for name in [TIMING, TENSORBOARD] {
+        copy_aside(&trained.join(name), &arguments.output.join(name))?;
+    }
     let folder = arguments.output.join("final");
     std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
     let evaluations: Vec<EvalStep> = match receipts[&id].outputs.contains_key(EVAL_LOG) {
@@ -59,6 +62,19 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     }
     anstream::eprintln!("wrote {} and {}", arguments.output.join("train_log.csv").display(), folder.display());
     Ok(Code::Pass)
+}
+
+/// A file, or a folder of files; nothing where a cell of an older store has none.
+fn copy_aside(from: &Path, to: &Path) -> Result<()> {
+    if from.is_file() {
+        let folder = to.parent().expect("it lies in the output folder");
+        std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
+        return copy(from, to);
+    }
+    let Ok(entries) = std::fs::read_dir(from) else { return Ok(()) };
+    entries
+        .filter_map(|entry| entry.ok().map(|e| e.file_name()))
+        .try_for_each(|name| copy_aside(&from.join(&name), &to.join(&name)))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -16,6 +16,8 @@ pub(crate) mod sequence;
 mod sft;
 mod state;
 mod task;
+mod tensorboard;
+mod timing;
 mod unpaired;
 
 pub use evaluation::{EvalStep, Evaluation};

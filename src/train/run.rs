@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::chain::Chain;
 use super::evaluation::{Evaluation, evaluate, verdict};
@@ -11,6 +12,8 @@ use super::optimizer::{self, Optimizer};
 use super::schedule::{Plan, learning_rate};
 use super::state;
 use super::task::{BatchLoss, Task};
+use super::tensorboard::Events;
+use super::timing::{self, Timing};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Gradients, Parameters};
@@ -33,6 +36,8 @@ pub const EVAL_LOG: &str = "eval_log.jsonl";
 /// - `train_log.jsonl`: a line a step;
 /// - `eval_log.jsonl`: a line an evaluation, where `eval_steps` asks for them;
 /// - `chain.jsonl`: the digest chain, a link a step;
+/// - `timing.jsonl` and `tensorboard`: seconds and tokens a second of each step, and an event file that TensorBoard shows: outside
+///   everything that digests cover;
 /// - `checkpoint-<step>/model.safetensors`: the weights after every `save_steps` steps and after the last (of these the latest
 ///   `save_total_limit`); where evaluations decide which weights training ends with, those alone (`checkpoint_steps`);
 /// - `state`: what a run that was killed resumes from. The same call with the same folder goes on where it stopped and
@@ -54,6 +59,8 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
     }
     let mut log = Lines::open(work.join("train_log.jsonl"), &past.metrics)?;
     let mut eval_log = settings.evaluation.eval_steps.map(|_| Lines::open(work.join(EVAL_LOG), &past.evaluations)).transpose()?;
+    let mut events = Events::open(work, &past.metrics, &past.evaluations)?;
+    let mut timings = timing::open(work, past.steps())?;
     let mut chain = Chain::open(work, &past.metrics, checkpoints)?;
     let mut grads = Gradients::of(task.parameters());
     while !past.is_over(settings, &plan) {
@@ -63,14 +70,20 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
             watch.check()?;
             return Err(Error::new(Kind::Interrupted, format!("stopped after step {}, as asked", past.steps())));
         }
+        let started = Instant::now();
         let row = step(task, settings, &plan, &mut optimizer, &mut grads, &past.metrics)?;
+        let tokens = row.num_tokens - past.metrics.last().map_or(0, |m| m.num_tokens);
+        let timing = Timing::of(row.step, tokens, started.elapsed());
         log.append(&row)?;
-        watch.advance(row.step, plan.total, &row.note());
+        timings.append(&timing)?;
+        events.step(&row)?;
+        watch.advance(row.step, plan.total, &row.note(timing.tokens_per_second));
         past.metrics.push(row.clone());
         if let Some(eval_log) = eval_log.as_mut().filter(|_| is_due(settings, &plan, row.step)) {
             let together = settings.per_device_train_batch_size;
             let evaluation = evaluate(task, &settings.evaluation, together, row.step, row.epoch)?;
             eval_log.append(&evaluation)?;
+            events.evaluation(&evaluation)?;
             past.evaluations.push(evaluation);
         }
         let checkpoint = past.checkpoint(settings, &plan).map(|step| checkpoint_folder(work, step));

@@ -8,6 +8,7 @@ use super::quadratic::{Quadratic, StopAfter};
 use super::settings;
 use crate::digest::Digest;
 use crate::error::Result;
+use crate::store::TIMING;
 use crate::suite::settings::{Dialect, EvaluationSettings, LossType, ObjectiveSettings, TrainSettings};
 use crate::train::{
     EVAL_LOG, Evaluation, Feedback, Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, UnpairedTask, checkpoint,
@@ -157,15 +158,18 @@ fn quadratic(settings: &TrainSettings, work: &Path, watch: &dyn Watch) -> Result
     Ok((metrics.len(), task.parameters))
 }
 
-/// Names and digests of what a finished run leaves.
+/// Names and digests of what a finished run leaves, its resume state and its timings aside.
 fn left(work: &Path) -> Vec<(String, Digest)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(work).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         match path.is_dir() {
-            true => files.push((name, Digest::of_file(&path.join("model.safetensors")).unwrap())),
-            false if name.starts_with("state") => {}
+            true => {
+                let inside = fs::read_dir(path).unwrap().next().unwrap().unwrap().path();
+                files.push((name, Digest::of_file(&inside).unwrap()));
+            }
+            false if name.starts_with("state") || name == TIMING => {}
             false => files.push((name, Digest::of_file(&path).unwrap())),
         }
     }
@@ -231,4 +235,16 @@ fn only_the_latest_checkpoints_within_the_limit_are_left() {
         quadratic(&settings, work.path(), &Silent).unwrap();
         assert_eq!(left(work.path()), left(unbroken.path()), "interrupted after {at}");
     }
+}
+
+#[test]
+fn every_step_has_its_time_once_also_after_an_interruption() {
+    let settings = overshooting(every(2));
+    let work = tempfile::tempdir().unwrap();
+    quadratic(&settings, work.path(), &StopAfter::steps(11)).unwrap_err();
+    quadratic(&settings, work.path(), &Silent).unwrap();
+    let text = fs::read_to_string(work.path().join(TIMING)).unwrap();
+    let rows: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.iter().map(|r| r["step"].as_u64().unwrap()).collect::<Vec<_>>(), (1..=30).collect::<Vec<_>>());
+    assert!(rows.iter().all(|r| r["seconds"].as_f64().unwrap() > 0.0 && r["tokens_per_second"].as_f64().unwrap() > 0.0));
 }
