@@ -48,6 +48,9 @@ impl Default for ObjectiveSettings {
             desirable_weight: 1.0,
             undesirable_weight: 1.0,
             precompute_ref_log_probs: true,
+            sync_ref_model: false,
+            ref_model_mixup_alpha: Self::REF_MODEL_MIXUP_ALPHA,
+            ref_model_sync_steps: Self::REF_MODEL_SYNC_STEPS,
         }
     }
 }

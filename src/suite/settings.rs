@@ -318,6 +318,28 @@ pub struct ObjectiveSettings {
     /// Whether the reference scores all data once, before training, and is then let go; else it stays in memory and scores each
     /// step's examples. The bits are the same.
     pub precompute_ref_log_probs: bool,
+    /// TR-DPO: whether the reference follows the policy.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sync_ref_model: bool,
+    /// α of reference ← α · policy + (1 − α) · reference.
+    #[serde(skip_serializing_if = "is_usual_mixup")]
+    pub ref_model_mixup_alpha: f64,
+    /// After every so many steps.
+    #[serde(skip_serializing_if = "is_usual_sync")]
+    pub ref_model_sync_steps: u64,
+}
+
+impl ObjectiveSettings {
+    pub const REF_MODEL_MIXUP_ALPHA: f64 = 0.6;
+    pub const REF_MODEL_SYNC_STEPS: u64 = 512;
+}
+
+fn is_usual_mixup(alpha: &f64) -> bool {
+    *alpha == ObjectiveSettings::REF_MODEL_MIXUP_ALPHA
+}
+
+fn is_usual_sync(steps: &u64) -> bool {
+    *steps == ObjectiveSettings::REF_MODEL_SYNC_STEPS
 }
 
 impl ObjectiveSettings {

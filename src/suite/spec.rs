@@ -199,6 +199,13 @@ training_tables! {
     /// true (default): the reference scores all pairs once, before training, and is then let go; false: it stays in memory and scores
     /// each step's pairs, which takes less time only where a run sees few of its pairs. The results are the same.
     precompute_ref_log_probs: bool,
+    /// TR-DPO: the reference follows the policy while training runs; needs `precompute_ref_log_probs = false`. Checkpoints are still
+    /// compared with the reference that training began with.
+    sync_ref_model: bool,
+    /// With sync_ref_model: α of reference ← α · policy + (1 − α) · reference.
+    ref_model_mixup_alpha: f64,
+    /// With sync_ref_model: steps from one such update to the next.
+    ref_model_sync_steps: u64,
     /// Peak learning rate.
     learning_rate: f64,
     /// Course of the learning rate.

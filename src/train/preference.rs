@@ -86,7 +86,7 @@ impl PreferenceTask {
         let pairs = fit_pairs(&policy.config, pairs, settings.max_length)?;
         let scores = match settings.objective.precompute_ref_log_probs {
             true => Reference::Recorded(score_pairs(reference, &pairs, watch, "reference log-probabilities")?),
-            false => Reference::Live(Box::new(reference.clone())),
+            false => Reference::live(reference, o),
         };
         let reference_digest = reference.parameters.digest();
         let policy_digest = policy.parameters.digest();
@@ -240,6 +240,18 @@ impl Task for PreferenceTask {
             }
         }
         self.policy.backward(pass.tape, &pass.groups.packed, &pass.groups.targets, &dlogps, grads);
+    }
+
+    fn updated(&mut self, step: u64) {
+        self.reference.updated(&self.policy.parameters, step);
+    }
+
+    fn moving_reference(&self) -> Option<&Parameters> {
+        self.reference.moving()
+    }
+
+    fn moving_reference_mut(&mut self) -> Option<&mut Parameters> {
+        self.reference.moving_mut()
     }
 
     fn check_first_step(&self, examples: &[usize], outputs: &[PairOutput], loss: f64) -> Result<()> {

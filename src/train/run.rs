@@ -66,7 +66,7 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
     while !past.is_over(settings, &plan) {
         let enough = watch.last_step().is_some_and(|last| past.steps() >= last);
         if enough || watch.interrupted() {
-            save_state(work, identity, &past, &chain, task.parameters(), &optimizer)?;
+            save_state(work, identity, &past, &chain, task, &optimizer)?;
             watch.check()?;
             return Err(Error::new(Kind::Interrupted, format!("stopped after step {}, as asked", past.steps())));
         }
@@ -90,7 +90,7 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
         let weights = checkpoint.map(|folder| save_checkpoint(&folder, row.step, task.parameters())).transpose()?;
         chain.extend(&row, weights)?;
         if weights.is_some() || past.is_over(settings, &plan) || row.step.is_multiple_of(STATE_EVERY) {
-            save_state(work, identity, &past, &chain, task.parameters(), &optimizer)?;
+            save_state(work, identity, &past, &chain, task, &optimizer)?;
             past.drop_old_checkpoints(settings, work, chain.checkpoints())?;
         }
     }
@@ -237,6 +237,7 @@ fn step<T: Task>(
         check_every_gradient(grads)?;
     }
     optimizer.update(task.parameters_mut(), grads, row.learning_rate, row.grad_norm, row.step);
+    task.updated(row.step);
     Ok(row)
 }
 
@@ -292,15 +293,9 @@ fn diverged<T: Task>(task: &T, row: &Metrics, name: &str, batch: &[usize], losse
         .help("lower learning_rate, set max_grad_norm, or look at these examples; the files up to the last finite step are kept")
 }
 
-fn save_state(
-    work: &Path,
-    identity: Digest,
-    past: &Past,
-    chain: &Chain,
-    weights: &Parameters,
-    optimizer: &Optimizer,
-) -> Result<()> {
-    let tensors: Vec<&Parameters> = std::iter::once(weights).chain(optimizer.moments()).collect();
+fn save_state<T: Task>(work: &Path, identity: Digest, past: &Past, chain: &Chain, task: &T, optimizer: &Optimizer) -> Result<()> {
+    let weights = std::iter::once(task.parameters());
+    let tensors: Vec<&Parameters> = weights.chain(optimizer.moments()).chain(task.moving_reference()).collect();
     state::save(work, identity, &past.metrics, &past.evaluations, chain.checkpoints(), &tensors)
 }
 
@@ -320,6 +315,7 @@ fn restore<T: Task>(task: &mut T, optimizer: &mut Optimizer, tensors: Vec<Parame
     let mut tensors = tensors.into_iter();
     let fits = tensors.next().is_some_and(|weights| copy(&weights, task.parameters_mut()))
         && optimizer.moments_mut().all(|moment| tensors.next().is_some_and(|saved| copy(&saved, moment)))
+        && task.moving_reference_mut().is_none_or(|moving| tensors.next().is_some_and(|saved| copy(&saved, moving)))
         && tensors.next().is_none();
     if fits {
         Ok(())

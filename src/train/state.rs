@@ -1,6 +1,6 @@
 //! The resume state: everything a killed run needs to go on with the same bits, in one file that is whole or absent.
 //!
-//! Layout of `state`: a line of JSON (the header), then the weights and the optimizer's moments, each a safetensors blob of
+//! Layout of `state`: a line of JSON (the header), then the weights, the optimizer's moments and the reference if it moves, each a safetensors blob of
 //! the length that the header states, then the SHA-256 of all bytes before it. The last two states are kept, so a file
 //! that a disk damaged costs some steps and not the run.
 
@@ -34,7 +34,7 @@ pub(crate) struct State {
     pub evaluations: Vec<Evaluation>,
     /// Digests of the checkpoints left so far, by step: links of the digest chain.
     pub checkpoints: BTreeMap<u64, Digest>,
-    /// The weights first, then the optimizer's moments in its own order.
+    /// The weights first, then the optimizer's moments in its own order, then the reference if it moves.
     pub tensors: Vec<Parameters>,
 }
 

@@ -56,6 +56,18 @@ pub trait Task {
     /// Adds d(loss)/d(parameters) of a micro-batch to `grads`, which has the shapes of `parameters`.
     fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[Self::Gradient], grads: &mut Gradients);
 
+    /// Called after the update that ends `step`, from 1.
+    fn updated(&mut self, _step: u64) {}
+
+    /// Weights beside `parameters` that move during training: a reference that follows the policy. They are part of the resume state.
+    fn moving_reference(&self) -> Option<&Parameters> {
+        None
+    }
+
+    fn moving_reference_mut(&mut self) -> Option<&mut Parameters> {
+        None
+    }
+
     /// Called once, before the first update: what must hold then (the loss is a known constant, the policy equals the
     /// reference bit for bit, …) is an error if it doesn't. The loop itself checks that every tensor got a gradient.
     fn check_first_step(&self, _examples: &[usize], _outputs: &[Self::Output], _loss: f64) -> Result<()> {

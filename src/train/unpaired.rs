@@ -63,7 +63,8 @@ impl UnpairedOutput {
 
 pub struct UnpairedTask {
     policy: Llama,
-    /// Scores mismatched completions, which differ from epoch to epoch; none where the objective asks for no KL.
+    asks_kl: bool,
+    /// Scores mismatched completions, which differ from epoch to epoch, where the objective asks for a KL and `reference` is recorded.
     kl_reference: Option<Llama>,
     /// Those to learn from, then the held-out ones.
     examples: Vec<Feedback>,
@@ -112,11 +113,12 @@ impl UnpairedTask {
         let items: Vec<(&[u32], &[u32])> = examples.iter().map(|e| (&e.prompt[..], &e.completion[..])).collect();
         let scores = match o.precompute_ref_log_probs {
             true => Reference::Recorded(score_all(reference, &items, watch)?),
-            false => Reference::Live(Box::new(reference.clone())),
+            false => Reference::live(reference, o),
         };
         Ok(Self {
             starts_at_reference: policy_digest == reference_digest && policy.config == reference.config,
-            kl_reference: o.loss_type.contains(&LossType::Kto).then(|| reference.clone()),
+            asks_kl: o.loss_type.contains(&LossType::Kto),
+            kl_reference: (o.loss_type.contains(&LossType::Kto) && o.precompute_ref_log_probs).then(|| reference.clone()),
             policy,
             reference: scores,
             whole_completions,
@@ -187,7 +189,11 @@ impl UnpairedTask {
 
     /// The log-ratios of the mismatched completions, nats; zeros where the objective asks for no KL. No gradient flows here.
     fn mismatched_ratios(&self, batch: &[usize], scope: usize) -> Vec<f64> {
-        let Some(reference) = &self.kl_reference else { return vec![0.0; batch.len()] };
+        let reference = match (&self.reference, &self.kl_reference) {
+            _ if !self.asks_kl => return vec![0.0; batch.len()],
+            (Reference::Live(model, _), _) => model,
+            (Reference::Recorded(_), model) => model.as_ref().expect("kept where the objective asks for a KL"),
+        };
         let items: Vec<(&[u32], &[u32])> = batch
             .iter()
             .zip(self.mismatched(batch, scope))
@@ -288,6 +294,18 @@ impl Task for UnpairedTask {
         let sequences = pass.groups.split(&pass.tokens).zip(gradients);
         let dlogps: Vec<f32> = sequences.flat_map(|(tokens, g)| token_gradients(tokens, tokens.len(), None, g)).collect();
         self.policy.backward(pass.tape, &pass.groups.packed, &pass.groups.targets, &dlogps, grads);
+    }
+
+    fn updated(&mut self, step: u64) {
+        self.reference.updated(&self.policy.parameters, step);
+    }
+
+    fn moving_reference(&self) -> Option<&Parameters> {
+        self.reference.moving()
+    }
+
+    fn moving_reference_mut(&mut self) -> Option<&mut Parameters> {
+        self.reference.moving_mut()
     }
 
     fn check_first_step(&self, examples: &[usize], outputs: &[UnpairedOutput], loss: f64) -> Result<()> {
