@@ -7,6 +7,7 @@
 //! work/<key>/             scratch of a cell in flight; what an interrupted cell resumes from
 //! leases/<key>            locked while a process works on the cell
 //! runs/<id>.json          finished runs
+//! scores/<key>            what references said of completions: a cache (train::score_cache)
 //! ```
 //!
 //! Clock times and machine names live in receipts only, never in an object.
@@ -119,6 +120,13 @@ impl Store {
         Ok(path)
     }
 
+    /// Where the scores of a reference are kept.
+    pub fn scores_path(&self, key: Digest) -> Result<PathBuf> {
+        let folder = self.root.join("scores");
+        fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
+        Ok(folder.join(key.to_string()))
+    }
+
     /// The receipt of a finished cell whose outputs are all present, or none.
     pub fn receipt(&self, key: Digest) -> Result<Option<Receipt>> {
         let path = self.receipt_path(key);
@@ -209,7 +217,7 @@ impl Store {
         Ok(self.folder(receipt.key))
     }
 
-    /// Drops finished cells that no recorded run names, their objects, and all scratch. Returns the bytes freed.
+    /// Drops finished cells that no recorded run names, their objects, all kept scores and all scratch. Returns the bytes freed.
     pub fn prune(&self, keep: &dyn Fn(Digest) -> bool) -> Result<u64> {
         let before = folder_size(&self.root);
         let mut kept = std::collections::BTreeSet::new();
@@ -232,6 +240,9 @@ impl Store {
                     fs::remove_file(&object).map_err(|e| Error::io("remove", &object, &e))?;
                 }
             }
+        }
+        for scores in files_in(&self.root.join("scores"))? {
+            fs::remove_file(&scores).map_err(|e| Error::io("remove", &scores, &e))?;
         }
         for scratch in files_in(&self.root.join("work"))? {
             let _ = fs::remove_dir_all(&scratch);
@@ -364,12 +375,14 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Bytes in objects: what pruning can free (the links beside them share their space).
+/// Bytes in objects and kept scores: what pruning can free (the links beside them share their space).
 fn folder_size(root: &Path) -> u64 {
     let objects = files_in(&root.join("objects")).unwrap_or_default();
+    let scores = files_in(&root.join("scores")).unwrap_or_default();
     objects
         .iter()
         .flat_map(|folder| files_in(folder).unwrap_or_default())
+        .chain(scores)
         .filter_map(|path| fs::metadata(path).ok())
         .map(|m| m.len())
         .sum()

@@ -11,6 +11,9 @@ pub trait Watch: Sync {
         false
     }
 
+    /// Something to know that doesn't stop the work.
+    fn warn(&self, _message: &str) {}
+
     /// The step after which a training breaks off, keeping its state as when it is interrupted: for those who want to see its
     /// beginning only.
     fn last_step(&self) -> Option<u64> {

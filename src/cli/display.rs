@@ -133,6 +133,9 @@ impl Listener for Bars {
             Event::Started { cell, .. } => self.start(&cell.id),
             Event::Waiting { cell } => self.line(&format!("{}: waiting for another process that works on it", cell.id)),
             Event::Progress { cell, done, total, note } => self.advance(&cell.id, done, total, note),
+            Event::Warning { cell, message } => {
+                self.bars.suspend(|| anstream::eprintln!("warning: {}: {message}", cell.id));
+            }
             Event::Finished { cell, seconds } => {
                 self.finish_cell(&cell.id);
                 self.line(&format!("{} {seconds:.1} s", cell.id));

@@ -18,7 +18,8 @@ use crate::suite::settings::{
     Dataset, GenerateSettings, JudgeSettings, JudgeSource, ModelSource, PairsSettings, PolicySource, Variant, WorldSettings,
 };
 use crate::train::{
-    self, EVAL_LOG, EvalStep, Evaluation, Feedback, PairScore, PreferenceTask, ScoredPolicy, SftTask, TrainStep, UnpairedTask,
+    self, EVAL_LOG, EvalStep, Evaluation, Feedback, PairScore, PreferenceTask, ScoreCache, ScoredPolicy, SftTask, TrainStep,
+    UnpairedTask,
 };
 
 /// Share of the judges' own prompts on which they are trained; the rest measures them.
@@ -29,7 +30,11 @@ const SFT_EVAL_LOG: &str = "sft_eval_log.jsonl";
 pub use crate::judge::train::FOLDER as JUDGE_FOLDER;
 
 pub fn run_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec<String>> {
-    let body = Body { suite, context };
+    let cache = ScoreCache::new(context.store, plan::ENGINE);
+    run_body(&Body { suite, context, cache: Some(cache) }, cell)
+}
+
+fn run_body(body: &Body<'_>, cell: &Cell) -> Result<Vec<String>> {
     match &cell.stage {
         Stage::Data => body.data(),
         Stage::Reference => body.reference(),
@@ -42,11 +47,13 @@ pub fn run_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec
     }
 }
 
-/// `run_cell` as far as our own arithmetic goes: of a judge its training alone, without the export and what ONNX Runtime says.
+/// `run_cell` as far as our own arithmetic goes: of a judge its training alone, without the export and what ONNX Runtime says. What
+/// the reference said before isn't taken from the store: it is part of what is repeated.
 pub fn repeat_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec<String>> {
+    let body = Body { suite, context, cache: None };
     match &cell.stage {
-        Stage::Judge { judge } => Body { suite, context }.judge_training(judge),
-        _ => run_cell(suite, cell, context),
+        Stage::Judge { judge } => body.judge_training(judge),
+        _ => run_body(&body, cell),
     }
 }
 
@@ -62,6 +69,8 @@ pub fn is_repeatable(suite: &Suite, stage: &Stage) -> bool {
 struct Body<'a> {
     suite: &'a Suite,
     context: &'a Context<'a>,
+    /// None: the reference is asked anew.
+    cache: Option<ScoreCache<'a>>,
 }
 
 /// What a judge starts from and learns.
@@ -352,7 +361,7 @@ impl Body<'_> {
         let pairs: Vec<Pair> = read_jsonl(&self.context.file("pairs", "train.jsonl")?)?;
         let (reference, tokenizer) = (self.reference_model()?, self.tokenizer()?);
         let tokenized: Vec<_> = pairs.iter().map(|p| tokenizer.pair(p)).collect();
-        let (policy, watch) = (reference.clone(), self.context.watch);
+        let (policy, watch, cache) = (reference.clone(), self.context.watch, self.cache.as_ref());
         let heldout: Option<Vec<_>> = match settings.evaluation.eval_steps {
             Some(_) => {
                 let pairs: Vec<Pair> = read_jsonl(&self.context.file("pairs", "heldout.jsonl")?)?;
@@ -361,15 +370,15 @@ impl Body<'_> {
             None => None,
         };
         let metrics = if settings.objective.is_unpaired() {
-            let mut task = UnpairedTask::new(policy, &reference, &Feedback::of_pairs(&tokenized), settings, watch)?;
+            let mut task = UnpairedTask::with_cache(policy, &reference, &Feedback::of_pairs(&tokenized), settings, cache, watch)?;
             if let Some(pairs) = &heldout {
-                task = task.with_held_out(&reference, &Feedback::of_pairs(pairs), settings, watch)?;
+                task = task.with_held_out(&reference, &Feedback::of_pairs(pairs), settings, cache, watch)?;
             }
             train::run(&mut task, settings, seed, self.work(), watch)?
         } else {
-            let mut task = PreferenceTask::new(policy, &reference, &tokenized, settings, watch)?;
+            let mut task = PreferenceTask::with_cache(policy, &reference, &tokenized, settings, cache, watch)?;
             if let Some(pairs) = &heldout {
-                task = task.with_held_out(&reference, pairs, settings, watch)?;
+                task = task.with_held_out(&reference, pairs, settings, cache, watch)?;
             }
             train::run(&mut task, settings, seed, self.work(), watch)?
         };

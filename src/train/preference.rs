@@ -6,6 +6,7 @@ use super::PairScore;
 use super::completion::{CompletionScore, token_gradients};
 use super::objective::{PairGradient, PairLogps, PairObjective, Reward, paired, scope, undivided};
 use super::reference::Reference;
+use super::score_cache::ScoreCache;
 use super::sequence::{Group, PackedGroups, SequenceScore, fit_pairs};
 use super::task::{BatchLoss, Task};
 use crate::data::TokenizedPair;
@@ -33,6 +34,14 @@ pub struct PairOutput {
 }
 
 impl PairOutput {
+    pub(super) fn sides(&self) -> (&CompletionScore, &CompletionScore) {
+        (&self.chosen, &self.rejected)
+    }
+
+    pub(super) fn of_sides(chosen: CompletionScore, rejected: CompletionScore) -> Self {
+        Self { chosen, rejected, prompt: (0.0, 0) }
+    }
+
     /// Log-probabilities of chosen and rejected, nats, summed over their tokens.
     pub fn logps(&self) -> (f64, f64) {
         (self.chosen.sum.logp, self.rejected.sum.logp)
@@ -81,11 +90,23 @@ impl PreferenceTask {
         settings: &TrainSettings,
         watch: &dyn Watch,
     ) -> Result<Self> {
+        Self::with_cache(policy, reference, pairs, settings, None, watch)
+    }
+
+    /// [`Self::new`] with the reference's scores from `cache`, where they are kept.
+    pub fn with_cache(
+        policy: Llama,
+        reference: &Llama,
+        pairs: &[TokenizedPair],
+        settings: &TrainSettings,
+        cache: Option<&ScoreCache<'_>>,
+        watch: &dyn Watch,
+    ) -> Result<Self> {
         assert_eq!(policy.numerics, reference.numerics, "policy and reference compute alike");
         let o = &settings.objective;
         let pairs = fit_pairs(&policy.config, pairs, settings.max_length)?;
         let scores = match settings.objective.precompute_ref_log_probs {
-            true => Reference::Recorded(score_pairs(reference, &pairs, watch, "reference log-probabilities")?),
+            true => Reference::Recorded(reference_scores(reference, &pairs, cache, watch)?),
             false => Reference::live(reference, o),
         };
         let reference_digest = reference.parameters.digest();
@@ -115,11 +136,12 @@ impl PreferenceTask {
         reference: &Llama,
         pairs: &[TokenizedPair],
         settings: &TrainSettings,
+        cache: Option<&ScoreCache<'_>>,
         watch: &dyn Watch,
     ) -> Result<Self> {
         let pairs = fit_pairs(&self.policy.config, pairs, settings.max_length)?;
         if let Reference::Recorded(scores) = &mut self.reference {
-            scores.extend(score_pairs(reference, &pairs, watch, "reference log-probabilities")?);
+            scores.extend(reference_scores(reference, &pairs, cache, watch)?);
         }
         self.identity = Digest::of_value(&(self.identity, "held out", &pairs));
         self.held_out = Some((pairs.len(), paired(&undivided(settings, pairs.len()))));
@@ -371,6 +393,23 @@ fn in_pairs(groups: &PackedGroups, tokens: &[TokenScore], prompts: bool) -> Vec<
         }
     };
     sequences.chunks_exact(2 + usize::from(prompts)).map(pair).collect()
+}
+
+/// What the reference says of pairs, from `cache` where it is kept there.
+fn reference_scores(
+    model: &Llama,
+    pairs: &[TokenizedPair],
+    cache: Option<&ScoreCache<'_>>,
+    watch: &dyn Watch,
+) -> Result<Vec<PairOutput>> {
+    let score = || score_pairs(model, pairs, watch, "reference log-probabilities");
+    match cache {
+        Some(cache) => {
+            let tokens: Vec<_> = pairs.iter().map(|p| (&p.prompt, &p.chosen, &p.rejected)).collect();
+            cache.scores(model, &tokens, watch, score)
+        }
+        None => score(),
+    }
 }
 
 fn score_pairs(model: &Llama, pairs: &[TokenizedPair], watch: &dyn Watch, what: &str) -> Result<Vec<PairOutput>> {

@@ -6,6 +6,7 @@ use super::completion::{CompletionScore, token_gradients};
 use super::objective::{Reward, SequenceGradient, UnpairedLogps, UnpairedObjective, scope, undivided, unpaired};
 use super::preference::{averaged, constant_at_first, per_token, same_at_first};
 use super::reference::Reference;
+use super::score_cache::ScoreCache;
 use super::sequence::{Group, PackedGroups, SequenceScore, fit};
 use super::task::{BatchLoss, Task};
 use crate::data::TokenizedPair;
@@ -92,6 +93,18 @@ impl UnpairedTask {
         settings: &TrainSettings,
         watch: &dyn Watch,
     ) -> Result<Self> {
+        Self::with_cache(policy, reference, examples, settings, None, watch)
+    }
+
+    /// [`Self::new`] with the reference's scores from `cache`, where they are kept.
+    pub fn with_cache(
+        policy: Llama,
+        reference: &Llama,
+        examples: &[Feedback],
+        settings: &TrainSettings,
+        cache: Option<&ScoreCache<'_>>,
+        watch: &dyn Watch,
+    ) -> Result<Self> {
         let o = &settings.objective;
         let whole_completions: Vec<Vec<u32>> = examples.iter().map(|e| e.completion.clone()).collect();
         let mut examples = examples.to_vec();
@@ -112,7 +125,7 @@ impl UnpairedTask {
         ));
         let items: Vec<(&[u32], &[u32])> = examples.iter().map(|e| (&e.prompt[..], &e.completion[..])).collect();
         let scores = match o.precompute_ref_log_probs {
-            true => Reference::Recorded(score_all(reference, &items, watch)?),
+            true => Reference::Recorded(reference_scores(reference, &items, cache, watch)?),
             false => Reference::live(reference, o),
         };
         Ok(Self {
@@ -139,6 +152,7 @@ impl UnpairedTask {
         reference: &Llama,
         examples: &[Feedback],
         settings: &TrainSettings,
+        cache: Option<&ScoreCache<'_>>,
         watch: &dyn Watch,
     ) -> Result<Self> {
         self.whole_completions.extend(examples.iter().map(|e| e.completion.clone()));
@@ -149,7 +163,7 @@ impl UnpairedTask {
         }
         if let Reference::Recorded(scores) = &mut self.reference {
             let items: Vec<(&[u32], &[u32])> = examples.iter().map(|e| (&e.prompt[..], &e.completion[..])).collect();
-            scores.extend(score_all(reference, &items, watch)?);
+            scores.extend(reference_scores(reference, &items, cache, watch)?);
         }
         self.held_out = Some((examples.len(), unpaired(&undivided(settings, examples.len()))));
         self.examples.extend(examples);
@@ -354,6 +368,19 @@ fn pack<'a>(items: impl IntoIterator<Item = (&'a [u32], &'a [u32])>) -> PackedGr
 
 fn completions<'a>(groups: &'a PackedGroups, tokens: &'a [TokenScore]) -> impl Iterator<Item = CompletionScore> + 'a {
     groups.split(tokens).map(|tokens| CompletionScore::of(tokens, tokens.len()))
+}
+
+/// What the reference says of examples, from `cache` where it is kept there.
+fn reference_scores(
+    model: &Llama,
+    items: &[(&[u32], &[u32])],
+    cache: Option<&ScoreCache<'_>>,
+    watch: &dyn Watch,
+) -> Result<Vec<CompletionScore>> {
+    match cache {
+        Some(cache) => cache.scores(model, items, watch, || score_all(model, items, watch)),
+        None => score_all(model, items, watch),
+    }
 }
 
 /// Every example's scores under the reference, with progress.

@@ -33,14 +33,14 @@ fn train(settings: &TrainSettings, held_out: bool) -> (Vec<Metrics>, Digest, Vec
     let (metrics, weights) = if settings.objective.is_unpaired() {
         let task = UnpairedTask::new(reference.clone(), &reference, &Feedback::of_pairs(learnt), settings, &Silent).unwrap();
         let mut task = match held_out {
-            true => task.with_held_out(&reference, &Feedback::of_pairs(others), settings, &Silent).unwrap(),
+            true => task.with_held_out(&reference, &Feedback::of_pairs(others), settings, None, &Silent).unwrap(),
             false => task,
         };
         (run(&mut task, settings, 1, work.path(), &Silent).unwrap(), task.parameters().digest())
     } else {
         let task = PreferenceTask::new(reference.clone(), &reference, learnt, settings, &Silent).unwrap();
         let mut task = match held_out {
-            true => task.with_held_out(&reference, others, settings, &Silent).unwrap(),
+            true => task.with_held_out(&reference, others, settings, None, &Silent).unwrap(),
             false => task,
         };
         (run(&mut task, settings, 1, work.path(), &Silent).unwrap(), task.parameters().digest())
@@ -105,7 +105,7 @@ fn dpo_is_measured_by_its_definition_over_all_held_out_pairs() {
     let (reference, pairs) = (model(3, false), pairs(19));
     let (learnt, held_out) = pairs.split_at(12);
     let task = PreferenceTask::new(reference.clone(), &reference, learnt, &settings, &Silent).unwrap();
-    let mut task = task.with_held_out(&reference, held_out, &settings, &Silent).unwrap();
+    let mut task = task.with_held_out(&reference, held_out, &settings, None, &Silent).unwrap();
     run(&mut task, &settings, 1, work.path(), &Silent).unwrap();
     let of = ScoredPolicy { variant: "dpo", seed: Some(1), checkpoint: 3, beta: 0.1 };
     let rows = pair_scores(&of, &task.into_policy(), &reference, held_out, None, &Silent).unwrap();

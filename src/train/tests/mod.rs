@@ -5,6 +5,7 @@ mod invariance;
 mod models;
 mod parity;
 mod quadratic;
+mod score_cache;
 
 use crate::suite::settings::{EvaluationSettings, ObjectiveSettings, Optimizer, Sampling, Scheduler, TrainSettings};
 
