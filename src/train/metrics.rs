@@ -105,3 +105,18 @@ impl Lines {
 fn line<T: Serialize>(step: &T) -> String {
     serde_json::to_string(step).expect("a step is numbers under text keys") + "\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_log_on_a_full_disk_says_so_and_that_trying_again_may_help() {
+        let path = PathBuf::from("/dev/full");
+        let file = File::options().append(true).open(&path).unwrap();
+        let error = Lines { path, file }.append(&1).unwrap_err();
+        assert_eq!(error.kind, crate::error::Kind::TryAgain);
+        assert!(error.message.contains("the disk is full") && error.help.is_some(), "{error}");
+    }
+}

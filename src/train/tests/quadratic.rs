@@ -312,3 +312,52 @@ fn a_broken_first_step_invariant_stops_the_run() {
     assert_eq!(task.parameters, Quadratic::new().parameters);
     assert!(!work.path().join("state").exists());
 }
+
+#[test]
+fn a_place_that_cannot_be_written_stops_the_run_and_what_was_saved_before_goes_on() {
+    let unbroken = folder();
+    let expected = train(&eight_steps(), 1, unbroken.path(), &Silent).unwrap();
+    let work = folder();
+    // A file stands where the folder of the second checkpoint belongs.
+    let obstacle = checkpoint_folder(work.path(), 6);
+    fs::write(&obstacle, "").unwrap();
+    let error = train(&eight_steps(), 1, work.path(), &Silent).unwrap_err();
+    assert!(error.message.contains("checkpoint-6"), "{error}");
+    assert_eq!(
+        Digest::of_file(&checkpoint_folder(work.path(), 3).join("model.safetensors")).unwrap(),
+        files(unbroken.path())["checkpoint-3"]
+    );
+    assert_eq!(crate::train::weights_kept(work.path()).unwrap().0, 3);
+    fs::remove_file(&obstacle).unwrap();
+    assert_eq!(train(&eight_steps(), 1, work.path(), &Silent).unwrap(), expected);
+    assert_eq!(files(work.path()), files(unbroken.path()));
+    let error = train(&eight_steps(), 1, &checkpoint_folder(work.path(), 3).join("model.safetensors/work"), &Silent).unwrap_err();
+    assert!(error.message.contains("model.safetensors/work"), "{error}");
+}
+
+/// What a full disk leaves when it refuses the new state: the one before it, under its name as predecessor.
+#[test]
+fn a_state_that_could_not_be_written_leaves_its_predecessor_to_go_on_from() {
+    let unbroken = folder();
+    let expected = train(&eight_steps(), 1, unbroken.path(), &Silent).unwrap();
+    let work = folder();
+    train(&eight_steps(), 1, work.path(), &StopAfter::steps(5)).unwrap_err();
+    fs::remove_file(work.path().join("state")).unwrap();
+    assert!(work.path().join("state.previous").exists());
+    assert_eq!(train(&eight_steps(), 1, work.path(), &Silent).unwrap(), expected);
+    assert_eq!(files(work.path()), files(unbroken.path()));
+}
+
+#[test]
+fn a_checkpoint_that_was_cut_off_is_an_error_that_names_the_file() {
+    let work = folder();
+    train(&eight_steps(), 1, work.path(), &Silent).unwrap();
+    let path = checkpoint_folder(work.path(), 8).join("model.safetensors");
+    let whole = fs::read(&path).unwrap();
+    for length in [0, 7, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        let error = checkpoint(work.path(), 8).unwrap_err();
+        assert_eq!(error.kind, Kind::Input);
+        assert!(error.to_string().contains("checkpoint-8/model.safetensors"), "{error}");
+    }
+}
