@@ -62,7 +62,7 @@ impl Bars {
         let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(8) };
         let bars = MultiProgress::with_draw_target(target);
         let total = bars.add(ProgressBar::new(weights.values().sum()));
-        total.set_style(style("{msg:28!} {wide_bar} {percent:>3}%  {elapsed_precise}  left {eta_precise}"));
+        total.set_style(style(total_template(columns())));
         total.set_message("all");
         total.enable_steady_tick(Duration::from_millis(500));
         Self { bars, total, quiet, weights, running: Mutex::default() }
@@ -84,8 +84,7 @@ impl Bars {
 
     fn start(&self, id: &str) {
         let bar = self.bars.add(ProgressBar::new(0));
-        let columns = console::Term::stderr().size_checked().map_or(NARROW, |(_, columns)| columns);
-        bar.set_style(style(cell_template(columns)));
+        bar.set_style(style(cell_template(columns())));
         bar.set_prefix(id.to_owned());
         let now = Instant::now();
         self.lock().insert(id.to_owned(), Running { bar, phase: (0, 0, now), said: now, counted: 0 });
@@ -141,6 +140,18 @@ impl Listener for Bars {
                 self.line(&format!("{} {seconds:.1} s", cell.id));
             }
         }
+    }
+}
+
+/// Width of the terminal at stderr.
+fn columns() -> u16 {
+    console::Term::stderr().size_checked().map_or(NARROW, |(_, columns)| columns)
+}
+
+fn total_template(columns: u16) -> &'static str {
+    match columns {
+        0..NARROW => "{msg} {percent:>3}%  {elapsed_precise}  left {eta_precise}",
+        _ => "{msg:28!} {wide_bar} {percent:>3}%  {elapsed_precise}  left {eta_precise}",
     }
 }
 
