@@ -7,6 +7,7 @@
 //! work/<key>/             scratch of a cell in flight; what an interrupted cell resumes from
 //! leases/<key>            locked while a process works on the cell
 //! runs/<id>.json          finished runs
+//! scores/<key>            what references said of completions: a cache (train::score_cache)
 //! ```
 //!
 //! Clock times and machine names live in receipts only, never in an object.
@@ -25,6 +26,11 @@ use crate::error::{Error, Kind, Result};
 
 /// The file name of a training's digest chain, wherever it stands among a cell's outputs.
 pub const CHAIN: &str = "chain.jsonl";
+
+/// What a training leaves beside its outputs: no two runs take the same time, and TensorBoard's files repeat the logs. They go into the
+/// cell's folder, and no receipt and no digest knows of them.
+pub const TIMING: &str = "timing.jsonl";
+pub const TENSORBOARD: &str = "tensorboard";
 
 pub struct Store {
     root: PathBuf,
@@ -114,6 +120,13 @@ impl Store {
         Ok(path)
     }
 
+    /// Where the scores of a reference are kept.
+    pub fn scores_path(&self, key: Digest) -> Result<PathBuf> {
+        let folder = self.root.join("scores");
+        fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
+        Ok(folder.join(key.to_string()))
+    }
+
     /// The receipt of a finished cell whose outputs are all present, or none.
     pub fn receipt(&self, key: Digest) -> Result<Option<Receipt>> {
         let path = self.receipt_path(key);
@@ -152,6 +165,7 @@ impl Store {
             link_or_copy(&self.object_path(output.digest), &link)?;
             outputs.insert(name.clone(), output);
         }
+        keep_asides(&work, &self.folder(key))?;
         let receipt = Receipt { id: id.into(), stage: stage.into(), key, outputs, clock };
         let json = serde_json::to_vec_pretty(&receipt).expect("a receipt is plain data");
         write_atomically(&self.receipt_path(key), &[&json])?;
@@ -203,7 +217,7 @@ impl Store {
         Ok(self.folder(receipt.key))
     }
 
-    /// Drops finished cells that no recorded run names, their objects, and all scratch. Returns the bytes freed.
+    /// Drops finished cells that no recorded run names, their objects, all kept scores and all scratch. Returns the bytes freed.
     pub fn prune(&self, keep: &dyn Fn(Digest) -> bool) -> Result<u64> {
         let before = folder_size(&self.root);
         let mut kept = std::collections::BTreeSet::new();
@@ -226,6 +240,9 @@ impl Store {
                     fs::remove_file(&object).map_err(|e| Error::io("remove", &object, &e))?;
                 }
             }
+        }
+        for scores in files_in(&self.root.join("scores"))? {
+            fs::remove_file(&scores).map_err(|e| Error::io("remove", &scores, &e))?;
         }
         for scratch in files_in(&self.root.join("work"))? {
             let _ = fs::remove_dir_all(&scratch);
@@ -317,6 +334,27 @@ fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     })
 }
 
+/// Moves what stands beside the outputs, of a training in `from` itself or in a folder of it.
+fn keep_asides(from: &Path, to: &Path) -> Result<()> {
+    let inner = files_in(from)?.into_iter().filter(|path| path.is_dir());
+    for folder in std::iter::once(from.to_owned()).chain(inner) {
+        for name in [TIMING, TENSORBOARD] {
+            let source = folder.join(name);
+            let target = to.join(source.strip_prefix(from).expect("it lies within"));
+            if !source.exists() {
+                continue;
+            }
+            let io = |e: std::io::Error| Error::io("write", &target, &e);
+            if target.is_dir() {
+                fs::remove_dir_all(&target).map_err(io)?;
+            }
+            fs::create_dir_all(target.parent().expect("it has a folder")).map_err(io)?;
+            fs::rename(&source, &target).map_err(io)?;
+        }
+    }
+    Ok(())
+}
+
 fn link_or_copy(object: &Path, link: &Path) -> Result<()> {
     let folder = link.parent().expect("an output has a folder");
     fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
@@ -341,12 +379,14 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Bytes in objects: what pruning can free (the links beside them share their space).
+/// Bytes in objects and kept scores: what pruning can free (the links beside them share their space).
 fn folder_size(root: &Path) -> u64 {
     let objects = files_in(&root.join("objects")).unwrap_or_default();
+    let scores = files_in(&root.join("scores")).unwrap_or_default();
     objects
         .iter()
         .flat_map(|folder| files_in(folder).unwrap_or_default())
+        .chain(scores)
         .filter_map(|path| fs::metadata(path).ok())
         .map(|m| m.len())
         .sum()
@@ -366,6 +406,23 @@ mod tests {
         fs::create_dir_all(work.join("sub")).unwrap();
         fs::write(work.join("sub/a.txt"), "hello").unwrap();
         store.publish("cell", "stage", key, &["sub/a.txt".into()], clock()).unwrap()
+    }
+
+    #[test]
+    fn timings_stand_beside_the_outputs_and_no_digest_knows_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let plain = published(&store);
+        for text in ["one", "another"] {
+            let work = store.work_folder(plain.key).unwrap();
+            fs::create_dir_all(work.join("train/tensorboard")).unwrap();
+            fs::write(work.join("timing.jsonl"), text).unwrap();
+            fs::write(work.join("train/tensorboard/events"), text).unwrap();
+            let receipt = published(&store);
+            assert_eq!(receipt, plain);
+            let kept = |name: &str| fs::read_to_string(store.verified_folder(&receipt).unwrap().join(name)).unwrap();
+            assert_eq!((kept("timing.jsonl"), kept("train/tensorboard/events")), (text.to_owned(), text.to_owned()));
+        }
     }
 
     #[test]

@@ -367,6 +367,29 @@ fn an_option_without_effect_is_an_error() {
 }
 
 #[test]
+fn evaluation_and_what_follows_from_it_go_together_or_are_errors() {
+    refused(
+        "evaluation_and_what_follows_from_it_go_together_or_are_errors",
+        refusals(
+            WORLD,
+            &[
+                ("beta = 0.2", "load_best_model_at_end = true"),
+                ("beta = 0.2", "early_stopping_patience = 2"),
+                ("beta = 0.2", "eval_steps = 2\ngreater_is_better = true"),
+                ("beta = 0.2", "eval_steps = 2\nload_best_model_at_end = true\nearly_stopping_threshold = 0.1"),
+                ("beta = 0.2", "eval_steps = 2\nload_best_model_at_end = true\nsave_steps = 3"),
+                ("beta = 0.2", "eval_steps = 2\nearly_stopping_patience = 2\nmetric_for_best_model = \"win_rate\""),
+                ("beta = 0.2", "save_total_limit = 2"),
+                ("beta = 0.2", "ref_model_sync_steps = 2"),
+                ("beta = 0.2", "sync_ref_model = true"),
+                ("[sft]\n", "[sft]\nsave_total_limit = 2\n"),
+                ("max_steps = 9", "eval_steps = 3"),
+            ],
+        ),
+    );
+}
+
+#[test]
 fn names_and_seeds_are_usable_and_differ() {
     refused(
         "names_and_seeds_are_usable_and_differ",

@@ -9,3 +9,4 @@ mod real_input;
 mod repro;
 mod smoke;
 mod support;
+mod training;

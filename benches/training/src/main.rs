@@ -71,6 +71,9 @@ impl Task for Timed {
     fn examples(&self) -> usize {
         self.task.examples()
     }
+    fn held_out(&self) -> usize {
+        self.task.held_out()
+    }
     fn example_id(&self, example: usize) -> String {
         self.task.example_id(example)
     }
@@ -85,6 +88,21 @@ impl Task for Timed {
     }
     fn loss(&self, examples: &[usize], outputs: &[Self::Output]) -> BatchLoss<Self::Gradient> {
         timed(&self.loss, || self.task.loss(examples, outputs))
+    }
+    fn held_out_loss(&self, examples: &[usize], outputs: &[Self::Output]) -> BatchLoss<Self::Gradient> {
+        self.task.held_out_loss(examples, outputs)
+    }
+    fn updated(&mut self, step: u64) {
+        self.task.updated(step);
+    }
+    fn moving_reference(&self) -> Option<&Parameters> {
+        self.task.moving_reference()
+    }
+    fn moving_reference_mut(&mut self) -> Option<&mut Parameters> {
+        self.task.moving_reference_mut()
+    }
+    fn check_first_step(&self, examples: &[usize], outputs: &[Self::Output], loss: f64) -> dpo_eval::error::Result<()> {
+        self.task.check_first_step(examples, outputs, loss)
     }
     fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[Self::Gradient], grads: &mut Gradients) {
         timed(&self.backward, || self.task.backward(pass, examples, gradients, grads));
