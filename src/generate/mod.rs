@@ -7,6 +7,7 @@ mod sampler;
 
 pub use measure::{MeasuredPolicy, measure};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Prompt;
@@ -24,6 +25,9 @@ pub const REFERENCE: &str = "reference";
 
 /// Completions decoded together. It bounds memory and has no influence on what is drawn.
 const DECODED_TOGETHER: usize = 64;
+
+/// Sequences for whose next tokens a further thread is worth it.
+const SAMPLED_TOGETHER: usize = 8;
 
 /// One sampled completion. Log-probabilities in nats, summed over its tokens (EOS included when `finished`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -149,10 +153,12 @@ fn decode(
             decoder.step(&next, &alive);
         }
         let vocabulary = decoder.logits().len() / starts.len();
-        for (i, logits) in decoder.logits().chunks_exact(vocabulary).enumerate().filter(|(i, _)| alive[*i]) {
-            next[i] = sampler.next(logits, &mut streams[i])?;
-            ids[i].push(next[i]);
-        }
+        let sequences = decoder.logits().par_chunks_exact(vocabulary).zip(&mut *streams).zip(&mut next).zip(&alive);
+        sequences.with_min_len(SAMPLED_TOGETHER).filter(|(_, alive)| **alive).try_for_each(|(((logits, stream), next), _)| {
+            *next = sampler.next(logits, stream)?;
+            Ok(())
+        })?;
+        (0..ids.len()).filter(|i| alive[*i]).for_each(|i| ids[i].push(next[i]));
         (0..alive.len()).for_each(|i| alive[i] &= next[i] != eos);
         if !alive.contains(&true) {
             break;

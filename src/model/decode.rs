@@ -7,7 +7,7 @@ use super::trunk::{LayerTape, Prepared, Trunk};
 use crate::model::{Llama, Packed, SegmentId};
 use crate::numerics::attention::{Heads, PANEL, Rows, SCORE_ROWS, Target, Transposed, attend};
 use crate::numerics::buffer::Buffer;
-use crate::numerics::parallel::for_each_rows;
+use crate::numerics::parallel::for_each_rows_with;
 use crate::numerics::rope::Rotary;
 
 /// Keys and values of one sequence: (layers, kv_heads) times a [`Transposed`] of `capacity` keys, and (layers, kv_heads, capacity,
@@ -148,19 +148,20 @@ impl<'a> Decoder<'a> {
         let tokens: Vec<u32> = rows.iter().map(|i| next[*i]).collect();
         let positions: Vec<u32> = rows.iter().map(|i| self.caches[*i].len as u32).collect();
         self.reach(positions.iter().max().map_or(0, |p| *p as usize + 1));
-        rows.iter().for_each(|i| self.caches[*i].reserve());
         let (heads, trunk) = (self.model.config.heads(), Trunk { prepared: Some(&self.prepared), ..self.model.trunk() });
+        let mut caches: Vec<&mut Cache> =
+            self.caches.iter_mut().zip(alive).filter(|(_, alive)| **alive).map(|(cache, _)| cache).collect();
+        caches.iter_mut().for_each(|cache| cache.reserve());
         let mut x = trunk.embed(&tokens);
         let asked: Vec<usize> = (0..rows.len()).collect();
         for layer in 0..self.model.config.num_hidden_layers {
             let (_, [q, k, v]) = trunk.project(layer, &x, &positions, &asked, &self.rotary);
-            remember(&mut self.caches, layer, heads, &rows, &k, &v);
-            let attended = attend_to(&self.caches, layer, heads, &rows, &q);
+            let attended = attend_after_storing(&mut caches, layer, heads, &q, &k, &v);
             trunk.add_attended(layer, &attended, &mut x);
             let middle = Buffer::copy_of(&x);
             trunk.add_mlp(layer, &middle, &mut x);
         }
-        rows.iter().for_each(|i| self.caches[*i].len += 1);
+        caches.iter_mut().for_each(|cache| cache.len += 1);
         let logits = self.model.logits_by(trunk, &trunk.normed("model.norm.weight", &x).0);
         let vocabulary = self.model.config.vocab_size;
         for (i, row) in rows.iter().zip(logits.chunks_exact(vocabulary)) {
@@ -176,22 +177,16 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Writes a layer's keys and values of the newest positions, (rows, kv_heads · head_dim), to the caches of these rows.
-fn remember(caches: &mut [Cache], layer: usize, heads: Heads, rows: &[usize], k: &[f32], v: &[f32]) {
-    for (r, i) in rows.iter().enumerate() {
-        let at = caches[*i].len;
-        caches[*i].put_row(layer, heads, at, [k, v].map(|x| &x[r * heads.key_width()..][..heads.key_width()]));
-    }
-}
-
-/// (rows, heads · head_dim): each row's query over its cache, the newest position included.
-fn attend_to(caches: &[Cache], layer: usize, heads: Heads, rows: &[usize], q: &[f32]) -> Buffer {
+/// (rows, heads · head_dim): each row's query over its cache, to which the row's key and value have been added.
+fn attend_after_storing(caches: &mut [&mut Cache], layer: usize, heads: Heads, q: &[f32], k: &[f32], v: &[f32]) -> Buffer {
+    let (width, key_width) = (heads.query_width(), heads.key_width());
     let mut attended = Buffer::unspecified(q.len());
-    let longest = rows.iter().map(|i| caches[*i].len + 1).max().unwrap_or(0);
-    for_each_rows(&mut attended, heads.query_width(), 2 * longest * heads.query_width() / 8, |first, attended| {
-        for (r, out) in attended.chunks_exact_mut(heads.query_width()).enumerate() {
-            let q = &q[(first + r) * heads.query_width()..][..heads.query_width()];
-            attend_cached(&caches[rows[first + r]], layer, heads, q, out);
+    let longest = caches.iter().map(|cache| cache.len + 1).max().unwrap_or(0);
+    for_each_rows_with(caches, &mut attended, width, 2 * longest * width / 8, |first, caches, attended| {
+        for (r, (cache, out)) in caches.iter_mut().zip(attended.chunks_exact_mut(width)).enumerate() {
+            let row = first + r;
+            cache.put_row(layer, heads, cache.len, [k, v].map(|x| &x[row * key_width..][..key_width]));
+            attend_cached(cache, layer, heads, &q[row * width..][..width], out);
         }
     });
     attended

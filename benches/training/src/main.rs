@@ -8,12 +8,12 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use dpo_eval::data::{Prompt, TokenizedPair};
 use dpo_eval::data::files::read_pairs;
 use dpo_eval::data::tokenize::TextTokenizer;
+use dpo_eval::data::{Prompt, TokenizedPair};
 use dpo_eval::digest::Digest;
 use dpo_eval::generate;
-use dpo_eval::model::{Gradients, Llama, LlamaConfig, Parameters};
+use dpo_eval::model::{Decoder, Gradients, Llama, LlamaConfig, Parameters};
 use dpo_eval::suite;
 use dpo_eval::suite::settings::{GenerateSettings, PairsFormat, PolicySource, TrainSettings};
 use dpo_eval::train::{self, BatchLoss, PreferenceTask, Task};
@@ -197,8 +197,7 @@ fn decoding(folder: &Path) -> Value {
     let (model, tokenizer) = open(folder);
     let pairs = read_pairs(&folder.join("data.jsonl"), PairsFormat::Explicit, Some(32)).expect("pairs").pairs;
     let prompts: Vec<Prompt> = pairs.into_iter().map(|p| Prompt { id: p.id, text: p.prompt }).collect();
-    let settings =
-        GenerateSettings { temperature: 1.0, top_p: 1.0, top_k: None, max_new_tokens: 64, samples_per_prompt: 1 };
+    let settings = GenerateSettings { temperature: 1.0, top_p: 1.0, top_k: None, max_new_tokens: 64, samples_per_prompt: 1 };
     let mut best = 0.0f64;
     for seed in 0..5 {
         let start = Instant::now();
@@ -206,7 +205,19 @@ fn decoding(folder: &Path) -> Value {
         let tokens: usize = sampled.iter().map(|s| s.ids.len()).sum();
         best = best.max(tokens as f64 / start.elapsed().as_secs_f64());
     }
-    json!({"tokens_per_s": best, "threads": rayon::current_num_threads(), "peak_mb": peak_memory()})
+    let starts: Vec<Vec<u32>> = prompts.iter().map(|p| tokenizer.prompt(&p.text)).collect();
+    let mut decoder = Decoder::of(&model);
+    let mut reading = f64::MAX;
+    for _ in 0..5 {
+        let start = Instant::now();
+        decoder.begin(&starts);
+        reading = reading.min(start.elapsed().as_secs_f64());
+    }
+    let prompt_tokens: usize = starts.iter().map(Vec::len).sum();
+    json!({
+        "tokens_per_s": best, "prompt_tokens_per_s": prompt_tokens as f64 / reading, "threads": rayon::current_num_threads(),
+        "peak_mb": peak_memory(),
+    })
 }
 
 fn open(folder: &Path) -> (Llama, TextTokenizer) {
