@@ -1,7 +1,7 @@
 //! SHA-256 digests of files and values. Every digest that users see can be checked with `sha256sum`.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -31,6 +31,13 @@ impl Digest {
         }
     }
 
+    /// Copies what `content` writes to `out`; returns the digest of it.
+    pub fn of_written(out: &mut dyn Write, content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<Self> {
+        let mut hashing = Hashing { out, hasher: Sha256::new() };
+        content(&mut hashing)?;
+        Ok(Self(hashing.hasher.finalize().into()))
+    }
+
     /// The digest of a value's canonical JSON.
     pub fn of_value<T: Serialize + ?Sized>(value: &T) -> Self {
         Self::of_bytes(canonical_json(value).as_bytes())
@@ -53,6 +60,23 @@ impl Digest {
     /// The first twelve hexadecimal digits, for people.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
+    }
+}
+
+/// Hashes what passes through it.
+struct Hashing<'a> {
+    out: &'a mut dyn Write,
+    hasher: Sha256,
+}
+
+impl Write for Hashing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
     }
 }
 

@@ -7,13 +7,14 @@
 //! work/<key>/             scratch of a cell in flight; what an interrupted cell resumes from
 //! leases/<key>            locked while a process works on the cell
 //! runs/<id>.json          finished runs
+//! scores/<key>            what references said of completions: a cache (train::score_cache)
 //! ```
 //!
 //! Clock times and machine names live in receipts only, never in an object.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,6 +26,11 @@ use crate::error::{Error, Kind, Result};
 
 /// The file name of a training's digest chain, wherever it stands among a cell's outputs.
 pub const CHAIN: &str = "chain.jsonl";
+
+/// What a training leaves beside its outputs: no two runs take the same time, and TensorBoard's files repeat the logs. They go into the
+/// cell's folder, and no receipt and no digest knows of them.
+pub const TIMING: &str = "timing.jsonl";
+pub const TENSORBOARD: &str = "tensorboard";
 
 pub struct Store {
     root: PathBuf,
@@ -114,6 +120,13 @@ impl Store {
         Ok(path)
     }
 
+    /// Where the scores of a reference are kept.
+    pub fn scores_path(&self, key: Digest) -> Result<PathBuf> {
+        let folder = self.root.join("scores");
+        fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
+        Ok(folder.join(key.to_string()))
+    }
+
     /// The receipt of a finished cell whose outputs are all present, or none.
     pub fn receipt(&self, key: Digest) -> Result<Option<Receipt>> {
         let path = self.receipt_path(key);
@@ -152,6 +165,7 @@ impl Store {
             link_or_copy(&self.object_path(output.digest), &link)?;
             outputs.insert(name.clone(), output);
         }
+        keep_asides(&work, &self.folder(key))?;
         let receipt = Receipt { id: id.into(), stage: stage.into(), key, outputs, clock };
         let json = serde_json::to_vec_pretty(&receipt).expect("a receipt is plain data");
         write_atomically(&self.receipt_path(key), &[&json])?;
@@ -161,17 +175,17 @@ impl Store {
 
     /// Copies a file into `objects` under its digest.
     fn adopt(&self, source: &Path) -> Result<Output> {
-        let bytes = fs::read(source).map_err(|e| Error::io("read", source, &e))?;
-        let digest = Digest::of_bytes(&bytes);
+        let digest = Digest::of_file(source)?;
         let path = self.object_path(digest);
-        let length = bytes.len() as u64;
         // An object that was damaged in place is made anew.
         if Digest::of_file(&path).ok() != Some(digest) {
             let folder = path.parent().expect("an object has a folder");
             fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
-            write_atomically(&path, &[&bytes])?;
+            let mut content = fs::File::open(source).map_err(|e| Error::io("read", source, &e))?;
+            write_atomically_with(&path, |file| io::copy(&mut content, file))?;
         }
-        Ok(Output { digest, bytes: length })
+        let bytes = fs::metadata(source).map_err(|e| Error::io("read", source, &e))?.len();
+        Ok(Output { digest, bytes })
     }
 
     /// The verified path of one output.
@@ -203,7 +217,7 @@ impl Store {
         Ok(self.folder(receipt.key))
     }
 
-    /// Drops finished cells that no recorded run names, their objects, and all scratch. Returns the bytes freed.
+    /// Drops finished cells that no recorded run names, their objects, all kept scores and all scratch. Returns the bytes freed.
     pub fn prune(&self, keep: &dyn Fn(Digest) -> bool) -> Result<u64> {
         let before = folder_size(&self.root);
         let mut kept = std::collections::BTreeSet::new();
@@ -226,6 +240,9 @@ impl Store {
                     fs::remove_file(&object).map_err(|e| Error::io("remove", &object, &e))?;
                 }
             }
+        }
+        for scores in files_in(&self.root.join("scores"))? {
+            fs::remove_file(&scores).map_err(|e| Error::io("remove", &scores, &e))?;
         }
         for scratch in files_in(&self.root.join("work"))? {
             let _ = fs::remove_dir_all(&scratch);
@@ -272,26 +289,30 @@ impl Store {
 /// Writes `parts` one after another so that the file is either as before (or absent) or whole: a temporary file beside it,
 /// synced, renamed.
 pub fn write_atomically(path: &Path, parts: &[&[u8]]) -> Result<()> {
+    write_atomically_with(path, |file| parts.iter().try_for_each(|part| file.write_all(part)))
+}
+
+/// [`write_atomically`] of what `content` writes piece by piece; returns what it returns.
+pub fn write_atomically_with<T>(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<T>) -> Result<T> {
     // Two threads may write the same object at once, so a name by process alone would be shared.
     static WRITES: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().ok_or_else(|| Error::usage(format!("{} names no file", path.display())))?;
     let number = WRITES.fetch_add(1, Ordering::Relaxed);
     let temporary = path.with_file_name(format!(".{}.{}-{number}", name.display(), std::process::id()));
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::File::create(&temporary)?;
-        for part in parts {
-            file.write_all(part)?;
-        }
-        file.sync_all()?;
-        fs::rename(&temporary, path)
+    let write = || -> io::Result<T> {
+        let mut file = BufWriter::new(fs::File::create(&temporary)?);
+        let result = content(&mut file)?;
+        file.into_inner()?.sync_all()?;
+        fs::rename(&temporary, path)?;
+        Ok(result)
     };
-    write().map_err(|e| {
+    let result = write().map_err(|e| {
         // What is left of a failed write is of no use, and the first failure is the one to report.
         let _ = fs::remove_file(&temporary);
         Error::io("write", path, &e)
     })?;
     sync_folder_of(path);
-    Ok(())
+    Ok(result)
 }
 
 /// Makes a rename survive a power cut, where the system lets a folder be synced.
@@ -305,12 +326,33 @@ fn sync_folder_of(path: &Path) {
 fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("read", path, &e)),
     };
     serde_json::from_slice(&bytes).map(Some).map_err(|e| {
         Error::new(Kind::Input, format!("{} is damaged: {e}", path.display())).help("remove it; the cell is then made again")
     })
+}
+
+/// Moves what stands beside the outputs, of a training in `from` itself or in a folder of it.
+fn keep_asides(from: &Path, to: &Path) -> Result<()> {
+    let inner = files_in(from)?.into_iter().filter(|path| path.is_dir());
+    for folder in std::iter::once(from.to_owned()).chain(inner) {
+        for name in [TIMING, TENSORBOARD] {
+            let source = folder.join(name);
+            let target = to.join(source.strip_prefix(from).expect("it lies within"));
+            if !source.exists() {
+                continue;
+            }
+            let io = |e: std::io::Error| Error::io("write", &target, &e);
+            if target.is_dir() {
+                fs::remove_dir_all(&target).map_err(io)?;
+            }
+            fs::create_dir_all(target.parent().expect("it has a folder")).map_err(io)?;
+            fs::rename(&source, &target).map_err(io)?;
+        }
+    }
+    Ok(())
 }
 
 fn link_or_copy(object: &Path, link: &Path) -> Result<()> {
@@ -329,7 +371,7 @@ fn link_or_copy(object: &Path, link: &Path) -> Result<()> {
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Error::io("list", folder, &e)),
     };
     let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
@@ -337,12 +379,14 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Bytes in objects: what pruning can free (the links beside them share their space).
+/// Bytes in objects and kept scores: what pruning can free (the links beside them share their space).
 fn folder_size(root: &Path) -> u64 {
     let objects = files_in(&root.join("objects")).unwrap_or_default();
+    let scores = files_in(&root.join("scores")).unwrap_or_default();
     objects
         .iter()
         .flat_map(|folder| files_in(folder).unwrap_or_default())
+        .chain(scores)
         .filter_map(|path| fs::metadata(path).ok())
         .map(|m| m.len())
         .sum()
@@ -362,6 +406,23 @@ mod tests {
         fs::create_dir_all(work.join("sub")).unwrap();
         fs::write(work.join("sub/a.txt"), "hello").unwrap();
         store.publish("cell", "stage", key, &["sub/a.txt".into()], clock()).unwrap()
+    }
+
+    #[test]
+    fn timings_stand_beside_the_outputs_and_no_digest_knows_of_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let plain = published(&store);
+        for text in ["one", "another"] {
+            let work = store.work_folder(plain.key).unwrap();
+            fs::create_dir_all(work.join("train/tensorboard")).unwrap();
+            fs::write(work.join("timing.jsonl"), text).unwrap();
+            fs::write(work.join("train/tensorboard/events"), text).unwrap();
+            let receipt = published(&store);
+            assert_eq!(receipt, plain);
+            let kept = |name: &str| fs::read_to_string(store.verified_folder(&receipt).unwrap().join(name)).unwrap();
+            assert_eq!((kept("timing.jsonl"), kept("train/tensorboard/events")), (text.to_owned(), text.to_owned()));
+        }
     }
 
     #[test]

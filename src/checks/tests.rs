@@ -21,6 +21,7 @@ fn training() -> TrainSettings {
         adam_beta1: 0.9,
         adam_beta2: 0.999,
         adam_epsilon: 1e-8,
+        momentum: 0.0,
         weight_decay: 0.0,
         max_grad_norm: None,
         per_device_train_batch_size: 8,
@@ -31,6 +32,7 @@ fn training() -> TrainSettings {
         save_steps: None,
         sampling: Sampling::Shuffle,
         lora: None,
+        evaluation: EvaluationSettings::default(),
     }
 }
 

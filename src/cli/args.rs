@@ -207,7 +207,8 @@ pub struct TrainArguments {
     /// One of the suite's seeds [default: the first]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Gets train_log.csv and final/, a Hugging Face folder; of an adapter final/ is a PEFT folder, and base/ what it adapts
+    /// Gets train_log.csv, eval_log.csv where the suite has eval_steps, timing.jsonl, tensorboard/ and final/, a Hugging Face
+    /// folder; of an adapter final/ is a PEFT folder, and base/ what it adapts
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
 }

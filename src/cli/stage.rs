@@ -13,12 +13,12 @@ use crate::data::files::{PairFile, read_jsonl, read_pairs};
 use crate::data::tokenize::TextTokenizer;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Adapter, Llama, Packed, Target};
-use crate::report::write_train_log;
+use crate::report::write_logs;
 use crate::run::plan::{plan, train_id};
 use crate::run::stages::checkpoints_in;
-use crate::store::Store;
+use crate::store::{Store, TENSORBOARD, TIMING};
 use crate::suite::settings::{PairsFormat, PolicySource};
-use crate::train::TrainStep;
+use crate::train::{EVAL_LOG, EvalStep, TrainStep};
 
 pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     let suite = crate::suite::load(&arguments.suite)?;
@@ -44,9 +44,16 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     let reference = store.verified_folder(&receipts["reference"])?;
     let last = checkpoints_in(&trained)?.pop().ok_or_else(|| Error::unexpected("the training left no checkpoint"))?;
     let log: Vec<TrainStep> = read_jsonl(&trained.join("train_log.jsonl"))?;
+    for name in [TIMING, TENSORBOARD] {
+        copy_aside(&trained.join(name), &arguments.output.join(name))?;
+    }
     let folder = arguments.output.join("final");
     std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
-    write_train_log(&arguments.output, &log)?;
+    let evaluations: Vec<EvalStep> = match receipts[&id].outputs.contains_key(EVAL_LOG) {
+        true => read_jsonl(&trained.join(EVAL_LOG))?,
+        false => Vec::new(),
+    };
+    write_logs(&arguments.output, &log, &evaluations)?;
     for name in TOKENIZER {
         copy(&reference.join(name), &folder.join(name))?;
     }
@@ -89,6 +96,19 @@ pub fn merge(arguments: &MergeArguments) -> Result<Code> {
     }
     anstream::eprintln!("wrote {}", output.display());
     Ok(Code::Pass)
+}
+
+/// A file, or a folder of files; nothing where a cell of an older store has none.
+fn copy_aside(from: &Path, to: &Path) -> Result<()> {
+    if from.is_file() {
+        let folder = to.parent().expect("it lies in the output folder");
+        std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
+        return copy(from, to);
+    }
+    let Ok(entries) = std::fs::read_dir(from) else { return Ok(()) };
+    entries
+        .filter_map(|entry| entry.ok().map(|e| e.file_name()))
+        .try_for_each(|name| copy_aside(&from.join(&name), &to.join(&name)))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

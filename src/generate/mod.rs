@@ -7,6 +7,7 @@ mod sampler;
 
 pub use measure::{MeasuredPolicy, measure};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Prompt;
@@ -24,6 +25,9 @@ pub const REFERENCE: &str = "reference";
 
 /// Completions decoded together. It bounds memory and has no influence on what is drawn.
 const DECODED_TOGETHER: usize = 64;
+
+/// Sequences for whose next tokens a further thread is worth it.
+const SAMPLED_TOGETHER: usize = 8;
 
 /// One sampled completion. Log-probabilities in nats, summed over its tokens (EOS included when `finished`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,10 +94,11 @@ pub fn sample(
     let samples = settings.samples_per_prompt;
     let all: Vec<usize> = (0..prompts.len() * samples).collect();
     let mut sampled = Vec::with_capacity(all.len());
+    let mut decoder = Decoder::of(model);
     for chunk in all.chunks(DECODED_TOGETHER) {
         let starts: Vec<Vec<u32>> = chunk.iter().map(|&i| encoded[i / samples].clone()).collect();
         let mut streams: Vec<Stream> = chunk.iter().map(|&i| Stream::of(seed, purpose, i as u64)).collect();
-        let ids = decode(model, &starts, settings.max_new_tokens, tokenizer.eos(), &sampler, &mut streams, watch)?;
+        let ids = decode(&mut decoder, &starts, settings.max_new_tokens, tokenizer.eos(), &sampler, &mut streams, watch)?;
         for (&i, ids) in chunk.iter().zip(ids) {
             let (prompt, prompt_ids) = (&prompts[i / samples], &encoded[i / samples]);
             sampled.push(Sampled {
@@ -131,7 +136,7 @@ fn check_fits(model: &Llama, prompt: &Prompt, ids: &[u32], settings: &GenerateSe
 
 /// Continues each of `starts` until EOS or `max_new_tokens`. Sequence i draws from `streams[i]`.
 fn decode(
-    model: &Llama,
+    decoder: &mut Decoder,
     starts: &[Vec<u32>],
     max_new_tokens: usize,
     eos: u32,
@@ -139,19 +144,21 @@ fn decode(
     streams: &mut [Stream],
     watch: &dyn Watch,
 ) -> Result<Vec<Vec<u32>>> {
-    let vocabulary = model.config.vocab_size;
     let mut ids = vec![Vec::new(); starts.len()];
     let (mut next, mut alive) = (vec![eos; starts.len()], vec![true; starts.len()]);
-    let mut decoder = Decoder::new(model, starts);
+    decoder.begin(starts);
     for token in 0..max_new_tokens {
         watch.check()?;
         if token > 0 {
             decoder.step(&next, &alive);
         }
-        for (i, logits) in decoder.logits().chunks_exact(vocabulary).enumerate().filter(|(i, _)| alive[*i]) {
-            next[i] = sampler.next(logits, &mut streams[i])?;
-            ids[i].push(next[i]);
-        }
+        let vocabulary = decoder.logits().len() / starts.len();
+        let sequences = decoder.logits().par_chunks_exact(vocabulary).zip(&mut *streams).zip(&mut next).zip(&alive);
+        sequences.with_min_len(SAMPLED_TOGETHER).filter(|(_, alive)| **alive).try_for_each(|(((logits, stream), next), _)| {
+            *next = sampler.next(logits, stream)?;
+            Ok(())
+        })?;
+        (0..ids.len()).filter(|i| alive[*i]).for_each(|i| ids[i].push(next[i]));
         (0..alive.len()).for_each(|i| alive[i] &= next[i] != eos);
         if !alive.contains(&true) {
             break;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::model::{LlamaConfig, Parameters};
+use crate::store::{write_atomically, write_atomically_with};
 
 pub(crate) fn read_config(folder: &Path) -> Result<LlamaConfig> {
     let path = folder.join("config.json");
@@ -39,10 +40,6 @@ fn read_shard(folder: &Path, name: &str) -> Result<Parameters> {
 
 pub(crate) fn write(folder: &Path, config: &str, parameters: &Parameters) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
-    let put = |name: &str, bytes: &[u8]| {
-        let path = folder.join(name);
-        std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, &e))
-    };
-    put("config.json", config.as_bytes())?;
-    put("model.safetensors", &parameters.to_safetensors())
+    write_atomically(&folder.join("config.json"), &[config.as_bytes()])?;
+    write_atomically_with(&folder.join("model.safetensors"), |file| parameters.write_safetensors(file))
 }

@@ -120,7 +120,7 @@ impl Llama {
     /// The trunk under an adapter's dropout.
     fn trunk_under<'a>(&'a self, masks: Option<&'a Masks>) -> Trunk<'a> {
         let adapter = self.adapter.as_ref().map(|adapter| Applied { adapter, masks });
-        Trunk { config: &self.config, parameters: &self.parameters, adapter }
+        Trunk { config: &self.config, parameters: &self.parameters, prepared: None, adapter }
     }
 
     pub(super) fn head_name(&self) -> &'static str {
@@ -129,9 +129,13 @@ impl Llama {
 
     /// (rows, vocabulary) ← `normed`: (rows, hidden) through the head.
     pub(super) fn logits(&self, normed: &[f32]) -> Buffer {
-        let hidden = self.config.hidden_size;
-        let mut logits = Buffer::unspecified(normed.len() / hidden * self.config.vocab_size);
-        linear::forward(normed, &self.parameters.get(self.head_name()).values, hidden, &mut logits, false);
+        self.logits_by(self.trunk(), normed)
+    }
+
+    /// [`Self::logits`] by a trunk of this model, prepared or not.
+    pub(super) fn logits_by(&self, trunk: Trunk, normed: &[f32]) -> Buffer {
+        let mut logits = Buffer::unspecified(normed.len() / self.config.hidden_size * self.config.vocab_size);
+        trunk.product(self.head_name(), normed, &mut logits, false);
         logits
     }
 

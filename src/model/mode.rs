@@ -16,18 +16,30 @@ pub enum Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads the prompts (each at least one token); equal ones are computed once.
+    /// Without sequences so far; `begin` brings some.
     ///
     /// # Panics
     /// When the model has an adapter beside it: [`Llama::merged`] costs nothing for each token.
-    pub fn new(model: &'a Llama, prompts: &[Vec<u32>]) -> Self {
+    pub fn of(model: &'a Llama) -> Self {
         assert!(model.adapter.is_none(), "a merged model decodes");
         match model.numerics {
-            Numerics::Strict => Self::Strict(decode::Decoder::new(model, prompts)),
-            Numerics::Fast => {
-                let decoder = fast::Decoder::new(&model.config, &model.parameters, model.head_name(), prompts);
-                Self::Fast(Box::new(decoder))
-            }
+            Numerics::Strict => Self::Strict(decode::Decoder::of(model)),
+            Numerics::Fast => Self::Fast(Box::new(fast::Decoder::of(&model.config, &model.parameters, model.head_name()))),
+        }
+    }
+
+    /// [`Self::of`] that has begun these.
+    pub fn new(model: &'a Llama, prompts: &[Vec<u32>]) -> Self {
+        let mut decoder = Self::of(model);
+        decoder.begin(prompts);
+        decoder
+    }
+
+    /// Lets go of all sequences and reads these prompts (each at least one token); equal ones are computed once.
+    pub fn begin(&mut self, prompts: &[Vec<u32>]) {
+        match self {
+            Self::Strict(decoder) => decoder.begin(prompts),
+            Self::Fast(decoder) => decoder.begin(prompts),
         }
     }
 

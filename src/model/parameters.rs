@@ -1,13 +1,17 @@
 //! Named tensors: a model's weights, their gradients, optimizer moments.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::sync::Arc;
 
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
+
+/// Floats that are turned into bytes at a time.
+const PIECE: usize = 1 << 14;
 
 /// A dense row-major array.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,14 +107,41 @@ impl Parameters {
         Digest::of_value(&entries)
     }
 
-    pub fn to_safetensors(&self) -> Vec<u8> {
-        let bytes: Vec<Vec<u8>> = self.0.values().map(|t| t.values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
-        let views = self.0.iter().zip(&bytes).map(|((name, t), bytes)| {
-            (name, TensorView::new(Dtype::F32, t.shape.clone(), bytes).expect("four bytes an element"))
+    /// A safetensors file up to the first tensor's bytes.
+    fn safetensors_header(&self) -> Vec<u8> {
+        let mut offset = 0;
+        let infos = self.0.iter().map(|(name, t)| {
+            let start = offset;
+            offset += size_of_val(t.values.as_slice());
+            (name.clone(), TensorInfo { dtype: Dtype::F32, shape: t.shape.clone(), data_offsets: (start, offset) })
         });
         // transformers refuses files without this entry.
-        let metadata = [("format".to_owned(), "pt".to_owned())].into();
-        safetensors::serialize(views, Some(metadata)).expect("names and shapes that safetensors can hold")
+        let format = [("format".to_owned(), "pt".to_owned())].into();
+        let metadata = Metadata::new(Some(format), infos.collect()).expect("names and shapes that safetensors can hold");
+        let mut json = serde_json::to_vec(&metadata).expect("metadata is plain data");
+        json.resize(json.len().next_multiple_of(8), b' ');
+        [&(json.len() as u64).to_le_bytes(), json.as_slice()].concat()
+    }
+
+    /// The length of the safetensors file, bytes.
+    pub fn safetensors_length(&self) -> usize {
+        self.safetensors_header().len() + size_of::<f32>() * self.element_count()
+    }
+
+    /// Writes the safetensors file without holding it in memory.
+    pub fn write_safetensors(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(&self.safetensors_header())?;
+        for values in self.0.values().flat_map(|t| t.values.chunks(PIECE)) {
+            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+            out.write_all(&bytes)?;
+        }
+        Ok(())
+    }
+
+    pub fn to_safetensors(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.write_safetensors(&mut bytes).expect("memory takes all that is written");
+        bytes
     }
 
     /// Reads f32, f16 and bf16 tensors; the halves are widened exactly.
@@ -202,6 +233,21 @@ mod tests {
                 assert!(a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(), "{a} {b}");
             }
         }
+    }
+
+    #[test]
+    fn a_file_has_the_bytes_that_the_library_writes() {
+        use safetensors::tensor::TensorView;
+        let mut p = Parameters::new();
+        for (name, shape) in [("z", vec![3, 2]), ("a.weight", vec![7]), ("größe", vec![1, 1, 5])] {
+            p.insert(name, Tensor::normal(&shape, 1.0, 5, name));
+        }
+        let bytes = |t: &Tensor| t.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+        let data: Vec<_> = p.iter().map(|(name, t)| (name, t.shape.clone(), bytes(t))).collect();
+        let views = data.iter().map(|(n, shape, bytes)| (n, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+        let expected = safetensors::serialize(views, Some([("format".into(), "pt".into())].into())).unwrap();
+        assert_eq!(p.to_safetensors(), expected);
+        assert_eq!(p.safetensors_length(), expected.len());
     }
 
     #[test]

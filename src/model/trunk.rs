@@ -7,12 +7,14 @@
 //! The last layer computes only `asked` rows, those whose results are wanted, beyond the keys and values of all rows: what it would
 //! make of a prompt's other rows nobody reads.
 
+use std::collections::BTreeMap;
+
 use crate::model::lora::{Applied, Masks};
-use crate::model::{Gradients, LlamaConfig, Packed, Parameters};
+use crate::model::{Gradients, LlamaConfig, Packed, Parameters, Tensor};
 use crate::numerics::attention::{self, Projections, Queries, gather_rows};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::rope::Rotary;
-use crate::numerics::{embedding, linear, mlp, norm};
+use crate::numerics::{embedding, gemm, linear, mlp, norm};
 
 /// What the backward pass needs of one layer.
 pub(crate) struct LayerTape {
@@ -65,8 +67,23 @@ impl Tape {
 pub(crate) struct Trunk<'a> {
     pub config: &'a LlamaConfig,
     pub parameters: &'a Parameters,
+    /// The matrices of `parameters` for products of few rows, where many of these are to come.
+    pub prepared: Option<&'a Prepared>,
     /// Over frozen weights.
     pub adapter: Option<Applied<'a>>,
+}
+
+/// Weight matrices by name, in the layout of [`linear::forward_prepared`].
+pub(crate) struct Prepared(BTreeMap<String, gemm::Prepared>);
+
+impl Prepared {
+    pub fn new(parameters: &Parameters) -> Self {
+        let matrix = |(name, t): (&str, &Tensor)| match t.shape[..] {
+            [_, inputs] => Some((name.to_owned(), linear::prepare(&t.values, inputs))),
+            _ => None,
+        };
+        Self(parameters.iter().filter_map(matrix).collect())
+    }
 }
 
 fn layer_name(layer: usize, part: &str) -> String {
@@ -74,10 +91,6 @@ fn layer_name(layer: usize, part: &str) -> String {
 }
 
 impl<'a> Trunk<'a> {
-    fn weight(&self, layer: usize, part: &str) -> &'a [f32] {
-        &self.parameters.get(&layer_name(layer, part)).values
-    }
-
     pub(super) fn rotary(&self, positions: usize) -> Rotary {
         Rotary::new(positions, self.config.head_dim, self.config.rope_theta)
     }
@@ -91,6 +104,22 @@ impl<'a> Trunk<'a> {
 
     /// The whole forward pass for the results of the packed rows `asked`; `keep` saves what the backward pass needs.
     pub(super) fn forward(&self, packed: &Packed, asked: impl IntoIterator<Item = usize>, keep: bool) -> Tape {
+        let mut layers = Vec::new();
+        let tape = self.forward_with(packed, asked, |saved| {
+            if keep {
+                layers.push(saved);
+            }
+        });
+        Tape { layers, ..tape }
+    }
+
+    /// [`Self::forward`] that keeps nothing and shows each layer's state, from the first on.
+    pub(super) fn forward_with(
+        &self,
+        packed: &Packed,
+        asked: impl IntoIterator<Item = usize>,
+        mut layer_done: impl FnMut(LayerTape),
+    ) -> Tape {
         let positions = packed.positions().iter().max().map_or(0, |p| *p as usize + 1);
         let (all, asked) = (Queries::all(packed.segments()), Queries::covering(packed.segments(), asked));
         let hidden = self.embed(packed.tokens());
@@ -100,9 +129,7 @@ impl<'a> Trunk<'a> {
             let x = std::mem::replace(&mut tape.hidden, Buffer::unspecified(0));
             let (saved, out) = self.layer_forward(layer, x, packed, tape.queries(layer, layers), &tape.rotary);
             tape.hidden = out;
-            if keep {
-                tape.layers.push(saved);
-            }
+            layer_done(saved);
         }
         tape
     }
@@ -133,10 +160,20 @@ impl<'a> Trunk<'a> {
         y
     }
 
-    fn linear(&self, layer: usize, part: &str, x: &[f32], inputs: usize) -> Buffer {
-        let weight = self.weight(layer, part);
-        let mut y = Buffer::unspecified(x.len() / inputs * (weight.len() / inputs));
-        linear::forward(x, weight, inputs, &mut y, false);
+    /// `y`: (rows, outputs) ← `x`: (rows, inputs) times the transposed matrix `name`, added to what `y` holds when `accumulate`.
+    pub(super) fn product(&self, name: &str, x: &[f32], y: &mut [f32], accumulate: bool) {
+        if let Some(prepared) = self.prepared {
+            return linear::forward_prepared(x, &prepared.0[name], y, accumulate);
+        }
+        let weight = self.parameters.get(name);
+        linear::forward(x, &weight.values, weight.shape[1], y, accumulate);
+    }
+
+    fn linear(&self, layer: usize, part: &str, x: &[f32]) -> Buffer {
+        let name = layer_name(layer, part);
+        let shape = &self.parameters.get(&name).shape;
+        let mut y = Buffer::unspecified(x.len() / shape[1] * shape[0]);
+        self.product(&name, x, &mut y, false);
         self.adapt(layer, part, x, &mut y);
         y
     }
@@ -158,28 +195,28 @@ impl<'a> Trunk<'a> {
         asked: &[usize],
         rotary: &Rotary,
     ) -> (Buffer, [Buffer; 3]) {
-        let (hidden, heads) = (self.config.hidden_size, self.config.heads());
+        let heads = self.config.heads();
         let (normed, inverse) = self.normed(&layer_name(layer, "input_layernorm"), x);
-        let [mut k, v] = ["self_attn.k_proj", "self_attn.v_proj"].map(|part| self.linear(layer, part, &normed, hidden));
+        let [mut k, v] = ["self_attn.k_proj", "self_attn.v_proj"].map(|part| self.linear(layer, part, &normed));
         rotary.forward(&mut k, heads.key_width(), positions);
-        let mut q = self.linear(layer, "self_attn.q_proj", &self.gather(&normed, asked), hidden);
+        let mut q = self.linear(layer, "self_attn.q_proj", &self.gather(&normed, asked));
         rotary.forward(&mut q, heads.query_width(), &positions_of(positions, asked));
         (inverse, [q, k, v])
     }
 
     /// `x` += attended · Woᵀ.
     pub(super) fn add_attended(&self, layer: usize, attended: &[f32], x: &mut [f32]) {
-        linear::forward(attended, self.weight(layer, "self_attn.o_proj"), self.config.heads().query_width(), x, true);
+        self.product(&layer_name(layer, "self_attn.o_proj"), attended, x, true);
         self.adapt(layer, "self_attn.o_proj", attended, x);
     }
 
     /// `out` += the gated MLP of `x`; returns the inverse root mean squares of `x`, and gate and up: (rows, inner).
     pub(super) fn add_mlp(&self, layer: usize, x: &[f32], out: &mut [f32]) -> (Buffer, Buffer, Buffer) {
         let (normed, inverse) = self.normed(&layer_name(layer, "post_attention_layernorm"), x);
-        let [gate, up] = ["mlp.gate_proj", "mlp.up_proj"].map(|p| self.linear(layer, p, &normed, self.config.hidden_size));
+        let [gate, up] = ["mlp.gate_proj", "mlp.up_proj"].map(|p| self.linear(layer, p, &normed));
         let mut activated = Buffer::unspecified(gate.len());
         mlp::forward(&gate, &up, &mut activated);
-        linear::forward(&activated, self.weight(layer, "mlp.down_proj"), self.config.intermediate_size, out, true);
+        self.product(&layer_name(layer, "mlp.down_proj"), &activated, out, true);
         self.adapt(layer, "mlp.down_proj", &activated, out);
         (inverse, gate, up)
     }

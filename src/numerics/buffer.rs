@@ -46,6 +46,12 @@ impl Drop for Buffer {
     }
 }
 
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        Self::copy_of(self)
+    }
+}
+
 impl Deref for Buffer {
     type Target = [f32];
     fn deref(&self) -> &[f32] {

@@ -13,7 +13,10 @@ use super::simd::{LANES, dispatch};
 
 mod few;
 pub(crate) mod panels;
+mod prepared;
 pub(crate) mod tile;
+
+pub use prepared::{Prepared, gemm_prepared};
 
 use panels::{Out, Panels, View};
 use tile::Tiled;
@@ -146,9 +149,14 @@ const LEAST_ROWS: usize = 8;
 /// Multiply-adds below which handing work to another thread costs more than it saves.
 const WORTH_A_THREAD: usize = 1 << 21;
 
+/// Into how many parts a product may be cut.
+fn worth(threads: usize, m: usize, n: usize, k: usize) -> usize {
+    threads.min(m.max(LEAST_ROWS) * n * k / WORTH_A_THREAD)
+}
+
 /// How many parts down and across: as many as threads and size allow, with the least to pack.
 fn grid(product: &Product, threads: usize) -> (usize, usize) {
-    let parts = threads.min(product.m.max(LEAST_ROWS) * product.n * product.k / WORTH_A_THREAD);
+    let parts = worth(threads, product.m, product.n, product.k);
     if parts < 2 {
         return (1, 1);
     }

@@ -2,7 +2,7 @@
 //!
 //! Weights have Hugging Face's layout (outputs, inputs). Rows are the tokens of a packed batch.
 
-use super::gemm::{MatRef, gemm};
+use super::gemm::{MatRef, Prepared, gemm, gemm_prepared};
 use super::row::{load, starts, store};
 use super::simd::{F32x16, dispatch};
 
@@ -16,6 +16,17 @@ pub fn forward(x: &[f32], weight: &[f32], inputs: usize, y: &mut [f32], accumula
     let (rows, outputs) = (x.len() / inputs, weight.len() / inputs);
     let b = MatRef::rows(weight, inputs).transposed();
     gemm(rows, outputs, inputs, MatRef::rows(x, inputs), b, y, outputs, accumulate);
+}
+
+/// Weights (outputs, inputs) prepared for [`forward_prepared`].
+pub fn prepare(weight: &[f32], inputs: usize) -> Prepared {
+    Prepared::new(MatRef::rows(weight, inputs).transposed(), inputs, weight.len() / inputs)
+}
+
+/// [`forward`] by prepared weights, with the same bits: faster for few rows.
+pub fn forward_prepared(x: &[f32], weight: &Prepared, y: &mut [f32], accumulate: bool) {
+    let rows = x.len() / weight.depth();
+    gemm_prepared(rows, MatRef::rows(x, weight.depth()), weight, y, weight.columns(), accumulate);
 }
 
 /// [`forward`] plus `bias`: (outputs,). The chain of each element starts from its bias.

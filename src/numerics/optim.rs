@@ -176,6 +176,23 @@ pub fn sgd_with(isa: Isa, param: &mut [f32], grad: &[f32], step: &SgdStep) {
     param.par_chunks_mut(SHARE).zip(grad.par_chunks(SHARE)).for_each(|(param, grad)| sgd_share(isa, param, grad, &c));
 }
 
+/// Updates `param` and the running sum of gradients `buffer`, which starts at 0 (PyTorch's `torch.optim.SGD` with `momentum`, without
+/// dampening): buffer ← momentum · buffer + gradient, param ← param − lr · buffer.
+pub fn sgd_momentum(param: &mut [f32], grad: &[f32], buffer: &mut [f32], momentum: f64, step: &SgdStep) {
+    sgd_momentum_with(isa::active(), param, grad, buffer, momentum, step);
+}
+
+/// [`sgd_momentum`] under a given instruction set (the result's bits are the same under each).
+pub fn sgd_momentum_with(isa: Isa, param: &mut [f32], grad: &[f32], buffer: &mut [f32], momentum: f64, step: &SgdStep) {
+    assert_eq!([grad.len(), buffer.len()], [param.len(); 2], "a parameter, its gradient and its buffer have one length");
+    let (c, momentum) = (step.coefficients(), momentum as f32);
+    if param.len() <= SHARE {
+        return sgd_momentum_share(isa, param, grad, buffer, momentum, &c);
+    }
+    let shares = param.par_chunks_mut(SHARE).zip(grad.par_chunks(SHARE)).zip(buffer.par_chunks_mut(SHARE));
+    shares.for_each(|((param, grad), buffer)| sgd_momentum_share(isa, param, grad, buffer, momentum, &c));
+}
+
 /// The Euclidean norm of all gradients together: a binary64 sum per tensor in sixteen lanes, tensors in the given order (name
 /// order, by the contract).
 pub fn global_norm<'a>(gradients: impl IntoIterator<Item = &'a [f32]>) -> f64 {
@@ -186,6 +203,9 @@ dispatch! {
     fn adamw_share(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], c: &AdamwCoefficients) = adamw_kernel;
     fn rmsprop_share(param: &mut [f32], grad: &[f32], v: &mut [f32], c: &RmspropCoefficients) = rmsprop_kernel;
     fn sgd_share(param: &mut [f32], grad: &[f32], c: &SgdCoefficients) = sgd_kernel;
+    fn sgd_momentum_share(
+        param: &mut [f32], grad: &[f32], buffer: &mut [f32], momentum: f32, c: &SgdCoefficients
+    ) = sgd_momentum_kernel;
 }
 
 /// The elements of one vector, fewer at the end of a slice.
@@ -241,6 +261,18 @@ fn sgd_kernel<V: F32x16>(param: &mut [f32], grad: &[f32], c: &SgdCoefficients) {
     }
 }
 
+#[inline(always)]
+fn sgd_momentum_kernel<V: F32x16>(param: &mut [f32], grad: &[f32], buffer: &mut [f32], momentum: f32, c: &SgdCoefficients) {
+    for i in (0..param.len()).step_by(LANES) {
+        let at = i..(i + LANES).min(param.len());
+        let p = read::<V>(param, &at);
+        let g = V::splat(c.weight_decay).fma(p, read::<V>(grad, &at) * V::splat(c.grad_scale));
+        let sum = V::splat(momentum).fma(read::<V>(buffer, &at), g);
+        write(V::splat(-c.lr).fma(sum, p), param, &at);
+        write(sum, buffer, &at);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -258,12 +290,13 @@ mod tests {
     fn check(length: usize, values: Values) {
         let [start, grad, m0] = [0, 1, 2].map(|i| values.draw(length, i));
         let v0: Vec<f32> = values.draw(length, 3).iter().map(|x| x.abs()).collect();
-        let [mut expected, mut expected_rmsprop, mut expected_sgd] = [0, 1, 2].map(|_| start.clone());
-        let (mut mean, mut square, mut mean_square) = (m0.clone(), v0.clone(), v0.clone());
+        let [mut expected, mut expected_rmsprop, mut expected_sgd, mut expected_momentum] = [0, 1, 2, 3].map(|_| start.clone());
+        let (mut mean, mut square, mut mean_square, mut sum) = (m0.clone(), v0.clone(), v0.clone(), m0.clone());
         for i in 0..length {
             reference::adamw(&mut expected[i], grad[i], &mut mean[i], &mut square[i], &ADAMW.coefficients());
             reference::rmsprop(&mut expected_rmsprop[i], grad[i], &mut mean_square[i], &RMSPROP.coefficients());
             reference::sgd(&mut expected_sgd[i], grad[i], &SGD.coefficients());
+            reference::sgd_momentum(&mut expected_momentum[i], grad[i], &mut sum[i], 0.9, &SGD.coefficients());
         }
         for isa in isa::available() {
             let (mut param, mut m, mut v) = (start.clone(), m0.clone(), v0.clone());
@@ -275,6 +308,9 @@ mod tests {
             let mut param = start.clone();
             sgd_with(isa, &mut param, &grad, &SGD);
             assert_eq!(bits(&param), bits(&expected_sgd), "{isa} sgd");
+            let (mut param, mut buffer) = (start.clone(), m0.clone());
+            sgd_momentum_with(isa, &mut param, &grad, &mut buffer, 0.9, &SGD);
+            assert_eq!([&param, &buffer].map(|x| bits(x)), [&expected_momentum, &sum].map(|x| bits(x)), "{isa} momentum");
         }
         let (norm, expected) = (global_norm([&grad[..], &m0]), reference::global_norm(&[&grad, &m0]));
         assert!(norm.to_bits() == expected.to_bits() || norm.is_nan() && expected.is_nan(), "{norm} {expected}");

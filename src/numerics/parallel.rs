@@ -8,22 +8,36 @@ const WORTH_A_THREAD: usize = 1 << 17;
 /// Calls `f(first_row, rows)` for pieces that make up `out`: (_, width), on the current rayon pool when it has several threads
 /// and the work is worth them. `work`: roughly the elementary steps of one row.
 pub fn for_each_rows(out: &mut [f32], width: usize, work: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
+    let mut nothing = vec![(); out.len() / width];
+    for_each_rows_with(&mut nothing, out, width, work, |first, _, rows| f(first, rows));
+}
+
+/// [`for_each_rows`] with something of each row's own: `f(first_row, theirs, rows)`.
+pub fn for_each_rows_with<T: Send>(
+    of_rows: &mut [T],
+    out: &mut [f32],
+    width: usize,
+    work: usize,
+    f: impl Fn(usize, &mut [T], &mut [f32]) + Sync,
+) {
     let rows = out.len() / width;
+    assert_eq!(of_rows.len(), rows, "one for each row");
     let threads = rayon::current_num_threads();
     let pieces = (rows * work / WORTH_A_THREAD).min(4 * threads);
     if threads == 1 || pieces < 2 {
-        return f(0, out);
+        return f(0, of_rows, out);
     }
     let rows_a_piece = rows.div_ceil(pieces);
-    out.par_chunks_mut(rows_a_piece * width).enumerate().for_each(|(i, piece)| f(i * rows_a_piece, piece));
+    let pieces = of_rows.par_chunks_mut(rows_a_piece).zip(out.par_chunks_mut(rows_a_piece * width));
+    pieces.enumerate().for_each(|(i, (theirs, piece))| f(i * rows_a_piece, theirs, piece));
 }
 
-/// `consume(i, make(i))` for i in 0..n in ascending order; `make` runs on the current rayon pool when it has several threads.
-pub fn make_and_consume<T: Send>(n: usize, make: impl Fn(usize) -> T + Sync, mut consume: impl FnMut(usize, T)) {
+/// Calls `f` for 0..n, on the current rayon pool when it has several threads.
+pub fn for_each(n: usize, f: impl Fn(usize) + Sync) {
     if rayon::current_num_threads() == 1 || n == 1 {
-        (0..n).for_each(|i| consume(i, make(i)));
+        (0..n).for_each(f);
     } else {
-        let made: Vec<T> = (0..n).into_par_iter().map(&make).collect();
-        made.into_iter().enumerate().for_each(|(i, item)| consume(i, item));
+        // Some take much longer than others.
+        (0..n).into_par_iter().with_max_len(1).for_each(&f);
     }
 }

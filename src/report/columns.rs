@@ -67,6 +67,36 @@ pub(crate) const TRAIN_LOG: Table = Table {
     ],
 };
 
+pub(crate) const EVAL_LOG: Table = Table {
+    file: "eval_log.csv",
+    about: "One row an evaluation on the held-out pairs, where `eval_steps` asks for them: TRL's names, means over all held-out pairs, \
+            each of which weighs the same. Units as in train_log.csv.",
+    columns: &[
+        VARIANT,
+        column("seed", "Training seed."),
+        column("step", "Optimizer steps taken before it."),
+        column("epoch", "Passes over the training pairs."),
+        column("eval_loss", "Loss of all held-out pairs as one batch."),
+        column("eval_rewards/chosen", "As in train_log.csv, and so all that follow."),
+        column("eval_rewards/rejected", ""),
+        column("eval_rewards/margins", ""),
+        column("eval_rewards/accuracies", ""),
+        column("eval_rewards/ties", ""),
+        column("eval_logps/chosen", ""),
+        column("eval_logps/rejected", ""),
+        column("eval_logps/chosen_fell", ""),
+        column("eval_kl/chosen", ""),
+        column("eval_kl/rejected", ""),
+        column("eval_kl", ""),
+        column("eval_nll_loss", ""),
+        column("eval_log_odds_ratio", ""),
+        column("eval_log_odds_chosen", ""),
+        column("eval_logits/chosen", ""),
+        column("eval_logits/rejected", ""),
+        column("eval_entropy", ""),
+    ],
+};
+
 pub(crate) const COMPLETIONS: Table = Table {
     file: "completions.csv",
     about: "One row a sampled completion. Log-probabilities in nats at temperature 1, summed over its tokens, EOS included.",

@@ -14,6 +14,7 @@ pub(crate) fn render(data: &ReportData) -> Result<Vec<(&'static str, Vec<u8>)>> 
     Ok(vec![
         (columns::CELLS.file, table(&columns::CELLS, &data.cells)?),
         (columns::TRAIN_LOG.file, table(&columns::TRAIN_LOG, &data.train_log)?),
+        (columns::EVAL_LOG.file, table(&columns::EVAL_LOG, &data.eval_log)?),
         (columns::COMPLETIONS.file, table(&columns::COMPLETIONS, &data.completions)?),
         (columns::JUDGMENTS.file, table(&columns::JUDGMENTS, &data.judgments)?),
         (columns::JUDGE_TRIALS.file, table(&columns::JUDGE_TRIALS, &data.judge_trials)?),

@@ -8,7 +8,7 @@ use crate::rng::Stream;
 use crate::statistics::Estimate;
 use crate::suite::settings::{GateSettings, Numerics, OnInconclusive};
 use crate::train::chain::Abridged;
-use crate::train::{PairScore, TrainStep};
+use crate::train::{EvalStep, PairScore, TrainStep};
 
 use super::{CellRow, Fact, GateReport, GateRow, ReportData, SCHEMA, SuiteInfo, VariantInfo, Verdict};
 
@@ -40,6 +40,7 @@ pub(crate) fn report() -> ReportData {
         cells: cells(),
         provenance: provenance(),
         train_log: train_log(),
+        eval_log: eval_log(),
         chains: [("train/dpo/seed-1".to_owned(), Abridged { last: Digest::of_bytes(b"link"), links: "0a1b2c3d".into() })].into(),
         pair_scores: pair_scores(),
         completions: completions(),
@@ -96,6 +97,19 @@ fn provenance() -> Vec<Fact> {
         fact("suite file", Digest::of_bytes(b"suite").to_string()),
         fact("reference model", Digest::of_bytes(b"reference").to_string()),
     ]
+}
+
+/// Every tenth step of the training log, as if it had been measured on held-out pairs.
+fn eval_log() -> Vec<EvalStep> {
+    let row = |row: &TrainStep| {
+        let fields = serde_json::to_value(row).unwrap();
+        let renamed = fields.as_object().unwrap().iter().map(|(name, value)| {
+            let own = ["variant", "seed", "step", "epoch"].contains(&name.as_str());
+            (if own { name.clone() } else { format!("eval_{name}") }, value.clone())
+        });
+        serde_json::from_value(renamed.collect::<serde_json::Map<_, _>>().into()).unwrap()
+    };
+    train_log().iter().filter(|r| r.step.is_multiple_of(10)).map(row).collect()
 }
 
 fn train_log() -> Vec<TrainStep> {

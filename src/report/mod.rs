@@ -31,7 +31,7 @@ use crate::judge::{JudgeTrial, Judgment};
 use crate::statistics::Estimate;
 use crate::suite::settings::{GateSettings, Numerics};
 use crate::train::chain::Abridged;
-use crate::train::{PairScore, TrainStep};
+use crate::train::{EvalStep, PairScore, TrainStep};
 
 pub(crate) use format::plural;
 pub use json::{SCHEMA, load_json};
@@ -60,9 +60,13 @@ impl GateRow {
     }
 }
 
-/// Writes `train_log.csv` alone.
-pub fn write_train_log(dir: &Path, rows: &[TrainStep]) -> Result<()> {
-    publish::all(dir, &[(columns::TRAIN_LOG.file, csv::table(&columns::TRAIN_LOG, rows)?)])
+/// Writes `train_log.csv` alone, and `eval_log.csv` where there were evaluations.
+pub fn write_logs(dir: &Path, steps: &[TrainStep], evaluations: &[EvalStep]) -> Result<()> {
+    let mut files = vec![(columns::TRAIN_LOG.file, csv::table(&columns::TRAIN_LOG, steps)?)];
+    if !evaluations.is_empty() {
+        files.push((columns::EVAL_LOG.file, csv::table(&columns::EVAL_LOG, evaluations)?));
+    }
+    publish::all(dir, &files)
 }
 
 /// `−0.018 [−0.052, 0.016]` and the margin it is held against, for rows that have a difference.
@@ -95,6 +99,8 @@ pub struct ReportData {
     /// Names and values: digests of inputs and models, versions, modes.
     pub provenance: Vec<Fact>,
     pub train_log: Vec<TrainStep>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub eval_log: Vec<EvalStep>,
     /// Digest chains of the cells that train, by cell id.
     #[serde(default)]
     pub chains: BTreeMap<String, Abridged>,

@@ -17,6 +17,7 @@ use crate::statistics::summary::{self, Evidence};
 use crate::store::{Receipt, Store};
 use crate::suite::Suite;
 use crate::suite::settings::{AdapterSource, Dialect, LossType, PolicySource, TrainSettings, Variant};
+use crate::train::EVAL_LOG;
 use crate::train::chain::{Abridged, Link};
 
 pub fn collect(
@@ -57,6 +58,7 @@ pub fn collect(
         cells: collector.cells()?,
         provenance: collector.provenance(suite, versions)?,
         train_log: collector.rows("train_log.jsonl")?,
+        eval_log: collector.rows(EVAL_LOG)?,
         chains: collector.chains()?,
         pair_scores,
         completions,

@@ -138,6 +138,7 @@ fn eval_prompts(suite: &Suite) -> usize {
 fn checkpoints(suite: &Suite, variant: &str) -> f64 {
     let policy = suite.variants.iter().find(|v| v.name == variant).map(|v| &v.policy);
     match policy {
+        Some(PolicySource::Train(t)) if t.evaluation.selects() => 1.0,
         Some(PolicySource::Train(t)) => match (t.max_steps, t.save_steps) {
             (Some(steps), Some(save)) => steps.div_ceil(save.max(1)) as f64,
             (None, Some(_)) => 3.0,

@@ -35,6 +35,10 @@ pub enum Event<'a> {
         total: u64,
         note: &'a str,
     },
+    Warning {
+        cell: &'a Cell,
+        message: &'a str,
+    },
     Finished {
         cell: &'a Cell,
         seconds: f64,
@@ -218,6 +222,10 @@ struct CellWatch<'a> {
 impl Watch for CellWatch<'_> {
     fn advance(&self, done: u64, total: u64, note: &str) {
         self.runner.listener.on(Event::Progress { cell: self.cell, done, total, note });
+    }
+
+    fn warn(&self, message: &str) {
+        self.runner.listener.on(Event::Warning { cell: self.cell, message });
     }
 
     /// Cells also stop, keeping what they have, when another cell failed.

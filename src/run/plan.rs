@@ -15,7 +15,7 @@ use crate::suite::Suite;
 use crate::suite::settings::{AdapterSource, Dataset, JudgeSource, ModelSource, PolicySource, TrainSettings, Variant};
 
 /// Raised whenever the same settings would give other bytes: every finished cell is then made again.
-const ENGINE: u32 = 2;
+pub(super) const ENGINE: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stage {

@@ -18,15 +18,24 @@ use crate::suite::settings::{
     AdapterSource, Dataset, GenerateSettings, JudgeSettings, JudgeSource, ModelSource, Numerics, PairsSettings, PolicySource,
     TrainSettings, Variant, WorldSettings,
 };
-use crate::train::{self, Feedback, PairScore, PreferenceTask, ScoredPolicy, SftTask, TrainStep, UnpairedTask};
+use crate::train::{
+    self, EVAL_LOG, EvalStep, Evaluation, Feedback, PairScore, PreferenceTask, ScoreCache, ScoredPolicy, SftTask, TrainStep,
+    UnpairedTask,
+};
 
 /// Share of the judges' own prompts on which they are trained; the rest measures them.
 const JUDGE_TRAINING_SHARE: f64 = 0.75;
+/// Evaluations of the fine-tuning, among the reference's outputs.
+const SFT_EVAL_LOG: &str = "sft_eval_log.jsonl";
 /// Where a judge stands among its cell's outputs.
 pub use crate::judge::train::FOLDER as JUDGE_FOLDER;
 
 pub fn run_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec<String>> {
-    let body = Body { suite, context };
+    let cache = ScoreCache::new(context.store, plan::ENGINE);
+    run_body(&Body { suite, context, cache: Some(cache) }, cell)
+}
+
+fn run_body(body: &Body<'_>, cell: &Cell) -> Result<Vec<String>> {
     match &cell.stage {
         Stage::Data => body.data(),
         Stage::Reference => body.reference(),
@@ -39,11 +48,13 @@ pub fn run_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec
     }
 }
 
-/// `run_cell` as far as our own arithmetic goes: of a judge its training alone, without the export and what ONNX Runtime says.
+/// `run_cell` as far as our own arithmetic goes: of a judge its training alone, without the export and what ONNX Runtime says. What
+/// the reference said before isn't taken from the store: it is part of what is repeated.
 pub fn repeat_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec<String>> {
+    let body = Body { suite, context, cache: None };
     match &cell.stage {
-        Stage::Judge { judge } => Body { suite, context }.judge_training(judge),
-        _ => run_cell(suite, cell, context),
+        Stage::Judge { judge } => body.judge_training(judge),
+        _ => run_body(&body, cell),
     }
 }
 
@@ -59,6 +70,8 @@ pub fn is_repeatable(suite: &Suite, stage: &Stage) -> bool {
 struct Body<'a> {
     suite: &'a Suite,
     context: &'a Context<'a>,
+    /// None: the reference is asked anew.
+    cache: Option<ScoreCache<'a>>,
 }
 
 /// What a judge starts from and learns.
@@ -130,9 +143,8 @@ impl Body<'_> {
         audit::check_lengths(&tokenizer, context, 1, prompts).map_err(|e| e.in_file(&source))?;
         let splits = split::split(pairs, settings)?;
         // Where the suite has an [sft] table, it imitates the chosen sides.
-        let demonstration =
-            |p: &Pair| Demonstration { prompt_id: p.prompt_id.clone(), prompt: p.prompt.clone(), completion: p.chosen.clone() };
-        write_jsonl(&self.work().join("demonstrations.jsonl"), &splits.train.iter().map(demonstration).collect::<Vec<_>>())?;
+        let demonstrations: Vec<Demonstration> = splits.train.iter().cloned().map(demonstration).collect();
+        write_jsonl(&self.work().join("demonstrations.jsonl"), &demonstrations)?;
         for (name, pairs) in [("train", &splits.train), ("heldout", &splits.heldout), ("judge", &splits.judge)] {
             write_jsonl(&self.work().join(format!("{name}_pairs.jsonl")), pairs)?;
         }
@@ -174,14 +186,35 @@ impl Body<'_> {
                 let demonstrations: Vec<Demonstration> = read_jsonl(&self.context.file("data", "demonstrations.jsonl")?)?;
                 let examples: Vec<_> = demonstrations.iter().map(|d| tokenizer.example(d)).collect();
                 let mut task = SftTask::new(base, &examples, settings)?;
+                if settings.evaluation.eval_steps.is_some() {
+                    let held_out: Vec<_> = self.heldout_demonstrations()?.iter().map(|d| tokenizer.example(d)).collect();
+                    task = task.with_held_out(&held_out, settings)?;
+                }
                 let log = train::run(&mut task, settings, self.suite.seed, self.work(), self.context.watch)?;
                 write_jsonl(&self.work().join("sft_log.jsonl"), &log)?;
                 outputs.extend(["sft_log.jsonl".to_owned(), CHAIN.to_owned()]);
+                if settings.evaluation.eval_steps.is_some() {
+                    let rows: Vec<Evaluation> = read_jsonl(&self.work().join(EVAL_LOG))?;
+                    write_jsonl(&self.work().join(SFT_EVAL_LOG), &rows)?;
+                    outputs.push(SFT_EVAL_LOG.to_owned());
+                }
                 task.into_model().merged()
             }
         };
         model.save(self.work())?;
         Ok(outputs)
+    }
+
+    /// What fine-tuning is measured on: in a world, reviews after the prompts of the held-out pairs; of a file, the chosen sides of the
+    /// held-out pairs.
+    fn heldout_demonstrations(&self) -> Result<Vec<Demonstration>> {
+        match &self.suite.dataset {
+            Dataset::World(settings) => world::heldout_demonstrations(settings, self.suite.seed),
+            Dataset::Pairs(_) => {
+                let pairs: Vec<Pair> = read_jsonl(&self.context.file("data", "heldout_pairs.jsonl")?)?;
+                Ok(pairs.into_iter().map(demonstration).collect())
+            }
+        }
     }
 
     /// A model that computes as the suite says.
@@ -337,18 +370,37 @@ impl Body<'_> {
         let tokenizer = self.tokenizer()?;
         let (policy, reference) = self.start(self.reference_model()?, settings, seed)?;
         let tokenized: Vec<_> = pairs.iter().map(|p| tokenizer.pair(p)).collect();
-        let watch = self.context.watch;
+        let (watch, cache) = (self.context.watch, self.cache.as_ref());
         let adapter = policy.adapter.clone();
+        let heldout: Option<Vec<_>> = match settings.evaluation.eval_steps {
+            Some(_) => {
+                let pairs: Vec<Pair> = read_jsonl(&self.context.file("pairs", "heldout.jsonl")?)?;
+                Some(pairs.iter().map(|p| tokenizer.pair(p)).collect())
+            }
+            None => None,
+        };
         let metrics = if settings.objective.is_unpaired() {
-            let mut task = UnpairedTask::new(policy, &reference, &Feedback::of_pairs(&tokenized), settings, watch)?;
+            let mut task = UnpairedTask::with_cache(policy, &reference, &Feedback::of_pairs(&tokenized), settings, cache, watch)?;
+            if let Some(pairs) = &heldout {
+                task = task.with_held_out(&reference, &Feedback::of_pairs(pairs), settings, cache, watch)?;
+            }
             train::run(&mut task, settings, seed, self.work(), watch)?
         } else {
-            let mut task = PreferenceTask::new(policy, &reference, &tokenized, settings, watch)?;
+            let mut task = PreferenceTask::with_cache(policy, &reference, &tokenized, settings, cache, watch)?;
+            if let Some(pairs) = &heldout {
+                task = task.with_held_out(&reference, pairs, settings, cache, watch)?;
+            }
             train::run(&mut task, settings, seed, self.work(), watch)?
         };
         let log = metrics.iter().map(|m| m.train_step(name, seed)).collect::<Result<Vec<TrainStep>>>()?;
         write_jsonl(&self.work().join("train_log.jsonl"), &log)?;
         let mut outputs = vec!["train_log.jsonl".to_owned(), CHAIN.to_owned()];
+        if heldout.is_some() {
+            let rows: Vec<Evaluation> = read_jsonl(&self.work().join(EVAL_LOG))?;
+            let rows: Vec<EvalStep> = rows.iter().map(|row| row.eval_step(name, seed)).collect();
+            write_jsonl(&self.work().join(EVAL_LOG), &rows)?;
+            outputs.push(EVAL_LOG.to_owned());
+        }
         for step in checkpoints_in(self.work())? {
             let folder = format!("checkpoint-{step}");
             let (name, config, weights) = match &adapter {
@@ -460,6 +512,11 @@ impl Body<'_> {
         write_jsonl(&self.work().join("judgments.jsonl"), &rows)?;
         Ok(names(&["judgments.jsonl"]))
     }
+}
+
+/// A pair's chosen side, to be imitated.
+fn demonstration(pair: Pair) -> Demonstration {
+    Demonstration { prompt_id: pair.prompt_id, prompt: pair.prompt, completion: pair.chosen }
 }
 
 /// Splits pairs so that a prompt's pairs stay together; the first share of the prompts comes first.

@@ -3,9 +3,9 @@
 //! `checks`.
 
 use super::settings::{
-    BcoShift, CheckSettings, Dialect, FDivergence, FreshModel, GenerateSettings, JudgeKind, Linear, LoraSettings, LossType,
-    Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler, StatisticsSettings, TrainSettings,
-    WorldSettings,
+    BcoShift, CheckSettings, Dialect, EvaluationSettings, FDivergence, FreshModel, GenerateSettings, JudgeKind, Linear,
+    LoraSettings, LossType, Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler,
+    StatisticsSettings, TrainSettings, WorldSettings,
 };
 
 pub(super) const SEED: u64 = 42;
@@ -48,6 +48,9 @@ impl Default for ObjectiveSettings {
             desirable_weight: 1.0,
             undesirable_weight: 1.0,
             precompute_ref_log_probs: true,
+            sync_ref_model: false,
+            ref_model_mixup_alpha: Self::REF_MODEL_MIXUP_ALPHA,
+            ref_model_sync_steps: Self::REF_MODEL_SYNC_STEPS,
         }
     }
 }
@@ -72,6 +75,7 @@ pub(super) fn training(purpose: Purpose, sampling: Sampling) -> TrainSettings {
         adam_beta1: 0.9,
         adam_beta2: 0.999,
         adam_epsilon: 1e-8,
+        momentum: 0.0,
         weight_decay: 0.0,
         max_grad_norm: Some(1.0),
         per_device_train_batch_size: 8,
@@ -82,6 +86,7 @@ pub(super) fn training(purpose: Purpose, sampling: Sampling) -> TrainSettings {
         save_steps: None,
         sampling,
         lora: None,
+        evaluation: EvaluationSettings::default(),
     }
 }
 

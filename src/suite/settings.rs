@@ -318,6 +318,28 @@ pub struct ObjectiveSettings {
     /// Whether the reference scores all data once, before training, and is then let go; else it stays in memory and scores each
     /// step's examples. The bits are the same.
     pub precompute_ref_log_probs: bool,
+    /// TR-DPO: whether the reference follows the policy.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sync_ref_model: bool,
+    /// α of reference ← α · policy + (1 − α) · reference.
+    #[serde(skip_serializing_if = "is_usual_mixup")]
+    pub ref_model_mixup_alpha: f64,
+    /// After every so many steps.
+    #[serde(skip_serializing_if = "is_usual_sync")]
+    pub ref_model_sync_steps: u64,
+}
+
+impl ObjectiveSettings {
+    pub const REF_MODEL_MIXUP_ALPHA: f64 = 0.6;
+    pub const REF_MODEL_SYNC_STEPS: u64 = 512;
+}
+
+fn is_usual_mixup(alpha: &f64) -> bool {
+    *alpha == ObjectiveSettings::REF_MODEL_MIXUP_ALPHA
+}
+
+fn is_usual_sync(steps: &u64) -> bool {
+    *steps == ObjectiveSettings::REF_MODEL_SYNC_STEPS
 }
 
 impl ObjectiveSettings {
@@ -333,6 +355,7 @@ pub enum Scheduler {
     ConstantWithWarmup,
     Linear,
     Cosine,
+    InverseSqrt,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -393,6 +416,11 @@ pub enum AdapterSource {
     Folder { path: PathBuf, lora_dropout: f64 },
 }
 
+/// Options that came later stand in digests only where they are used: what suites without them gave keeps its name.
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
+}
+
 /// Names and meanings as in TRL / transformers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrainSettings {
@@ -405,6 +433,9 @@ pub struct TrainSettings {
     pub adam_beta1: f64,
     pub adam_beta2: f64,
     pub adam_epsilon: f64,
+    /// Of "sgd"; 0: none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub momentum: f64,
     pub weight_decay: f64,
     /// None: no clipping.
     pub max_grad_norm: Option<f64>,
@@ -421,6 +452,50 @@ pub struct TrainSettings {
     /// None: all weights are trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<AdapterSource>,
+    #[serde(flatten)]
+    pub evaluation: EvaluationSettings,
+}
+
+/// When held-out examples are measured, and what follows from it: names as in transformers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct EvaluationSettings {
+    /// Every so many steps, and always at the end; none: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eval_steps: Option<u64>,
+    /// Training ends after so many evaluations in a row that brought no better one; none: it takes all its steps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping_patience: Option<u64>,
+    /// By how much an evaluation must beat the best one to count as better for the patience.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub early_stopping_threshold: f64,
+    /// Without its `eval_`; none: `loss`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric_for_best_model: Option<String>,
+    /// None: unless the metric is a loss.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub greater_is_better: Option<bool>,
+    /// Whether training ends with the weights of its best evaluation.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub load_best_model_at_end: bool,
+    /// Of the checkpoints, only so many of the latest are kept; none: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub save_total_limit: Option<usize>,
+}
+
+impl EvaluationSettings {
+    pub fn metric(&self) -> &str {
+        self.metric_for_best_model.as_deref().unwrap_or("loss")
+    }
+
+    pub fn greater_is_better(&self) -> bool {
+        self.greater_is_better.unwrap_or(!self.metric().ends_with("loss"))
+    }
+
+    /// Whether evaluations decide which weights training ends with. One checkpoint is then left, named by the last step of the plan
+    /// whatever step its weights are of: seeds that end at different steps must stand under one name where they are compared.
+    pub fn selects(&self) -> bool {
+        self.early_stopping_patience.is_some() || self.load_best_model_at_end
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]

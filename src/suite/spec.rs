@@ -201,6 +201,13 @@ training_tables! {
     /// true (default): the reference scores all pairs once, before training, and is then let go; false: it stays in memory and scores
     /// each step's pairs, which takes less time only where a run sees few of its pairs. The results are the same.
     precompute_ref_log_probs: bool,
+    /// TR-DPO: the reference follows the policy while training runs; needs `precompute_ref_log_probs = false`. Checkpoints are still
+    /// compared with the reference that training began with.
+    sync_ref_model: bool,
+    /// With sync_ref_model: α of reference ← α · policy + (1 − α) · reference.
+    ref_model_mixup_alpha: f64,
+    /// With sync_ref_model: steps from one such update to the next.
+    ref_model_sync_steps: u64,
     /// Peak learning rate.
     learning_rate: f64,
     /// Course of the learning rate.
@@ -211,6 +218,9 @@ training_tables! {
     adam_beta1: f64,
     adam_beta2: f64,
     adam_epsilon: f64,
+    /// SGD: share of the running sum of gradients that is kept each step (torch.optim.SGD's momentum, which transformers takes in
+    /// `optim_args`).
+    momentum: f64,
     /// Decoupled weight decay.
     weight_decay: f64,
     /// Clip the gradient's norm to this; 0: don't.
@@ -227,6 +237,20 @@ training_tables! {
     max_length: usize,
     /// A checkpoint every so many steps, and always one at the end. 0: only that one.
     save_steps: u64,
+    /// Keep only so many of the latest checkpoints. 0: all.
+    save_total_limit: usize,
+    /// Measure all held-out pairs (fine-tuning: held-out demonstrations) every so many steps and at the end. 0: never.
+    eval_steps: u64,
+    /// End training after so many evaluations in a row without a better one. 0: take all steps.
+    early_stopping_patience: u64,
+    /// By how much an evaluation must beat the best one to count as better for the patience.
+    early_stopping_threshold: f64,
+    /// What makes an evaluation the best one: `loss` if not given, or another metric of the evaluations' log, with or without `eval_`.
+    metric_for_best_model: String,
+    /// Whether more of that metric is better; if not given, so it is unless its name ends with `loss`.
+    greater_is_better: bool,
+    /// End training with the weights of the best evaluation.
+    load_best_model_at_end: bool,
     /// Train a low-rank adapter of this rank over frozen weights instead of the weights themselves (LoRA; PEFT's `r`).
     lora_r: usize,
     /// LoRA: the adapter is scaled by lora_alpha / lora_r; 32 if not given.

@@ -323,6 +323,7 @@ fn losses_and_options_that_cannot_go_together_are_errors() {
         "dialect = \"trl\"\nkl_coef = 0.5",
         "loss_type = \"kto\"\nper_device_train_batch_size = 1",
         "loss_type = \"kto\"\ndialect = \"trl\"",
+        "lora_r = 4\nsync_ref_model = true\nprecompute_ref_log_probs = false",
     ];
     let edits: Vec<(&str, &str)> = keys.iter().map(|keys| ("beta = 0.2", *keys)).collect();
     refused("losses_and_options_that_cannot_go_together_are_errors", refusals(WORLD, &edits));
@@ -361,6 +362,29 @@ fn an_option_without_effect_is_an_error() {
                 ("path = \"pairs.jsonl\"", "path = \"pairs.jsonl\"\nlabel_noise = 0.1"),
                 ("name = \"a\"", "name = \"a\"\ncheckpoint = \"policy\"\nlearning_rate = 1e-4"),
                 ("[[variant]]\nname = \"a\"", "[train]\nbeta = 0.2\n[[variant]]\nname = \"a\"\ncheckpoint = \"policy\""),
+            ],
+        ),
+    );
+}
+
+#[test]
+fn evaluation_and_what_follows_from_it_go_together_or_are_errors() {
+    refused(
+        "evaluation_and_what_follows_from_it_go_together_or_are_errors",
+        refusals(
+            WORLD,
+            &[
+                ("beta = 0.2", "load_best_model_at_end = true"),
+                ("beta = 0.2", "early_stopping_patience = 2"),
+                ("beta = 0.2", "eval_steps = 2\ngreater_is_better = true"),
+                ("beta = 0.2", "eval_steps = 2\nload_best_model_at_end = true\nearly_stopping_threshold = 0.1"),
+                ("beta = 0.2", "eval_steps = 2\nload_best_model_at_end = true\nsave_steps = 3"),
+                ("beta = 0.2", "eval_steps = 2\nearly_stopping_patience = 2\nmetric_for_best_model = \"win_rate\""),
+                ("beta = 0.2", "save_total_limit = 2"),
+                ("beta = 0.2", "ref_model_sync_steps = 2"),
+                ("beta = 0.2", "sync_ref_model = true"),
+                ("[sft]\n", "[sft]\nsave_total_limit = 2\n"),
+                ("max_steps = 9", "eval_steps = 3"),
             ],
         ),
     );

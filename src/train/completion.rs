@@ -1,6 +1,7 @@
 //! A completion under a model, as objectives see it, and the way back: from an objective's gradient to its tokens.
 
 use super::objective::{SequenceGradient, SequenceLogps};
+use super::score_cache::Numbers;
 use super::sequence::SequenceScore;
 use crate::model::TokenScore;
 
@@ -14,6 +15,20 @@ pub(super) struct CompletionScore {
     unlikelihood: f64,
     /// Mean over tokens of log π(token) − log Σ π², nats.
     alignment: f64,
+}
+
+impl Numbers for CompletionScore {
+    const COUNT: usize = 7;
+
+    fn write(&self, numbers: &mut Vec<f64>) {
+        let SequenceScore { logp, entropy, logits, tokens } = self.sum;
+        numbers.extend([logp, entropy, logits, tokens as f64, self.shared, self.unlikelihood, self.alignment]);
+    }
+
+    fn read(numbers: &[f64]) -> Self {
+        let sum = SequenceScore { logp: numbers[0], entropy: numbers[1], logits: numbers[2], tokens: numbers[3] as usize };
+        Self { sum, shared: numbers[4], unlikelihood: numbers[5], alignment: numbers[6] }
+    }
 }
 
 /// As in the authors' code, unlikelihood takes no token to be more certain than this.

@@ -4,6 +4,7 @@
 
 pub mod chain;
 mod completion;
+mod evaluation;
 mod metrics;
 pub mod objective;
 mod optimizer;
@@ -12,16 +13,21 @@ mod preference;
 mod reference;
 mod run;
 mod schedule;
+mod score_cache;
 pub(crate) mod sequence;
 mod sft;
 mod state;
 mod task;
+mod tensorboard;
+mod timing;
 mod unpaired;
 
+pub use evaluation::{EvalStep, Evaluation};
 pub use metrics::Metrics;
 pub use preference::{PairOutput, PreferenceTask, ScoredPolicy, pair_scores};
-pub use run::{checkpoint, checkpoint_folder, checkpoint_steps, run};
+pub use run::{EVAL_LOG, checkpoint, checkpoint_folder, checkpoint_steps, run};
 pub use schedule::learning_rate;
+pub use score_cache::ScoreCache;
 pub use sft::SftTask;
 pub(crate) use state::weights_kept;
 pub use task::{BatchLoss, Task};

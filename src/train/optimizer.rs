@@ -12,7 +12,7 @@ const RMSPROP_EPSILON: f64 = 1e-8;
 /// An optimizer with its moments, which have the shapes of the parameters.
 pub(crate) struct Optimizer {
     settings: TrainSettings,
-    /// AdamW: first and second moment; RMSprop: second moment; SGD: none.
+    /// AdamW: first and second moment; RMSprop: second moment; SGD: the running sum of gradients, if it has momentum.
     moments: Vec<Parameters>,
 }
 
@@ -21,7 +21,7 @@ impl Optimizer {
         let count = match settings.optim {
             settings::Optimizer::Adamw => 2,
             settings::Optimizer::Rmsprop => 1,
-            settings::Optimizer::Sgd => 0,
+            settings::Optimizer::Sgd => usize::from(settings.momentum > 0.0),
         };
         Self { settings: settings.clone(), moments: (0..count).map(|_| parameters.zeros_like()).collect() }
     }
@@ -54,7 +54,13 @@ impl Optimizer {
                     let (alpha, eps) = (RMSPROP_ALPHA, RMSPROP_EPSILON);
                     optim::rmsprop(p, g, moment(), &RmspropStep { lr, alpha, eps, weight_decay, grad_scale });
                 }
-                settings::Optimizer::Sgd => optim::sgd(p, g, &SgdStep { lr, weight_decay, grad_scale }),
+                settings::Optimizer::Sgd => {
+                    let update = SgdStep { lr, weight_decay, grad_scale };
+                    match s.momentum > 0.0 {
+                        true => optim::sgd_momentum(p, g, moment(), s.momentum, &update),
+                        false => optim::sgd(p, g, &update),
+                    }
+                }
             }
         }
     }
@@ -101,28 +107,30 @@ mod tests {
         parameters.get(name).values.clone()
     }
 
-    /// The formulas again, in binary64 and for one element.
+    /// `golden/train/optimizers.py` made the numbers and says how close they must be met.
     #[test]
-    fn updates_follow_their_formulas() {
-        let steps = [[0.5, -1.0], [0.25, 3.0], [-0.125, 0.5]];
-        for (i, start) in [1.0f64, -2.0].into_iter().enumerate() {
-            let (mut adam, mut rms, mut sgd, mut m, mut v, mut s) = (start, start, start, 0.0, 0.0, 0.0);
-            for (t, g) in steps.iter().enumerate() {
-                let (g, t) = (f64::from(g[i]), t as i32 + 1);
-                m = 0.9 * m + 0.1 * g;
-                v = 0.999 * v + 0.001 * g * g;
-                adam = adam * (1.0 - 0.01 * 0.1)
-                    - 0.01 * (m / (1.0 - 0.9f64.powi(t))) / ((v / (1.0 - 0.999f64.powi(t))).sqrt() + 1e-8);
-                let decayed = g + 0.1 * rms;
-                s = 0.99 * s + 0.01 * decayed * decayed;
-                rms -= 0.01 * decayed / (s.sqrt() + 1e-8);
-                sgd -= 0.01 * (g + 0.1 * sgd);
-            }
-            for (optim, expected) in
-                [(settings::Optimizer::Adamw, adam), (settings::Optimizer::Rmsprop, rms), (settings::Optimizer::Sgd, sgd)]
-            {
-                let found = f64::from(updated(optim, "mlp.weight", &steps)[i]);
-                assert!((found - expected).abs() < 1e-6, "{optim:?}: {found} but {expected}");
+    fn updates_are_those_of_torch() {
+        let golden = crate::train::tests::golden_optimizers();
+        let numbers = |value: &serde_json::Value| serde_json::from_value::<Vec<f64>>(value.clone()).unwrap();
+        let narrow = |value: &serde_json::Value| numbers(value).iter().map(|&x| x as f32).collect::<Vec<f32>>();
+        for (name, optim, momentum) in [
+            ("adamw", settings::Optimizer::Adamw, 0.0),
+            ("rmsprop", settings::Optimizer::Rmsprop, 0.0),
+            ("sgd", settings::Optimizer::Sgd, 0.0),
+            ("sgd momentum", settings::Optimizer::Sgd, 0.9),
+        ] {
+            let settings = TrainSettings { optim, momentum, weight_decay: 0.1, max_grad_norm: Some(1.0), ..settings() };
+            let mut parameters = one("mlp.weight", &narrow(&golden["start"]));
+            let mut optimizer = Optimizer::new(&settings, &parameters);
+            for (i, expected) in golden["weights"][name].as_array().unwrap().iter().enumerate() {
+                let grads = one("mlp.weight", &narrow(&golden["gradients"][i]));
+                let lr = golden["learning_rate"].as_f64().unwrap();
+                optimizer.update(&mut parameters, &grads, lr, grad_norm(&grads), i as u64 + 1);
+                let expected = numbers(expected);
+                let largest = expected.iter().fold(1.0f64, |m, x| m.max(x.abs()));
+                for (&found, e) in parameters.get("mlp.weight").values.iter().zip(expected) {
+                    assert!((f64::from(found) - e).abs() < 1e-6 * largest, "{name}, step {}: {found} but {e}", i + 1);
+                }
             }
         }
     }

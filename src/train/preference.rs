@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::PairScore;
 use super::completion::{CompletionScore, token_gradients};
-use super::objective::{PairGradient, PairLogps, PairObjective, Reward, paired, scope};
+use super::objective::{PairGradient, PairLogps, PairObjective, Reward, paired, scope, undivided};
 use super::policy::{Policy, with_adapters};
 use super::reference::Reference;
+use super::score_cache::ScoreCache;
 use super::sequence::{Group, PackedGroups, SequenceScore, fit_pairs};
 use super::task::{BatchLoss, Task};
 use crate::data::TokenizedPair;
@@ -34,6 +35,14 @@ pub struct PairOutput {
 }
 
 impl PairOutput {
+    pub(super) fn sides(&self) -> (&CompletionScore, &CompletionScore) {
+        (&self.chosen, &self.rejected)
+    }
+
+    pub(super) fn of_sides(chosen: CompletionScore, rejected: CompletionScore) -> Self {
+        Self { chosen, rejected, prompt: (0.0, 0) }
+    }
+
     /// Log-probabilities of chosen and rejected, nats, summed over their tokens.
     pub fn logps(&self) -> (f64, f64) {
         (self.chosen.sum.logp, self.rejected.sum.logp)
@@ -49,7 +58,10 @@ pub struct PairPass {
 
 pub struct PreferenceTask {
     policy: Policy,
+    /// Those to learn from, then the held-out ones.
     pairs: Vec<TokenizedPair>,
+    /// How many are held out, and the objective over them as one batch.
+    held_out: Option<(usize, PairObjective)>,
     reference: Reference<PairOutput>,
     /// Whether the policy starts as the reference, so that the first step must see no difference.
     starts_at_reference: bool,
@@ -79,12 +91,24 @@ impl PreferenceTask {
         settings: &TrainSettings,
         watch: &dyn Watch,
     ) -> Result<Self> {
+        Self::with_cache(policy, reference, pairs, settings, None, watch)
+    }
+
+    /// [`Self::new`] with the reference's scores from `cache`, where they are kept.
+    pub fn with_cache(
+        policy: Llama,
+        reference: &Llama,
+        pairs: &[TokenizedPair],
+        settings: &TrainSettings,
+        cache: Option<&ScoreCache<'_>>,
+        watch: &dyn Watch,
+    ) -> Result<Self> {
         assert_eq!(policy.numerics, reference.numerics, "policy and reference compute alike");
         let o = &settings.objective;
         let pairs = fit_pairs(&policy.config, pairs, settings.max_length)?;
         let scores = match settings.objective.precompute_ref_log_probs {
-            true => Reference::Recorded(score_pairs(reference, &pairs, watch, "reference log-probabilities")?),
-            false => Reference::Live(Box::new(reference.clone())),
+            true => Reference::Recorded(reference_scores(reference, &pairs, cache, watch)?),
+            false => Reference::live(reference, o),
         };
         let (reference_digest, policy_digest) = (reference.parameters.digest(), policy.parameters.digest());
         let config = |model: &Llama| model.config.to_json("LlamaForCausalLM");
@@ -96,6 +120,7 @@ impl PreferenceTask {
             starts_at_reference: policy.starts_as(reference, policy_digest == reference_digest),
             policy,
             pairs,
+            held_out: None,
             reference: scores,
             objective: paired(settings),
             reward: Reward::of(o),
@@ -104,6 +129,25 @@ impl PreferenceTask {
             scope: scope(settings),
             identity,
         })
+    }
+
+    /// Adds pairs that are measured every `eval_steps` and never learnt from; completions are cut as those of the training pairs.
+    pub fn with_held_out(
+        mut self,
+        reference: &Llama,
+        pairs: &[TokenizedPair],
+        settings: &TrainSettings,
+        cache: Option<&ScoreCache<'_>>,
+        watch: &dyn Watch,
+    ) -> Result<Self> {
+        let pairs = fit_pairs(&self.policy.model.config, pairs, settings.max_length)?;
+        if let Reference::Recorded(scores) = &mut self.reference {
+            scores.extend(reference_scores(reference, &pairs, cache, watch)?);
+        }
+        self.identity = Digest::of_value(&(self.identity, "held out", &pairs));
+        self.held_out = Some((pairs.len(), paired(&undivided(settings, pairs.len()))));
+        self.pairs.extend(pairs);
+        Ok(self)
     }
 
     /// The trained policy, after `run`.
@@ -130,6 +174,32 @@ impl PreferenceTask {
         };
         outputs.iter().zip(self.reference(examples)).map(pair).collect()
     }
+
+    /// `scope`: how many examples metrics are means over, before these are averaged.
+    fn batch_loss(
+        &self,
+        objective: &PairObjective,
+        scope: usize,
+        examples: &[usize],
+        outputs: &[PairOutput],
+    ) -> BatchLoss<PairGradient> {
+        let logps = self.logps(examples, outputs);
+        let result = objective.evaluate(&logps);
+        let tokens = examples
+            .iter()
+            .zip(outputs)
+            .map(|(&i, o)| 2 * self.pairs[i].prompt.len() + o.chosen.sum.tokens + o.rejected.sum.tokens);
+        let parts = logps.chunks(scope).zip(outputs.chunks(scope));
+        let mut metrics = averaged(parts.map(|(logps, outputs)| metrics(&self.reward, logps, outputs)));
+        metrics.extend(result.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        BatchLoss {
+            loss: result.loss,
+            losses: result.losses,
+            gradients: result.gradients,
+            tokens: tokens.sum::<usize>() as u64,
+            metrics,
+        }
+    }
 }
 
 impl Task for PreferenceTask {
@@ -142,7 +212,11 @@ impl Task for PreferenceTask {
     }
 
     fn examples(&self) -> usize {
-        self.pairs.len()
+        self.pairs.len() - self.held_out()
+    }
+
+    fn held_out(&self) -> usize {
+        self.held_out.as_ref().map_or(0, |(count, _)| *count)
     }
 
     fn example_id(&self, example: usize) -> String {
@@ -182,22 +256,12 @@ impl Task for PreferenceTask {
     }
 
     fn loss(&self, examples: &[usize], outputs: &[PairOutput]) -> BatchLoss<PairGradient> {
-        let logps = self.logps(examples, outputs);
-        let result = self.objective.evaluate(&logps);
-        let tokens = examples
-            .iter()
-            .zip(outputs)
-            .map(|(&i, o)| 2 * self.pairs[i].prompt.len() + o.chosen.sum.tokens + o.rejected.sum.tokens);
-        let parts = logps.chunks(self.scope).zip(outputs.chunks(self.scope));
-        let mut metrics = averaged(parts.map(|(logps, outputs)| metrics(&self.reward, logps, outputs)));
-        metrics.extend(result.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        BatchLoss {
-            loss: result.loss,
-            losses: result.losses,
-            gradients: result.gradients,
-            tokens: tokens.sum::<usize>() as u64,
-            metrics,
-        }
+        self.batch_loss(&self.objective, self.scope, examples, outputs)
+    }
+
+    fn held_out_loss(&self, examples: &[usize], outputs: &[PairOutput]) -> BatchLoss<PairGradient> {
+        let (count, objective) = self.held_out.as_ref().expect("there are held-out pairs");
+        self.batch_loss(objective, *count, examples, outputs)
     }
 
     fn backward(&self, pass: PairPass, examples: &[usize], gradients: &[PairGradient], grads: &mut Gradients) {
@@ -215,6 +279,18 @@ impl Task for PreferenceTask {
             }
         }
         self.policy.model.backward(pass.tape, &pass.groups.packed, &pass.groups.targets, &dlogps, grads);
+    }
+
+    fn updated(&mut self, step: u64) {
+        self.reference.updated(self.policy.parameters(), step);
+    }
+
+    fn moving_reference(&self) -> Option<&Parameters> {
+        self.reference.moving()
+    }
+
+    fn moving_reference_mut(&mut self) -> Option<&mut Parameters> {
+        self.reference.moving_mut()
     }
 
     fn check_first_step(&self, examples: &[usize], outputs: &[PairOutput], loss: f64) -> Result<()> {
@@ -334,6 +410,23 @@ fn in_pairs(groups: &PackedGroups, tokens: &[TokenScore], prompts: bool) -> Vec<
         }
     };
     sequences.chunks_exact(2 + usize::from(prompts)).map(pair).collect()
+}
+
+/// What the reference says of pairs, from `cache` where it is kept there.
+fn reference_scores(
+    model: &Llama,
+    pairs: &[TokenizedPair],
+    cache: Option<&ScoreCache<'_>>,
+    watch: &dyn Watch,
+) -> Result<Vec<PairOutput>> {
+    let score = || score_pairs(model, pairs, watch, "reference log-probabilities");
+    match cache {
+        Some(cache) => {
+            let tokens: Vec<_> = pairs.iter().map(|p| (&p.prompt, &p.chosen, &p.rejected)).collect();
+            cache.scores(model, &tokens, watch, score)
+        }
+        None => score(),
+    }
 }
 
 fn score_pairs(model: &Llama, pairs: &[TokenizedPair], watch: &dyn Watch, what: &str) -> Result<Vec<PairOutput>> {

@@ -3,17 +3,21 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::chain::Chain;
+use super::evaluation::{Evaluation, evaluate, verdict};
 use super::metrics::{Lines, Metrics};
 use super::optimizer::{self, Optimizer};
 use super::schedule::{Plan, learning_rate};
 use super::state;
 use super::task::{BatchLoss, Task};
+use super::tensorboard::Events;
+use super::timing::{self, Timing};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Adapter, Gradients, Parameters};
-use crate::store::write_atomically;
+use crate::store::write_atomically_with;
 use crate::suite::settings::TrainSettings;
 use crate::watch::Watch;
 
@@ -23,12 +27,20 @@ const STATE_EVERY: u64 = 50;
 /// How many example ids an error message names.
 const IDS_SHOWN: usize = 8;
 
+/// The file name of the evaluations' log, in the work folder of a training that has them.
+pub const EVAL_LOG: &str = "eval_log.jsonl";
+
 /// Trains `task` to the end and returns the metrics of every step.
 ///
 /// In the folder `work` stand, afterwards and in between:
 /// - `train_log.jsonl`: a line a step;
+/// - `eval_log.jsonl`: a line an evaluation, where `eval_steps` asks for them;
 /// - `chain.jsonl`: the digest chain, a link a step;
-/// - `checkpoint-<step>/model.safetensors` (`adapter_model.safetensors` where an adapter is trained): the weights after every `save_steps` steps and after the last;
+/// - `timing.jsonl` and `tensorboard`: seconds and tokens a second of each step, and an event file that TensorBoard shows: outside
+///   everything that digests cover;
+/// - `checkpoint-<step>/model.safetensors` (`adapter_model.safetensors` where an adapter is trained): the weights after every
+///   `save_steps` steps and after the last (of these the latest `save_total_limit`); where evaluations decide which weights training
+///   ends with, those alone (`checkpoint_steps`);
 /// - `state`: what a run that was killed resumes from. The same call with the same folder goes on where it stopped and
 ///   ends with the same bits; a call on a finished folder only restores the weights.
 ///
@@ -40,43 +52,143 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
     let identity = Digest::of_value(&(task.identity(), settings, seed));
     fs::create_dir_all(work).map_err(|e| Error::io("create", work, &e))?;
     let mut optimizer = Optimizer::new(settings, task.parameters());
-    let (mut metrics, mut checkpoints) = (Vec::new(), BTreeMap::new());
+    let (mut past, mut checkpoints) = (Past::default(), BTreeMap::new());
     if let Some(state) = state::load(work, identity, watch)? {
-        (metrics, checkpoints) = (state.metrics, state.checkpoints);
+        past = Past { metrics: state.metrics, evaluations: state.evaluations };
+        checkpoints = state.checkpoints;
         restore(task, &mut optimizer, state.tensors, work)?;
     }
-    let mut log = Lines::open(work.join("train_log.jsonl"), &metrics)?;
-    let mut chain = Chain::open(work, &metrics, checkpoints)?;
+    let mut log = Lines::open(work.join("train_log.jsonl"), &past.metrics)?;
+    let mut eval_log = settings.evaluation.eval_steps.map(|_| Lines::open(work.join(EVAL_LOG), &past.evaluations)).transpose()?;
+    let mut events = Events::open(work, &past.metrics, &past.evaluations)?;
+    let mut timings = timing::open(work, past.steps())?;
+    let mut chain = Chain::open(work, &past.metrics, checkpoints)?;
     let mut grads = Gradients::of(task.parameters());
-    while (metrics.len() as u64) < plan.total {
-        let enough = watch.last_step().is_some_and(|last| metrics.len() as u64 >= last);
+    while !past.is_over(settings, &plan) {
+        let enough = watch.last_step().is_some_and(|last| past.steps() >= last);
         if enough || watch.interrupted() {
-            save_state(work, identity, &metrics, &chain, task.parameters(), &optimizer)?;
+            save_state(work, identity, &past, &chain, task, &optimizer)?;
             watch.check()?;
-            return Err(Error::new(Kind::Interrupted, format!("stopped after step {}, as asked", metrics.len())));
+            return Err(Error::new(Kind::Interrupted, format!("stopped after step {}, as asked", past.steps())));
         }
-        task.enter_step(seed, metrics.len() as u64 + 1);
-        let row = step(task, settings, &plan, &mut optimizer, &mut grads, &metrics)?;
+        let started = Instant::now();
+        task.enter_step(seed, past.metrics.len() as u64 + 1);
+        let row = step(task, settings, &plan, &mut optimizer, &mut grads, &past.metrics)?;
         task.leave_step();
+        let tokens = row.num_tokens - past.metrics.last().map_or(0, |m| m.num_tokens);
+        let timing = Timing::of(row.step, tokens, started.elapsed());
         log.append(&row)?;
-        watch.advance(row.step, plan.total, &row.note());
-        let done = row.step;
-        let is_checkpoint =
-            done == plan.total || settings.save_steps.is_some_and(|every| every > 0 && done.is_multiple_of(every));
-        let weights =
-            if is_checkpoint { Some(save_checkpoint(work, done, task.weights_file(), task.parameters())?) } else { None };
+        timings.append(&timing)?;
+        events.step(&row)?;
+        watch.advance(row.step, plan.total, &row.note(timing.tokens_per_second));
+        past.metrics.push(row.clone());
+        if let Some(eval_log) = eval_log.as_mut().filter(|_| is_due(settings, &plan, row.step)) {
+            let together = settings.per_device_train_batch_size;
+            let evaluation = evaluate(task, &settings.evaluation, together, row.step, row.epoch)?;
+            eval_log.append(&evaluation)?;
+            events.evaluation(&evaluation)?;
+            past.evaluations.push(evaluation);
+        }
+        let checkpoint = past.checkpoint(settings, &plan).map(|step| checkpoint_folder(work, step));
+        let save = |folder: PathBuf| save_checkpoint(&folder, row.step, task.weights_file(), task.parameters());
+        let weights = checkpoint.map(save).transpose()?;
         chain.extend(&row, weights)?;
-        metrics.push(row);
-        if is_checkpoint || done.is_multiple_of(STATE_EVERY) {
-            save_state(work, identity, &metrics, &chain, task.parameters(), &optimizer)?;
+        if weights.is_some() || past.is_over(settings, &plan) || row.step.is_multiple_of(STATE_EVERY) {
+            save_state(work, identity, &past, &chain, task, &optimizer)?;
+            past.drop_old_checkpoints(settings, work, chain.checkpoints())?;
         }
     }
-    Ok(metrics)
+    if settings.evaluation.load_best_model_at_end {
+        let best = verdict(&settings.evaluation, &past.evaluations).best.expect("the last step is evaluated");
+        restore_best(task, work, best, plan.total, chain.checkpoints()[&best])?;
+    }
+    Ok(past.metrics)
 }
 
-/// The steps after which `run` leaves a checkpoint, ascending.
+/// What a training has behind it.
+#[derive(Default)]
+struct Past {
+    metrics: Vec<Metrics>,
+    evaluations: Vec<Evaluation>,
+}
+
+impl Past {
+    fn steps(&self) -> u64 {
+        self.metrics.len() as u64
+    }
+
+    fn is_over(&self, settings: &TrainSettings, plan: &Plan) -> bool {
+        self.steps() >= plan.total || verdict(&settings.evaluation, &self.evaluations).ends
+    }
+
+    /// The step whose name the present weights are kept under, if they are.
+    fn checkpoint(&self, settings: &TrainSettings, plan: &Plan) -> Option<u64> {
+        let (done, over) = (self.steps(), self.is_over(settings, plan));
+        if settings.evaluation.load_best_model_at_end {
+            return (verdict(&settings.evaluation, &self.evaluations).best == Some(done)).then_some(done);
+        }
+        if settings.evaluation.selects() {
+            return over.then_some(plan.total);
+        }
+        let regular = settings.save_steps.is_some_and(|every| every > 0 && done.is_multiple_of(every));
+        (over || regular).then_some(done)
+    }
+
+    /// Removes checkpoints that are neither among the latest `save_total_limit` nor the best. Called when the state that goes on
+    /// without them is on disk.
+    fn drop_old_checkpoints(&self, settings: &TrainSettings, work: &Path, saved: &BTreeMap<u64, Digest>) -> Result<()> {
+        let e = &settings.evaluation;
+        let limit = if e.load_best_model_at_end { Some(1) } else { e.save_total_limit };
+        let Some(limit) = limit else { return Ok(()) };
+        // With `load_best_model_at_end` only a best one is saved, so that the latest is the best.
+        for &step in saved.keys().rev().skip(limit) {
+            let folder = checkpoint_folder(work, step);
+            if folder.exists() {
+                fs::remove_dir_all(&folder).map_err(|e| Error::io("remove", &folder, &e))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether held-out examples are measured after the step that was just taken.
+fn is_due(settings: &TrainSettings, plan: &Plan, done: u64) -> bool {
+    settings.evaluation.eval_steps.is_some_and(|every| done.is_multiple_of(every) || done == plan.total)
+}
+
+/// Ends training with the weights of its best evaluation, under the name of the plan's last step.
+fn restore_best<T: Task>(task: &mut T, work: &Path, best: u64, last: u64, digest: Digest) -> Result<()> {
+    let (from, to) = (checkpoint_folder(work, best), checkpoint_folder(work, last));
+    // A run that was finished before has moved it already.
+    if from != to && from.exists() {
+        if to.exists() {
+            fs::remove_dir_all(&to).map_err(|e| Error::io("remove", &to, &e))?;
+        }
+        fs::rename(&from, &to).map_err(|e| Error::io("rename", &from, &e))?;
+    }
+    let path = to.join("model.safetensors");
+    let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
+    let damaged = || {
+        Error::input(format!("these are not the weights that the best evaluation, after step {best}, was made with"))
+            .in_file(&path)
+            .help(format!("the file was damaged; remove the folder {} to train from the start", work.display()))
+    };
+    if Digest::of_bytes(&bytes) != digest {
+        return Err(damaged());
+    }
+    match copy(&Parameters::from_safetensors(&bytes)?, task.parameters_mut()) {
+        true => Ok(()),
+        false => Err(damaged()),
+    }
+}
+
+/// The steps by which `run` names the checkpoints that it leaves, ascending. Where evaluations decide which weights training ends with,
+/// there is one, named by the last step of the plan.
 pub fn checkpoint_steps(settings: &TrainSettings, examples: usize) -> Result<Vec<u64>> {
     let total = Plan::of(settings, examples, 0)?.total;
+    if settings.evaluation.selects() {
+        return Ok(vec![total]);
+    }
     let mut steps: Vec<u64> = match settings.save_steps {
         Some(every) if every > 0 => (1..=total / every).map(|i| i * every).collect(),
         _ => Vec::new(),
@@ -84,7 +196,8 @@ pub fn checkpoint_steps(settings: &TrainSettings, examples: usize) -> Result<Vec
     if steps.last() != Some(&total) {
         steps.push(total);
     }
-    Ok(steps)
+    let kept = settings.evaluation.save_total_limit.unwrap_or(steps.len());
+    Ok(steps.split_off(steps.len().saturating_sub(kept)))
 }
 
 /// Where `run` puts the checkpoint of a step.
@@ -130,6 +243,7 @@ fn step<T: Task>(
         check_every_gradient(task, grads)?;
     }
     optimizer.update(task.parameters_mut(), grads, row.learning_rate, row.grad_norm, row.step);
+    task.updated(row.step);
     Ok(row)
 }
 
@@ -186,35 +300,27 @@ fn diverged<T: Task>(task: &T, row: &Metrics, name: &str, batch: &[usize], losse
         .help("lower learning_rate, set max_grad_norm, or look at these examples; the files up to the last finite step are kept")
 }
 
-fn save_state(
-    work: &Path,
-    identity: Digest,
-    metrics: &[Metrics],
-    chain: &Chain,
-    weights: &Parameters,
-    optimizer: &Optimizer,
-) -> Result<()> {
-    let tensors: Vec<&Parameters> = std::iter::once(weights).chain(optimizer.moments()).collect();
-    state::save(work, identity, metrics, chain.checkpoints(), &tensors)
+fn save_state<T: Task>(work: &Path, identity: Digest, past: &Past, chain: &Chain, task: &T, optimizer: &Optimizer) -> Result<()> {
+    let weights = std::iter::once(task.parameters());
+    let tensors: Vec<&Parameters> = weights.chain(optimizer.moments()).chain(task.moving_reference()).collect();
+    state::save(work, identity, &past.metrics, &past.evaluations, chain.checkpoints(), &tensors)
 }
 
-/// Returns the digest of the file.
-fn save_checkpoint(work: &Path, step: u64, file: &str, weights: &Parameters) -> Result<Digest> {
+/// Returns the digest of the file. `step`: after which the weights stand.
+fn save_checkpoint(folder: &Path, step: u64, file: &str, weights: &Parameters) -> Result<Digest> {
     if let Some((name, _)) = weights.iter().find(|(_, tensor)| tensor.values.iter().any(|w| !w.is_finite())) {
         return Err(Error::unexpected(format!("after step {step} the tensor `{name}` has values that are not finite"))
             .help("lower learning_rate or set max_grad_norm"));
     }
-    let folder = checkpoint_folder(work, step);
-    fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
-    let bytes = weights.to_safetensors();
-    write_atomically(&folder.join(file), &[&bytes])?;
-    Ok(Digest::of_bytes(&bytes))
+    fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
+    write_atomically_with(&folder.join(file), |file| Digest::of_written(file, |file| weights.write_safetensors(file)))
 }
 
 fn restore<T: Task>(task: &mut T, optimizer: &mut Optimizer, tensors: Vec<Parameters>, work: &Path) -> Result<()> {
     let mut tensors = tensors.into_iter();
     let fits = tensors.next().is_some_and(|weights| copy(&weights, task.parameters_mut()))
         && optimizer.moments_mut().all(|moment| tensors.next().is_some_and(|saved| copy(&saved, moment)))
+        && task.moving_reference_mut().is_none_or(|moving| tensors.next().is_some_and(|saved| copy(&saved, moving)))
         && tensors.next().is_none();
     if fits {
         Ok(())

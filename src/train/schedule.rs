@@ -5,11 +5,14 @@ use crate::suite::settings::{Sampling, Scheduler, TrainSettings};
 
 use crate::rng::Stream;
 
+/// Time scale of `inverse_sqrt` without a warmup, in steps: transformers' default.
+const INVERSE_SQRT_STEPS: u64 = 10_000;
+
 /// The learning rate of the step after `done` finished ones, out of `total`.
 ///
 /// `get_constant_schedule`, `get_constant_schedule_with_warmup`, `get_linear_schedule_with_warmup` and
-/// `get_cosine_schedule_with_warmup` (half a cosine) of transformers 5: with a warmup the first step has rate 0.
-/// `constant` takes no notice of `warmup_steps`.
+/// `get_cosine_schedule_with_warmup` (half a cosine) and `get_inverse_sqrt_schedule` (its time scale the warmup, or 10 000 steps
+/// without one) of transformers 5: with a warmup the first step has rate 0. `constant` takes no notice of `warmup_steps`.
 pub fn learning_rate(settings: &TrainSettings, done: u64, total: u64) -> f64 {
     let warmup = settings.warmup_steps;
     let factor = match settings.lr_scheduler_type {
@@ -20,6 +23,10 @@ pub fn learning_rate(settings: &TrainSettings, done: u64, total: u64) -> f64 {
         Scheduler::Cosine => {
             let progress = (done - warmup) as f64 / total.saturating_sub(warmup).max(1) as f64;
             (0.5 * (1.0 + libm::cos(std::f64::consts::PI * progress))).max(0.0)
+        }
+        Scheduler::InverseSqrt => {
+            let scale = if warmup > 0 { warmup } else { INVERSE_SQRT_STEPS };
+            1.0 / ((done - warmup + scale) as f64 / scale as f64).sqrt()
         }
     };
     settings.learning_rate * factor
@@ -82,20 +89,19 @@ mod tests {
     use super::*;
     use crate::train::tests::settings;
 
-    fn rates(scheduler: Scheduler, warmup: u64, total: u64) -> Vec<f64> {
-        let settings = TrainSettings { lr_scheduler_type: scheduler, warmup_steps: warmup, learning_rate: 1.0, ..settings() };
-        (0..total).map(|done| learning_rate(&settings, done, total)).collect()
-    }
-
-    /// Expected values worked out by hand from the lambdas of transformers' `optimization.py`: two warmup steps, six in all.
+    /// `golden/train/optimizers.py` made the numbers and says how close they must be met.
     #[test]
     fn schedules_are_those_of_transformers() {
-        assert_eq!(rates(Scheduler::Constant, 2, 3), [1.0, 1.0, 1.0]);
-        assert_eq!(rates(Scheduler::ConstantWithWarmup, 2, 4), [0.0, 0.5, 1.0, 1.0]);
-        assert_eq!(rates(Scheduler::Linear, 2, 6), [0.0, 0.5, 1.0, 0.75, 0.5, 0.25]);
-        let cosine = rates(Scheduler::Cosine, 2, 6);
-        for (found, expected) in cosine.iter().zip([0.0, 0.5, 1.0, 0.853_553_390_593_273_8, 0.5, 0.146_446_609_406_726_24]) {
-            assert!((found - expected).abs() < 1e-15, "{cosine:?}");
+        let golden = crate::train::tests::golden_optimizers();
+        for case in golden["rates"].as_array().unwrap() {
+            let lr_scheduler_type = serde_json::from_value(case["schedule"].clone()).unwrap();
+            let warmup_steps = case["warmup"].as_u64().unwrap();
+            let settings = TrainSettings { lr_scheduler_type, warmup_steps, learning_rate: 1.0, ..settings() };
+            let expected: Vec<f64> = serde_json::from_value(case["rates"].clone()).unwrap();
+            for (done, &e) in expected.iter().enumerate() {
+                let found = learning_rate(&settings, done as u64, expected.len() as u64);
+                assert!((found - e).abs() < 1e-15, "{case} after {done} steps: {found} but {e}");
+            }
         }
     }
 

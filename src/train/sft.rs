@@ -14,7 +14,9 @@ use crate::suite::settings::TrainSettings;
 
 pub struct SftTask {
     policy: Policy,
+    /// Those to learn from, then the held-out ones.
     examples: Vec<TokenizedExample>,
+    held_out: usize,
     identity: Digest,
 }
 
@@ -28,7 +30,19 @@ impl SftTask {
         let config = model.config.to_json("LlamaForCausalLM");
         let identity = Digest::of_value(&("sft", model.numerics, config, model.parameters.digest(), &examples));
         let identity = with_adapters(identity, &[&model]);
-        Ok(Self { policy: Policy::new(model), examples, identity })
+        Ok(Self { policy: Policy::new(model), examples, held_out: 0, identity })
+    }
+
+    /// Adds examples that are measured every `eval_steps` and never learnt from; completions are cut as those of the others.
+    pub fn with_held_out(mut self, examples: &[TokenizedExample], settings: &TrainSettings) -> Result<Self> {
+        let mut examples = examples.to_vec();
+        for example in &mut examples {
+            fit(&self.policy.model.config, &example.prompt_id, &example.prompt, &mut example.completion, settings.max_length)?;
+        }
+        self.identity = Digest::of_value(&(self.identity, "held out", &examples));
+        self.held_out = examples.len();
+        self.examples.extend(examples);
+        Ok(self)
     }
 
     /// The trained model, after `run`.
@@ -47,7 +61,11 @@ impl Task for SftTask {
     }
 
     fn examples(&self) -> usize {
-        self.examples.len()
+        self.examples.len() - self.held_out
+    }
+
+    fn held_out(&self) -> usize {
+        self.held_out
     }
 
     fn example_id(&self, example: usize) -> String {

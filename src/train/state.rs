@@ -1,6 +1,6 @@
 //! The resume state: everything a killed run needs to go on with the same bits, in one file that is whole or absent.
 //!
-//! Layout of `state`: a line of JSON (the header), then the weights and the optimizer's moments, each a safetensors blob of
+//! Layout of `state`: a line of JSON (the header), then the weights, the optimizer's moments and the reference if it moves, each a safetensors blob of
 //! the length that the header states, then the SHA-256 of all bytes before it. The last two states are kept, so a file
 //! that a disk damaged costs some steps and not the run.
 
@@ -10,11 +10,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::evaluation::Evaluation;
 use super::metrics::Metrics;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::model::Parameters;
-use crate::store::write_atomically;
+use crate::store::write_atomically_with;
 use crate::watch::Watch;
 
 const FORMAT: &str = "dpo-eval training state 2";
@@ -29,9 +30,11 @@ pub(crate) struct State {
     pub identity: Digest,
     /// One entry a finished step.
     pub metrics: Vec<Metrics>,
+    /// Those made so far.
+    pub evaluations: Vec<Evaluation>,
     /// Digests of the checkpoints left so far, by step: links of the digest chain.
     pub checkpoints: BTreeMap<u64, Digest>,
-    /// The weights first, then the optimizer's moments in its own order.
+    /// The weights first, then the optimizer's moments in its own order, then the reference if it moves.
     pub tensors: Vec<Parameters>,
 }
 
@@ -40,6 +43,8 @@ struct Header {
     format: String,
     identity: Digest,
     metrics: Vec<Metrics>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    evaluations: Vec<Evaluation>,
     checkpoints: BTreeMap<u64, Digest>,
     blobs: Vec<usize>,
 }
@@ -49,29 +54,31 @@ pub(crate) fn save(
     work: &Path,
     identity: Digest,
     metrics: &[Metrics],
+    evaluations: &[Evaluation],
     checkpoints: &BTreeMap<u64, Digest>,
     tensors: &[&Parameters],
 ) -> Result<()> {
-    let blobs: Vec<Vec<u8>> = tensors.iter().map(|t| t.to_safetensors()).collect();
     let header = Header {
         format: FORMAT.into(),
         identity,
         metrics: metrics.to_vec(),
+        evaluations: evaluations.to_vec(),
         checkpoints: checkpoints.clone(),
-        blobs: blobs.iter().map(Vec::len).collect(),
+        blobs: tensors.iter().map(|t| t.safetensors_length()).collect(),
     };
-    let mut bytes = serde_json::to_vec(&header).expect("a header is plain data");
-    bytes.push(b'\n');
-    for blob in &blobs {
-        bytes.extend_from_slice(blob);
-    }
-    drop(blobs);
-    let digest = Digest::of_bytes(&bytes);
+    let header = serde_json::to_vec(&header).expect("a header is plain data");
     let (current, previous) = (work.join(CURRENT), work.join(PREVIOUS));
     if current.exists() {
         fs::rename(&current, &previous).map_err(|e| Error::io("rename", &current, &e))?;
     }
-    write_atomically(&current, &[&bytes, digest.as_bytes()])
+    write_atomically_with(&current, |file| {
+        let digest = Digest::of_written(file, |file| {
+            file.write_all(&header)?;
+            file.write_all(b"\n")?;
+            tensors.iter().try_for_each(|t| t.write_safetensors(file))
+        })?;
+        file.write_all(digest.as_bytes())
+    })
 }
 
 /// The latest intact state in `work`, or none if there is none at all.
@@ -137,10 +144,11 @@ fn parse(bytes: &[u8]) -> std::result::Result<State, String> {
     }
     let mut rest = &body[end + 1..];
     let mut tensors = Vec::new();
-    for length in header.blobs {
+    for &length in &header.blobs {
         let (blob, tail) = rest.split_at_checked(length).ok_or("it ends within a tensor")?;
         tensors.push(Parameters::from_safetensors(blob).map_err(|e| e.message)?);
         rest = tail;
     }
-    Ok(State { identity: header.identity, metrics: header.metrics, checkpoints: header.checkpoints, tensors })
+    let Header { identity, metrics, evaluations, checkpoints, .. } = header;
+    Ok(State { identity, metrics, evaluations, checkpoints, tensors })
 }

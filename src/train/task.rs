@@ -46,6 +46,11 @@ pub trait Task {
     /// How many training examples there are.
     fn examples(&self) -> usize;
 
+    /// How many held-out examples there are: the indices from `examples()` on. They are measured and never learnt from.
+    fn held_out(&self) -> usize {
+        0
+    }
+
     /// How error messages call an example.
     fn example_id(&self, example: usize) -> String;
 
@@ -59,8 +64,25 @@ pub trait Task {
     /// The loss of the whole optimizer batch.
     fn loss(&self, examples: &[usize], outputs: &[Self::Output]) -> BatchLoss<Self::Gradient>;
 
+    /// Loss and metrics of all held-out examples as one batch, whatever batches the training has.
+    fn held_out_loss(&self, examples: &[usize], outputs: &[Self::Output]) -> BatchLoss<Self::Gradient> {
+        self.loss(examples, outputs)
+    }
+
     /// Adds d(loss)/d(parameters) of a micro-batch to `grads`, which has the shapes of `parameters`.
     fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[Self::Gradient], grads: &mut Gradients);
+
+    /// Called after the update that ends `step`, from 1.
+    fn updated(&mut self, _step: u64) {}
+
+    /// Weights beside `parameters` that move during training: a reference that follows the policy. They are part of the resume state.
+    fn moving_reference(&self) -> Option<&Parameters> {
+        None
+    }
+
+    fn moving_reference_mut(&mut self) -> Option<&mut Parameters> {
+        None
+    }
 
     /// Called once, before the first update: what must hold then (the loss is a known constant, the policy equals the
     /// reference bit for bit, …) is an error if it doesn't. The loop itself checks that every tensor got a gradient.

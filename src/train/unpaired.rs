@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::completion::{CompletionScore, token_gradients};
-use super::objective::{Reward, SequenceGradient, UnpairedLogps, UnpairedObjective, scope, unpaired};
+use super::objective::{Reward, SequenceGradient, UnpairedLogps, UnpairedObjective, scope, undivided, unpaired};
 use super::policy::{Policy, with_adapters};
 use super::preference::{averaged, constant_at_first, per_token, same_at_first};
 use super::reference::Reference;
+use super::score_cache::ScoreCache;
 use super::sequence::{Group, PackedGroups, SequenceScore, fit};
 use super::task::{BatchLoss, Task};
 use crate::data::TokenizedPair;
@@ -64,9 +65,13 @@ impl UnpairedOutput {
 
 pub struct UnpairedTask {
     policy: Policy,
-    /// Scores mismatched completions, which differ from epoch to epoch; none where the objective asks for no KL.
+    asks_kl: bool,
+    /// Scores mismatched completions, which differ from epoch to epoch, where the objective asks for a KL and `reference` is recorded.
     kl_reference: Option<Llama>,
+    /// Those to learn from, then the held-out ones.
     examples: Vec<Feedback>,
+    /// How many are held out, and the objective over them as one batch.
+    held_out: Option<(usize, UnpairedObjective)>,
     /// Before they were cut for their own prompts.
     whole_completions: Vec<Vec<u32>>,
     max_length: usize,
@@ -87,6 +92,18 @@ impl UnpairedTask {
         reference: &Llama,
         examples: &[Feedback],
         settings: &TrainSettings,
+        watch: &dyn Watch,
+    ) -> Result<Self> {
+        Self::with_cache(policy, reference, examples, settings, None, watch)
+    }
+
+    /// [`Self::new`] with the reference's scores from `cache`, where they are kept.
+    pub fn with_cache(
+        policy: Llama,
+        reference: &Llama,
+        examples: &[Feedback],
+        settings: &TrainSettings,
+        cache: Option<&ScoreCache<'_>>,
         watch: &dyn Watch,
     ) -> Result<Self> {
         let o = &settings.objective;
@@ -111,12 +128,13 @@ impl UnpairedTask {
         let policy = Policy::new(policy);
         let items: Vec<(&[u32], &[u32])> = examples.iter().map(|e| (&e.prompt[..], &e.completion[..])).collect();
         let scores = match o.precompute_ref_log_probs {
-            true => Reference::Recorded(score_all(reference, &items, watch)?),
-            false => Reference::Live(Box::new(reference.clone())),
+            true => Reference::Recorded(reference_scores(reference, &items, cache, watch)?),
+            false => Reference::live(reference, o),
         };
         Ok(Self {
             starts_at_reference: policy.starts_as(reference, policy_digest == reference_digest),
-            kl_reference: o.loss_type.contains(&LossType::Kto).then(|| reference.clone()),
+            asks_kl: o.loss_type.contains(&LossType::Kto),
+            kl_reference: (o.loss_type.contains(&LossType::Kto) && o.precompute_ref_log_probs).then(|| reference.clone()),
             policy,
             reference: scores,
             whole_completions,
@@ -126,8 +144,33 @@ impl UnpairedTask {
             scope: scope(settings),
             dialect: o.dialect,
             examples,
+            held_out: None,
             identity,
         })
+    }
+
+    /// Adds examples that are measured every `eval_steps` and never learnt from; completions are cut as those of the training examples.
+    pub fn with_held_out(
+        mut self,
+        reference: &Llama,
+        examples: &[Feedback],
+        settings: &TrainSettings,
+        cache: Option<&ScoreCache<'_>>,
+        watch: &dyn Watch,
+    ) -> Result<Self> {
+        self.whole_completions.extend(examples.iter().map(|e| e.completion.clone()));
+        self.identity = Digest::of_value(&(self.identity, "held out", examples));
+        let mut examples = examples.to_vec();
+        for e in &mut examples {
+            fit(&self.policy.model.config, &e.id, &e.prompt, &mut e.completion, settings.max_length)?;
+        }
+        if let Reference::Recorded(scores) = &mut self.reference {
+            let items: Vec<(&[u32], &[u32])> = examples.iter().map(|e| (&e.prompt[..], &e.completion[..])).collect();
+            scores.extend(reference_scores(reference, &items, cache, watch)?);
+        }
+        self.held_out = Some((examples.len(), unpaired(&undivided(settings, examples.len()))));
+        self.examples.extend(examples);
+        Ok(self)
     }
 
     /// The trained policy, after `run`.
@@ -145,25 +188,32 @@ impl UnpairedTask {
     }
 
     /// For each example of an optimizer batch, the one whose completion is tried after its prompt: the one before it in the
-    /// scope of the objective's means, the last for the first.
-    fn mismatched(&self, batch: &[usize]) -> Vec<usize> {
+    /// `scope` of the objective's means, the last for the first.
+    fn mismatched(&self, batch: &[usize], scope: usize) -> Vec<usize> {
         if self.dialect == Dialect::LlamaFactory {
+            let learnt = self.examples();
             let before = |&i: &usize| {
-                let first = i - i % LLAMA_FACTORY_ROWS;
-                if i > first { i - 1 } else { (first + LLAMA_FACTORY_ROWS).min(self.examples.len()) - 1 }
+                // Held-out examples are a file of their own.
+                let (start, end) = if i < learnt { (0, learnt) } else { (learnt, self.examples.len()) };
+                let first = i - (i - start) % LLAMA_FACTORY_ROWS;
+                if i > first { i - 1 } else { (first + LLAMA_FACTORY_ROWS).min(end) - 1 }
             };
             return batch.iter().map(before).collect();
         }
         let rotated = |part: &[usize]| [&part[part.len() - 1..], &part[..part.len() - 1]].concat();
-        batch.chunks(self.scope).flat_map(rotated).collect()
+        batch.chunks(scope).flat_map(rotated).collect()
     }
 
     /// The log-ratios of the mismatched completions, nats; zeros where the objective asks for no KL. No gradient flows here.
-    fn mismatched_ratios(&self, batch: &[usize]) -> Vec<f64> {
-        let Some(reference) = &self.kl_reference else { return vec![0.0; batch.len()] };
+    fn mismatched_ratios(&self, batch: &[usize], scope: usize) -> Vec<f64> {
+        let reference = match (&self.reference, &self.kl_reference) {
+            _ if !self.asks_kl => return vec![0.0; batch.len()],
+            (Reference::Live(model, _), _) => model,
+            (Reference::Recorded(_), model) => model.as_ref().expect("kept where the objective asks for a KL"),
+        };
         let items: Vec<(&[u32], &[u32])> = batch
             .iter()
-            .zip(self.mismatched(batch))
+            .zip(self.mismatched(batch, scope))
             .map(|(&i, other)| {
                 let (prompt, completion) = (&self.examples[i].prompt, &self.whole_completions[other]);
                 (&prompt[..], &completion[..completion.len().min(self.max_length - prompt.len())])
@@ -173,6 +223,40 @@ impl UnpairedTask {
             items.chunks(SCORED_TOGETHER).flat_map(|chunk| score(model, chunk)).map(|s| s.sum.logp).collect()
         };
         logps(&self.policy.model).iter().zip(logps(reference)).map(|(policy, reference)| policy - reference).collect()
+    }
+
+    /// `scope`: how many examples means range over.
+    fn batch_loss(
+        &self,
+        objective: &UnpairedObjective,
+        scope: usize,
+        examples: &[usize],
+        outputs: &[UnpairedOutput],
+    ) -> BatchLoss<SequenceGradient> {
+        let ratios = self.mismatched_ratios(examples, scope);
+        let logps: Vec<UnpairedLogps> = examples
+            .iter()
+            .zip(outputs)
+            .zip(self.reference(examples))
+            .zip(ratios)
+            .map(|(((&i, output), reference), mismatched)| UnpairedLogps {
+                completion: output.0.logps(&reference, [None; 2]),
+                desirable: self.examples[i].desirable,
+                mismatched,
+            })
+            .collect();
+        let result = objective.evaluate(&logps);
+        let parts = logps.chunks(scope).zip(outputs.chunks(scope));
+        let mut metrics = averaged(parts.map(|(logps, outputs)| metrics(&self.reward, logps, outputs)));
+        metrics.extend(result.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        let tokens = examples.iter().zip(outputs).map(|(&i, o)| self.examples[i].prompt.len() + o.0.sum.tokens);
+        BatchLoss {
+            loss: result.loss,
+            losses: result.losses,
+            gradients: result.gradients,
+            tokens: tokens.sum::<usize>() as u64,
+            metrics,
+        }
     }
 }
 
@@ -186,7 +270,11 @@ impl Task for UnpairedTask {
     }
 
     fn examples(&self) -> usize {
-        self.examples.len()
+        self.examples.len() - self.held_out()
+    }
+
+    fn held_out(&self) -> usize {
+        self.held_out.as_ref().map_or(0, |(count, _)| *count)
     }
 
     fn example_id(&self, example: usize) -> String {
@@ -227,36 +315,30 @@ impl Task for UnpairedTask {
     }
 
     fn loss(&self, examples: &[usize], outputs: &[UnpairedOutput]) -> BatchLoss<SequenceGradient> {
-        let ratios = self.mismatched_ratios(examples);
-        let logps: Vec<UnpairedLogps> = examples
-            .iter()
-            .zip(outputs)
-            .zip(self.reference(examples))
-            .zip(ratios)
-            .map(|(((&i, output), reference), mismatched)| UnpairedLogps {
-                completion: output.0.logps(&reference, [None; 2]),
-                desirable: self.examples[i].desirable,
-                mismatched,
-            })
-            .collect();
-        let result = self.objective.evaluate(&logps);
-        let parts = logps.chunks(self.scope).zip(outputs.chunks(self.scope));
-        let mut metrics = averaged(parts.map(|(logps, outputs)| metrics(&self.reward, logps, outputs)));
-        metrics.extend(result.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        let tokens = examples.iter().zip(outputs).map(|(&i, o)| self.examples[i].prompt.len() + o.0.sum.tokens);
-        BatchLoss {
-            loss: result.loss,
-            losses: result.losses,
-            gradients: result.gradients,
-            tokens: tokens.sum::<usize>() as u64,
-            metrics,
-        }
+        self.batch_loss(&self.objective, self.scope, examples, outputs)
+    }
+
+    fn held_out_loss(&self, examples: &[usize], outputs: &[UnpairedOutput]) -> BatchLoss<SequenceGradient> {
+        let (count, objective) = self.held_out.as_ref().expect("there are held-out examples");
+        self.batch_loss(objective, *count, examples, outputs)
     }
 
     fn backward(&self, pass: UnpairedPass, _: &[usize], gradients: &[SequenceGradient], grads: &mut Gradients) {
         let sequences = pass.groups.split(&pass.tokens).zip(gradients);
         let dlogps: Vec<f32> = sequences.flat_map(|(tokens, g)| token_gradients(tokens, tokens.len(), None, g)).collect();
         self.policy.model.backward(pass.tape, &pass.groups.packed, &pass.groups.targets, &dlogps, grads);
+    }
+
+    fn updated(&mut self, step: u64) {
+        self.reference.updated(self.policy.parameters(), step);
+    }
+
+    fn moving_reference(&self) -> Option<&Parameters> {
+        self.reference.moving()
+    }
+
+    fn moving_reference_mut(&mut self) -> Option<&mut Parameters> {
+        self.reference.moving_mut()
     }
 
     fn check_first_step(&self, examples: &[usize], outputs: &[UnpairedOutput], loss: f64) -> Result<()> {
@@ -305,6 +387,19 @@ fn pack<'a>(items: impl IntoIterator<Item = (&'a [u32], &'a [u32])>) -> PackedGr
 
 fn completions<'a>(groups: &'a PackedGroups, tokens: &'a [TokenScore]) -> impl Iterator<Item = CompletionScore> + 'a {
     groups.split(tokens).map(|tokens| CompletionScore::of(tokens, tokens.len()))
+}
+
+/// What the reference says of examples, from `cache` where it is kept there.
+fn reference_scores(
+    model: &Llama,
+    items: &[(&[u32], &[u32])],
+    cache: Option<&ScoreCache<'_>>,
+    watch: &dyn Watch,
+) -> Result<Vec<CompletionScore>> {
+    match cache {
+        Some(cache) => cache.scores(model, items, watch, || score_all(model, items, watch)),
+        None => score_all(model, items, watch),
+    }
 }
 
 /// Every example's scores under the reference, with progress.

@@ -10,3 +10,4 @@ mod real_input;
 mod repro;
 mod smoke;
 mod support;
+mod training;

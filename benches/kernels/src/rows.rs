@@ -2,9 +2,9 @@
 
 use std::hint::black_box;
 
-use dpo_eval_numerics::attention::{self, Heads, Projections, Segment};
+use dpo_eval_numerics::attention::{self, Heads, Projections, Queries, Segment};
 use dpo_eval_numerics::gemm::MatRef;
-use dpo_eval_numerics::{elementary, isa};
+use dpo_eval_numerics::{elementary, isa, linear};
 use gemm::Parallelism;
 
 use crate::{Row, Run, Unit, machine};
@@ -130,17 +130,25 @@ fn training(threads: usize) -> Vec<Row> {
     ]
 }
 
-/// `y ← x Wᵀ` for few rows of `x`: the share is that of the time a plain read of W takes.
+/// `y ← x Wᵀ` for few rows of `x` and a prepared W: the share is that of the time a plain read of W takes.
 fn matvec(threads: usize, m: usize, outputs: usize, inputs: usize) -> Row {
     let (x, weight) = (values(m * inputs), values(outputs * inputs));
     let (plain, mut y) = (weight.clone(), vec![0.0; m * outputs]);
+    let prepared = linear::prepare(&weight, inputs);
+    let mut z = y.clone();
     Row {
         name: format!("decoding {m} rows, {outputs}×{inputs}"),
         threads,
         unit: Unit::Bytes,
         work: 4.0 * weight.len() as f64,
-        run: Box::new(move || dpo_eval_numerics::linear::forward(&x, &weight, inputs, &mut y, false)),
-        rivals: vec![("plain read", Box::new(move || _ = black_box(machine::read(isa::active(), &plain))))],
+        run: {
+            let x = x.clone();
+            Box::new(move || linear::forward_prepared(&x, &prepared, &mut y, false))
+        },
+        rivals: vec![
+            ("plain read", Box::new(move || _ = black_box(machine::read(isa::active(), &plain)))),
+            ("unprepared", Box::new(move || linear::forward(&x, &weight, inputs, &mut z, false))),
+        ],
     }
 }
 
@@ -151,7 +159,12 @@ fn few_rows(threads: usize) -> Vec<Row> {
 
 /// Products of a batch being decoded, against the peak of multiply-adds.
 fn decoding(threads: usize) -> Vec<Row> {
-    let of = |m: usize, outputs: usize, inputs: usize| product("decoding", threads, m, outputs, inputs, [false, true]);
+    let of = |m: usize, outputs: usize, inputs: usize| {
+        let (x, prepared) = (values(m * inputs), linear::prepare(&values(outputs * inputs), inputs));
+        let mut y = vec![0.0; m * outputs];
+        let run = Box::new(move || linear::forward_prepared(&x, &prepared, &mut y, false));
+        Row { run, ..product("decoding", threads, m, outputs, inputs, [false, true]) }
+    };
     let sizes = [(384, 384), (1024, 384), (384, 1024), (4096, 384)];
     let few = [2, 4, 8, 15].map(|m| of(m, 4096, 384));
     few.into_iter().chain(sizes.map(|(outputs, inputs)| of(32, outputs, inputs))).collect()
@@ -172,11 +185,13 @@ fn attended(threads: usize) -> Vec<Row> {
         let (q, k, v, dout) = (values(size), values(size), values(size), values(size));
         let forward = {
             let (q, k, v, segments, mut out) = (q.clone(), k.clone(), v.clone(), segments(), vec![0.0; size]);
-            move || attention::forward(&segments, heads, Projections { q: &q, k: &k, v: &v }, &mut out)
+            let queries = Queries::all(&segments);
+            move || attention::forward(&segments, &queries, heads, Projections { q: &q, k: &k, v: &v }, &mut out)
         };
         let backward = {
             let segments = segments();
-            move || _ = black_box(attention::backward(&segments, heads, Projections { q: &q, k: &k, v: &v }, &dout))
+            let queries = Queries::all(&segments);
+            move || _ = black_box(attention::backward(&segments, &queries, heads, Projections { q: &q, k: &k, v: &v }, &dout))
         };
         let row = |name: &str, products: f64, run: Run| Row {
             name: format!("attention {name}, length {length}"),

@@ -9,12 +9,12 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use dpo_eval::data::{Prompt, TokenizedPair};
 use dpo_eval::data::files::read_pairs;
 use dpo_eval::data::tokenize::TextTokenizer;
+use dpo_eval::data::{Prompt, TokenizedPair};
 use dpo_eval::digest::Digest;
 use dpo_eval::generate;
-use dpo_eval::model::{Adapter, Gradients, Llama, LlamaConfig, Parameters};
+use dpo_eval::model::{Adapter, Decoder, Gradients, Llama, LlamaConfig, Parameters};
 use dpo_eval::suite;
 use dpo_eval::suite::settings::{GenerateSettings, Linear, LoraSettings, PairsFormat, PolicySource, TrainSettings};
 use dpo_eval::train::{self, BatchLoss, PreferenceTask, Task};
@@ -30,17 +30,22 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["train", folder] => training(Path::new(folder), false, &[]),
-        ["train-precomputed", folder] => training(Path::new(folder), true, &[]),
-        ["train-lora", folder] => training(Path::new(folder), false, &QUERIES_AND_VALUES),
-        ["train-lora-precomputed", folder] => training(Path::new(folder), true, &QUERIES_AND_VALUES),
-        ["train-lora-all", folder] => training(Path::new(folder), false, &Linear::ALL),
-        ["train-lora-all-precomputed", folder] => training(Path::new(folder), true, &Linear::ALL),
-        ["decode", folder] => decoding(Path::new(folder)),
-        _ => return eprintln!("usage: dpo-eval-training-benches train[-lora[-all]][-precomputed]|decode DIR"),
-    };
-    println!("{result}");
+    // Within a pool, as a suite runs its cells.
+    let pool = rayon::ThreadPoolBuilder::new().build().expect("a pool of threads");
+    let result = pool.install(|| match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["train", folder] => Some(training(Path::new(folder), false, &[])),
+        ["train-precomputed", folder] => Some(training(Path::new(folder), true, &[])),
+        ["train-lora", folder] => Some(training(Path::new(folder), false, &QUERIES_AND_VALUES)),
+        ["train-lora-precomputed", folder] => Some(training(Path::new(folder), true, &QUERIES_AND_VALUES)),
+        ["train-lora-all", folder] => Some(training(Path::new(folder), false, &Linear::ALL)),
+        ["train-lora-all-precomputed", folder] => Some(training(Path::new(folder), true, &Linear::ALL)),
+        ["decode", folder] => Some(decoding(Path::new(folder))),
+        _ => None,
+    });
+    match result {
+        Some(result) => println!("{result}"),
+        None => eprintln!("usage: dpo-eval-training-benches train[-lora[-all]][-precomputed]|decode DIR"),
+    }
 }
 
 /// What PEFT adapts in a Llama unless told otherwise.
@@ -74,6 +79,9 @@ impl Task for Timed {
     fn examples(&self) -> usize {
         self.task.examples()
     }
+    fn held_out(&self) -> usize {
+        self.task.held_out()
+    }
     fn example_id(&self, example: usize) -> String {
         self.task.example_id(example)
     }
@@ -100,6 +108,21 @@ impl Task for Timed {
     }
     fn loss(&self, examples: &[usize], outputs: &[Self::Output]) -> BatchLoss<Self::Gradient> {
         timed(&self.loss, || self.task.loss(examples, outputs))
+    }
+    fn held_out_loss(&self, examples: &[usize], outputs: &[Self::Output]) -> BatchLoss<Self::Gradient> {
+        self.task.held_out_loss(examples, outputs)
+    }
+    fn updated(&mut self, step: u64) {
+        self.task.updated(step);
+    }
+    fn moving_reference(&self) -> Option<&Parameters> {
+        self.task.moving_reference()
+    }
+    fn moving_reference_mut(&mut self) -> Option<&mut Parameters> {
+        self.task.moving_reference_mut()
+    }
+    fn check_first_step(&self, examples: &[usize], outputs: &[Self::Output], loss: f64) -> dpo_eval::error::Result<()> {
+        self.task.check_first_step(examples, outputs, loss)
     }
     fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[Self::Gradient], grads: &mut Gradients) {
         timed(&self.backward, || self.task.backward(pass, examples, gradients, grads));
@@ -202,8 +225,7 @@ fn decoding(folder: &Path) -> Value {
     let (model, tokenizer) = open(folder);
     let pairs = read_pairs(&folder.join("data.jsonl"), PairsFormat::Explicit, Some(32)).expect("pairs").pairs;
     let prompts: Vec<Prompt> = pairs.into_iter().map(|p| Prompt { id: p.id, text: p.prompt }).collect();
-    let settings =
-        GenerateSettings { temperature: 1.0, top_p: 1.0, top_k: None, max_new_tokens: 64, samples_per_prompt: 1 };
+    let settings = GenerateSettings { temperature: 1.0, top_p: 1.0, top_k: None, max_new_tokens: 64, samples_per_prompt: 1 };
     let mut best = 0.0f64;
     for seed in 0..5 {
         let start = Instant::now();
@@ -211,7 +233,19 @@ fn decoding(folder: &Path) -> Value {
         let tokens: usize = sampled.iter().map(|s| s.ids.len()).sum();
         best = best.max(tokens as f64 / start.elapsed().as_secs_f64());
     }
-    json!({"tokens_per_s": best, "threads": rayon::current_num_threads(), "peak_mb": peak_memory()})
+    let starts: Vec<Vec<u32>> = prompts.iter().map(|p| tokenizer.prompt(&p.text)).collect();
+    let mut decoder = Decoder::of(&model);
+    let mut reading = f64::MAX;
+    for _ in 0..5 {
+        let start = Instant::now();
+        decoder.begin(&starts);
+        reading = reading.min(start.elapsed().as_secs_f64());
+    }
+    let prompt_tokens: usize = starts.iter().map(Vec::len).sum();
+    json!({
+        "tokens_per_s": best, "prompt_tokens_per_s": prompt_tokens as f64 / reading, "threads": rayon::current_num_threads(),
+        "peak_mb": peak_memory(),
+    })
 }
 
 fn open(folder: &Path) -> (Llama, TextTokenizer) {

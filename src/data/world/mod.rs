@@ -88,5 +88,19 @@ pub fn make(settings: &WorldSettings, seed: u64) -> Result<WorldData> {
     Ok(WorldData { corpus, demonstrations, train, heldout, judge, eval })
 }
 
+/// Demonstrations that fine-tuning may be measured on: one review for each prompt of the held-out pairs, which no demonstration of
+/// [`make`] has.
+pub fn heldout_demonstrations(settings: &WorldSettings, seed: u64) -> Result<Vec<Demonstration>> {
+    let prompts = make(&WorldSettings { demonstrations: 0, ..settings.clone() }, seed)?.heldout;
+    let order = Stream::of(seed, "world/subjects", 0).permutation(Subject::COUNT);
+    let subjects = &order[settings.eval_prompts..settings.eval_prompts + settings.heldout_prompts];
+    let review = |(i, (prompt, &index)): (usize, (Prompt, &usize))| {
+        let subject = Subject::draw(index, &mut Stream::of(seed, "world/prompt", index as u64));
+        let completion = prose::review(subject, &mut Stream::of(seed, "world/demonstration/heldout", i as u64));
+        Demonstration { prompt_id: prompt.id, prompt: prompt.text, completion }
+    };
+    Ok(prompts.into_iter().zip(subjects).enumerate().map(review).collect())
+}
+
 #[cfg(test)]
 mod tests;

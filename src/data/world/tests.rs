@@ -172,6 +172,17 @@ fn demonstrations_are_many_short_and_of_varied_worth() {
 }
 
 #[test]
+fn held_out_demonstrations_answer_the_held_out_prompts_and_no_others() {
+    let world = make(&settings(), 3).unwrap();
+    let held_out = heldout_demonstrations(&settings(), 3).unwrap();
+    assert_eq!(held_out.iter().map(|d| &d.prompt).collect::<Vec<_>>(), world.heldout.iter().map(|p| &p.text).collect::<Vec<_>>());
+    let rewards: Vec<f64> = held_out.iter().map(|d| gold_reward(&d.prompt, &d.completion)).collect();
+    assert!((rewards.iter().sum::<f64>() / rewards.len() as f64).abs() < 0.8, "{rewards:?}");
+    let learnt: BTreeSet<&str> = world.demonstrations.iter().map(|d| d.prompt.as_str()).collect();
+    assert!(held_out.iter().all(|d| !learnt.contains(d.prompt.as_str())));
+}
+
+#[test]
 fn the_tokenizer_of_a_world_is_the_same_at_every_training() {
     for seed in 0..3 {
         let world = make(&WorldSettings { demonstrations: 1500, ..settings() }, seed).unwrap();

@@ -3,7 +3,7 @@ use crate::judge::reader::tests::{PAIRWISE, REWARD};
 use crate::judge::session::OnnxJudge;
 use crate::numerics::isa;
 use crate::rng::Stream;
-use crate::suite::settings::{FreshModel, JudgeSource, ObjectiveSettings, Optimizer, Sampling, Scheduler};
+use crate::suite::settings::{EvaluationSettings, FreshModel, JudgeSource, ObjectiveSettings, Optimizer, Sampling, Scheduler};
 
 const GOOD: [&str; 4] = ["bright", "sturdy", "lovely", "quiet"];
 const BAD: [&str; 4] = ["dull", "flimsy", "ugly", "noisy"];
@@ -59,6 +59,7 @@ fn training(max_steps: u64) -> TrainSettings {
         adam_beta1: 0.9,
         adam_beta2: 0.999,
         adam_epsilon: 1e-8,
+        momentum: 0.0,
         weight_decay: 0.0,
         max_grad_norm: Some(1.0),
         per_device_train_batch_size: 8,
@@ -68,6 +69,7 @@ fn training(max_steps: u64) -> TrainSettings {
         max_length: None,
         save_steps: None,
         sampling: Sampling::Shuffle,
+        evaluation: EvaluationSettings::default(),
     }
 }
 

@@ -30,17 +30,32 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Reads the prompts (each at least one token); equal ones are computed once.
-    pub fn new(config: &LlamaConfig, parameters: &Parameters, head: &'static str, prompts: &[Vec<u32>]) -> Self {
-        sound(Self::read(Weights::new(config, parameters, false), head, prompts))
+    /// Without sequences so far.
+    pub fn of(config: &LlamaConfig, parameters: &Parameters, head: &'static str) -> Self {
+        Self {
+            weights: sound(Weights::new(config, parameters, false)),
+            head,
+            members: Vec::new(),
+            prompts: Vec::new(),
+            lengths: Vec::new(),
+            slots: 0,
+            prompt_slots: 0,
+            caches: Vec::new(),
+            logits: Vec::new(),
+        }
     }
 
-    fn read(weights: Result<Weights>, head: &'static str, prompts: &[Vec<u32>]) -> Result<Self> {
-        let weights = weights?;
+    pub fn begin(&mut self, prompts: &[Vec<u32>]) {
+        sound(self.try_begin(prompts));
+    }
+
+    fn try_begin(&mut self, prompts: &[Vec<u32>]) -> Result<()> {
+        self.caches.clear();
+        let weights = &self.weights;
         let (mut packed, mut unique) = (Packed::new(), BTreeMap::new());
         let segments: Vec<SegmentId> =
             prompts.iter().map(|prompt| *unique.entry(prompt).or_insert_with(|| packed.push(prompt))).collect();
-        let layout = Layout::new(&weights, packed.segments(), packed.rows())?;
+        let layout = Layout::new(weights, packed.segments(), packed.rows())?;
         let rotary = weights.rotary(packed.positions())?;
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         // Each sequence's prompt rows, the last one again where the longest prompt has more.
@@ -61,19 +76,13 @@ impl Decoder {
             })?;
         }
         let last = weights.indices(segments.iter().map(|s| packed.last_row(*s)))?;
-        let logits = weights.head(head, &x.index_select(&last, 0)?)?.flatten_all()?.to_vec1()?;
-        let lengths: Vec<usize> = prompts.iter().map(Vec::len).collect();
-        Ok(Self {
-            weights,
-            head,
-            members: (0..prompts.len()).collect(),
-            prompts: lengths.clone(),
-            lengths,
-            slots: longest,
-            prompt_slots: longest,
-            caches,
-            logits,
-        })
+        self.logits = weights.head(self.head, &x.index_select(&last, 0)?)?.flatten_all()?.to_vec1()?;
+        self.caches = caches;
+        self.members = (0..prompts.len()).collect();
+        self.prompts = prompts.iter().map(Vec::len).collect();
+        self.lengths = self.prompts.clone();
+        (self.slots, self.prompt_slots) = (longest, longest);
+        Ok(())
     }
 
     pub fn logits(&self) -> &[f32] {

@@ -1,7 +1,8 @@
 //! The inner loops of attention for one head of one segment, sixteen keys (or elements of the head) at a time.
 //!
-//! Matrices of the head: `q`, `dout`, `k`, `v` are (rows, width) with the head's `dim` elements and zeros up to `width`, a
-//! multiple of 16; `kt`, `vt` are (dim, stride), keys along the vectors. Row i of the queries sees the first `first + i` keys.
+//! Matrices of the head are columns of larger ones or stand alone: `q`, `dout`, `k`, `v` are (rows, width) with the head's `dim`
+//! elements and whatever follows them up to `width`, a multiple of 16; `kt`, `vt` are panels of keys along the vectors. Row i
+//! of the queries sees the first `first + i · step` keys.
 //! Rows are worked on in the tiles of the matrix products to keep many chains in flight; which rows share one never enters a bit.
 //!
 //! Vector code stands in `#[inline(always)]` functions and plain loops, never in closures: a closure doesn't inherit the
@@ -15,74 +16,154 @@ use crate::simd::{F32x16, LANES, dispatch};
 /// The queries' shape and what they see.
 #[derive(Clone, Copy)]
 pub struct Shape {
+    pub rows: usize,
     pub dim: usize,
     pub width: usize,
-    /// Keys that the first row sees; each row sees one more than the row before it.
+    /// Keys that the first row sees; each row sees `step` more than the row before it: 1 along a sequence, 0 where the rows are
+    /// several heads of one position.
     pub first: usize,
+    pub step: usize,
     pub scale: f32,
 }
 
 impl Shape {
-    fn rows(&self, q: &[f32]) -> usize {
-        q.len() / self.width
+    /// From a row of scores to the next.
+    pub fn score_stride(&self) -> usize {
+        score_stride(self.first + (self.rows - 1) * self.step)
     }
 }
 
-/// A key or value matrix transposed: (dim, stride).
+/// Rows `stride` apart from the start of `data` on.
 #[derive(Clone, Copy)]
-pub struct Transposed<'a> {
+pub struct Rows<'a> {
     pub data: &'a [f32],
     pub stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// Whether there are so many rows of `width`.
+    fn hold(&self, rows: usize, width: usize) -> bool {
+        rows == 0 || (rows - 1) * self.stride + width <= self.data.len()
+    }
+    fn from(self, row: usize) -> Self {
+        Self { data: &self.data[row * self.stride..], ..self }
+    }
+    /// Rows as the lanes of a tile.
+    fn lanes(&self) -> View {
+        View { data: self.data.as_ptr(), row_stride: self.stride, col_stride: 1 }
+    }
+    /// Rows as the steps of a tile's chains.
+    fn steps(&self) -> View {
+        self.lanes().transposed()
+    }
+}
+
+/// As [`Rows`], for writing. Whoever makes one vouches that `rows` rows of `width` elements may be written for as long as it lives and
+/// that nobody else touches these; what lies between the rows may be others'.
+#[derive(Clone, Copy)]
+pub struct Target {
+    pub data: *mut f32,
+    pub stride: usize,
+    pub rows: usize,
+    pub width: usize,
+}
+
+impl Target {
+    /// Rows that stand alone.
+    pub fn of(rows: &mut [f32], width: usize) -> Self {
+        Self { data: rows.as_mut_ptr(), stride: width, rows: rows.len() / width, width }
+    }
+    fn row(&self, row: usize) -> *mut f32 {
+        assert!(row < self.rows);
+        self.data.wrapping_add(row * self.stride)
+    }
+    /// Fills the rows from the beginnings of rows of `from`: (rows, width).
+    pub(super) fn copy_rows(&self, from: &[f32], width: usize) {
+        for (i, from) in from.chunks_exact(width).enumerate() {
+            let from = &from[..self.width];
+            // SAFETY: a row that may be written, as whoever made this vouched.
+            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), self.row(i), from.len()) };
+        }
+    }
+}
+
+/// Keys that stand together in a [`Transposed`].
+pub const PANEL: usize = 4 * LANES;
+
+/// A key or value matrix transposed, in panels of [`PANEL`] keys: (panels, dim, PANEL), so that a tile reads along memory.
+#[derive(Clone, Copy)]
+pub struct Transposed<'a>(pub &'a [f32]);
+
+impl Transposed<'_> {
+    /// How many floats it takes.
+    pub fn length(keys: usize, dim: usize) -> usize {
+        keys.next_multiple_of(PANEL) * dim
+    }
+    /// Where the element `d` of a key stands.
+    #[inline(always)]
+    pub fn place(key: usize, d: usize, dim: usize) -> usize {
+        (key / PANEL * dim + d) * PANEL + key % PANEL
+    }
+}
+
+/// From a row of scores over so many keys to the next: whole vectors of 16, and no multiple of 128, which would put many rows into
+/// few sets of the cache.
+pub fn score_stride(keys: usize) -> usize {
+    let whole = keys.next_multiple_of(LANES);
+    if whole.is_multiple_of(128) { whole + LANES } else { whole }
 }
 
 /// Rows of scores that [`attend`] works on at a time, at most.
 pub const SCORE_ROWS: usize = 12;
 
 dispatch! {
-    /// `out`: (rows, width) ← softmax(q kᵀ · scale) v. `scores`: scratch of `kt`'s stride for each row, at most [`SCORE_ROWS`].
-    pub fn attend, attend_with(shape: Shape, q: &[f32], kt: Transposed, v: &[f32], scores: &mut [f32], out: &mut [f32]) = attend_kernel;
+    /// `out`: (rows, width) ← softmax(q kᵀ · scale) v. `scores`: scratch, [`SCORE_ROWS`] rows of the last row's
+    /// [`score_stride`].
+    pub fn attend, attend_with(shape: Shape, q: Rows, kt: Transposed, v: Rows, scores: &mut [f32], out: Target) = attend_kernel;
 
-    /// The backward pass of [`attend`]: `dq` is written, `dk` and `dv`: (keys, width) continue their chains. `p`, `ds`:
-    /// scratch, (rows, stride).
-    pub(super) fn attend_backward, attend_backward_with(shape: Shape, inputs: Inputs, p: &mut [f32], ds: &mut [f32], dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) = attend_backward_kernel;
+    /// The backward pass of [`attend`] with `step` 1: `dq`: (rows, width) is written, `dk` and `dv`: (keys, width) continue their
+    /// chains. `p`, `ds`: scratch, as many rows of the last row's [`score_stride`] as there are queries.
+    pub(super) fn attend_backward, attend_backward_with(shape: Shape, inputs: Inputs, p: &mut [f32], ds: &mut [f32], dq: Target, dk: &mut [f32], dv: &mut [f32]) = attend_backward_kernel;
 
-    /// `out`: (dim, stride) ← the first `dim` columns of `x`: (rows, width) transposed, zeros after them.
-    pub(super) fn transpose, transpose_with(x: &[f32], width: usize, dim: usize, stride: usize, out: &mut [f32]) = transpose_kernel;
+    /// `out`: a [`Transposed`] ← the first `dim` columns of the first `rows` rows of `x`, zeros after them.
+    pub(super) fn transpose, transpose_with(x: Rows, rows: usize, dim: usize, out: &mut [f32]) = transpose_kernel;
 }
 
 /// What [`attend_backward`] reads.
 #[derive(Clone, Copy)]
 pub(super) struct Inputs<'a> {
-    pub q: &'a [f32],
-    pub dout: &'a [f32],
-    pub k: &'a [f32],
+    pub q: Rows<'a>,
+    pub dout: Rows<'a>,
+    pub k: Rows<'a>,
     pub kt: Transposed<'a>,
     pub vt: Transposed<'a>,
 }
 
 #[inline(always)]
-fn transpose_kernel<V: F32x16>(x: &[f32], width: usize, dim: usize, stride: usize, out: &mut [f32]) {
-    let rows = x.len() / width;
-    assert!(dim <= width && width.is_multiple_of(LANES) && rows <= stride && out.len() >= dim * stride);
-    let whole = rows - rows % LANES;
+fn transpose_kernel<V: F32x16>(x: Rows, rows: usize, dim: usize, out: &mut [f32]) {
+    assert!(x.hold(rows, dim) && out.len() >= Transposed::length(rows, dim));
+    // Four columns are read at a time.
+    let (whole, fours) = (rows - rows % LANES, dim - dim % 4);
     for j in (0..whole).step_by(LANES) {
-        for d in (0..dim).step_by(4) {
-            // SAFETY: rows up to j + 16 ≤ rows, and the four columns from d lie below the width, a multiple of four.
-            let columns = unsafe { V::load_four_columns(x.as_ptr().add(j * width + d), width) };
-            for (q, column) in columns.into_iter().enumerate().take(dim - d) {
-                column.store(&mut out[(d + q) * stride + j..]);
+        for d in (0..fours).step_by(4) {
+            // SAFETY: rows up to j + 16 ≤ rows, and the four columns from d lie below dim.
+            let columns = unsafe { V::load_four_columns(x.data.as_ptr().add(j * x.stride + d), x.stride) };
+            for (q, column) in columns.into_iter().enumerate() {
+                column.store(&mut out[Transposed::place(j, d + q, dim)..]);
             }
         }
     }
-    for (d, out) in out.chunks_exact_mut(stride).enumerate().take(dim) {
-        (whole..rows).for_each(|j| out[j] = x[j * width + d]);
-        out[rows..].fill(0.0);
+    for d in 0..dim {
+        for j in if d < fours { whole } else { 0 }..rows.next_multiple_of(PANEL) {
+            out[Transposed::place(j, d, dim)] = if j < rows { x.data[j * x.stride + d] } else { 0.0 };
+        }
     }
 }
 
 #[inline(always)]
-fn attend_kernel<V: Tiled>(shape: Shape, q: &[f32], kt: Transposed, v: &[f32], scores: &mut [f32], out: &mut [f32]) {
-    in_tiles!(V, shape.rows(q), |i, R| attend_block::<V, R>(shape, i, q, kt, v, scores, out));
+fn attend_kernel<V: Tiled>(shape: Shape, q: Rows, kt: Transposed, v: Rows, scores: &mut [f32], out: Target) {
+    assert!(q.hold(shape.rows, shape.dim) && out.rows >= shape.rows && out.width >= shape.width);
+    in_tiles!(V, shape.rows, |i, R| attend_block::<V, R>(shape, i, q, kt, v, scores, out));
 }
 
 /// Rows `i..i + R` of [`attend`].
@@ -90,20 +171,21 @@ fn attend_kernel<V: Tiled>(shape: Shape, q: &[f32], kt: Transposed, v: &[f32], s
 fn attend_block<V: Tiled, const R: usize>(
     shape: Shape,
     i: usize,
-    q: &[f32],
+    q: Rows,
     kt: Transposed,
-    v: &[f32],
+    v: Rows,
     scores: &mut [f32],
-    out: &mut [f32],
+    out: Target,
 ) {
-    let first = shape.first + i;
-    dots::<V, R>(shape, &q[i * shape.width..], kt, first + R - 1, scores);
-    let totals = exponentials::<V, R>(scores, kt.stride, first, shape.scale);
-    let out = &mut out[i * shape.width..][..R * shape.width];
-    mix::<V, R>(scores, kt.stride, first, v, shape.width, out);
-    for (row, total) in out.chunks_exact_mut(shape.width).zip(totals) {
-        for part in row.chunks_exact_mut(LANES) {
-            (V::load(part) / V::splat(total)).store(part);
+    let (first, stride) = (shape.first + i * shape.step, shape.score_stride());
+    dots::<V, R>(shape, q.from(i), kt, first + (R - 1) * shape.step, stride, scores);
+    let totals = exponentials::<V, R>(scores, stride, first, shape.step, shape.scale);
+    mix::<V, R>(scores, stride, first, shape.step, v, shape.width, i, out);
+    for (r, total) in totals.into_iter().enumerate() {
+        for at in (0..shape.width).step_by(LANES) {
+            let part = out.row(i + r).wrapping_add(at);
+            // SAFETY: a vector of a row of `out`, whose rows are at least so wide (asked by the kernel).
+            unsafe { (V::load_pointer(part) / V::splat(total)).store_pointer(part) };
         }
     }
 }
@@ -114,28 +196,30 @@ fn attend_backward_kernel<V: Tiled>(
     from: Inputs,
     p: &mut [f32],
     ds: &mut [f32],
-    dq: &mut [f32],
+    dq: Target,
     dk: &mut [f32],
     dv: &mut [f32],
 ) {
-    in_tiles!(V, shape.rows(from.q), |i, R| backward_block::<V, R>(shape, i, from, p, ds, dq));
-    add_mixed_columns::<V>(p, from.kt.stride, shape.first, from.dout, shape.width, dv);
-    add_mixed_columns::<V>(ds, from.kt.stride, shape.first, from.q, shape.width, dk);
+    assert!(shape.step == 1 && from.q.hold(shape.rows, shape.width) && from.dout.hold(shape.rows, shape.width));
+    assert!(dq.rows >= shape.rows && dq.width >= shape.width);
+    in_tiles!(V, shape.rows, |i, R| backward_block::<V, R>(shape, i, from, p, ds, dq));
+    add_mixed_columns::<V>(shape, p, from.dout, dv);
+    add_mixed_columns::<V>(shape, ds, from.q, dk);
 }
 
 /// The softmax weights, the score gradients and the query gradients of rows `i..i + R`.
 #[inline(always)]
-fn backward_block<V: Tiled, const R: usize>(shape: Shape, i: usize, from: Inputs, p: &mut [f32], ds: &mut [f32], dq: &mut [f32]) {
-    let (first, stride) = (shape.first + i, from.kt.stride);
+fn backward_block<V: Tiled, const R: usize>(shape: Shape, i: usize, from: Inputs, p: &mut [f32], ds: &mut [f32], dq: Target) {
+    let (first, stride) = (shape.first + i, shape.score_stride());
     let (p, ds) = (&mut p[i * stride..][..R * stride], &mut ds[i * stride..][..R * stride]);
-    dots::<V, R>(shape, &from.q[i * shape.width..], from.kt, first + R - 1, p);
-    dots::<V, R>(shape, &from.dout[i * shape.width..], from.vt, first + R - 1, ds);
-    let totals = exponentials::<V, R>(p, stride, first, shape.scale);
+    dots::<V, R>(shape, from.q.from(i), from.kt, first + R - 1, stride, p);
+    dots::<V, R>(shape, from.dout.from(i), from.vt, first + R - 1, stride, ds);
+    let totals = exponentials::<V, R>(p, stride, first, 1, shape.scale);
     for (r, total) in totals.into_iter().enumerate() {
         let (p, ds) = (&mut p[r * stride..][..stride], &mut ds[r * stride..][..stride]);
         softmax_backward::<V>(p, ds, first + r, total, shape.scale);
     }
-    mix::<V, R>(ds, stride, first, from.k, shape.width, &mut dq[i * shape.width..][..R * shape.width]);
+    mix::<V, R>(ds, stride, first, 1, from.k, shape.width, i, dq);
 }
 
 /// `vectors` vectors of columns in tiles of `R` rows: calls `$tile` for each, its first vector in `$at` and its number of
@@ -157,19 +241,19 @@ macro_rules! in_vectors {
     };
 }
 
-/// `out[r, j]` ← chain over d of q[r, d] · kt[d, j] for at least the first `keys` columns of each of R rows.
+/// `out[r, j]` ← chain over d of q[r, d] · k[j, d] for at least the first `keys` columns of each of R rows, `stride` apart.
 #[inline(always)]
-fn dots<V: Tiled, const R: usize>(shape: Shape, q: &[f32], kt: Transposed, keys: usize, out: &mut [f32]) {
+fn dots<V: Tiled, const R: usize>(shape: Shape, q: Rows, kt: Transposed, keys: usize, stride: usize, out: &mut [f32]) {
     let vectors = keys.div_ceil(LANES);
-    assert!(q.len() >= R * shape.width && out.len() >= R * kt.stride && shape.dim <= shape.width);
-    assert!(kt.data.len() >= shape.dim * kt.stride && vectors * LANES <= kt.stride);
-    let a = View { data: q.as_ptr(), row_stride: shape.width, col_stride: 1 };
-    let b = View { data: kt.data.as_ptr(), row_stride: 1, col_stride: kt.stride };
-    let c = out.as_mut_ptr();
+    assert!(q.hold(R, shape.dim) && out.len() >= R * stride && vectors * LANES <= stride);
+    assert!(kt.0.len() >= Transposed::length(keys, shape.dim));
+    let (a, c) = (q.lanes(), out.as_mut_ptr());
+    let b = View { data: kt.0.as_ptr(), row_stride: 1, col_stride: PANEL };
+    // One, two or four vectors at a multiple of their number lie in one panel.
     in_vectors!(V, R, vectors, |at, B| {
-        let c = c.wrapping_add(at * LANES);
-        let of = Tile { k: shape.dim, a, b: b.from(at * LANES, 0), c, c_stride: kt.stride, carry: false };
-        // SAFETY: R rows of `q` and `out` exist, dim rows of `kt`, and columns up to that of the last vector (above).
+        let (b, c) = (b.from(Transposed::place(at * LANES, 0, shape.dim), 0), c.wrapping_add(at * LANES));
+        let of = Tile { k: shape.dim, a, b, c, c_stride: stride, carry: false };
+        // SAFETY: R rows of `q` and `out` exist, and the panels up to that of the last vector (above).
         unsafe { V::tile::<R, B>(of) }
     });
 }
@@ -184,13 +268,13 @@ fn scaled<V: F32x16>(row: &[f32], at: usize, n: usize, scale: f32) -> V {
     }
 }
 
-/// The first `first + r` scores of each of R rows become exp(score · scale − max), zeros follow up to a whole vector; returns
+/// The first `first + r · step` scores of each of R rows become exp(score · scale − max), zeros follow up to a whole vector; returns
 /// each row's sum. All maxima come first: their rows don't wait for each other.
 #[inline(always)]
-fn exponentials<V: F32x16, const R: usize>(rows: &mut [f32], stride: usize, first: usize, scale: f32) -> [f32; R] {
+fn exponentials<V: F32x16, const R: usize>(rows: &mut [f32], stride: usize, first: usize, step: usize, scale: f32) -> [f32; R] {
     let mut largest = [0.0; R];
     for (r, largest) in largest.iter_mut().enumerate() {
-        let (row, n) = (&rows[r * stride..][..stride], first + r);
+        let (row, n) = (&rows[r * stride..][..stride], first + r * step);
         let mut most = V::splat(f32::NEG_INFINITY);
         for at in (0..n).step_by(LANES) {
             most = scaled::<V>(row, at, n, scale).max(most);
@@ -199,7 +283,7 @@ fn exponentials<V: F32x16, const R: usize>(rows: &mut [f32], stride: usize, firs
     }
     let mut sums = [0.0; R];
     for (r, total) in sums.iter_mut().enumerate() {
-        let (row, n) = (&mut rows[r * stride..][..stride], first + r);
+        let (row, n) = (&mut rows[r * stride..][..stride], first + r * step);
         let largest = V::splat(largest[r]);
         let mut sum = V::splat(0.0);
         for at in (0..n).step_by(LANES) {
@@ -231,46 +315,63 @@ fn softmax_backward<V: F32x16>(p: &mut [f32], ds: &mut [f32], n: usize, total: f
     }
 }
 
-/// `out[r, :]` ← chain over j < first + r of w[r, j] · m[j, :], for R rows.
+/// `out[i + r, :]` ← chain over j < first + r · step of w[r, j] · m[j, :], for R rows.
 #[inline(always)]
-fn mix<V: Tiled, const R: usize>(w: &[f32], stride: usize, first: usize, m: &[f32], width: usize, out: &mut [f32]) {
-    assert!(w.len() >= R * stride && first + R - 1 <= stride && m.len() >= (first + R - 1) * width && out.len() >= R * width);
-    let a = View { data: w.as_ptr(), row_stride: stride, col_stride: 1 };
-    let b = View { data: m.as_ptr(), row_stride: 1, col_stride: width };
-    let c = out.as_mut_ptr();
+#[allow(clippy::too_many_arguments, reason = "a product's operands and shapes")]
+fn mix<V: Tiled, const R: usize>(
+    w: &[f32],
+    stride: usize,
+    first: usize,
+    step: usize,
+    m: Rows,
+    width: usize,
+    i: usize,
+    out: Target,
+) {
+    let keys = first + (R - 1) * step;
+    assert!(w.len() >= R * stride && keys <= stride && m.hold(keys, width) && out.rows >= i + R && out.width >= width);
+    let (a, b) = (View { data: w.as_ptr(), row_stride: stride, col_stride: 1 }, m.steps());
     in_vectors!(V, R, width / LANES, |at, D| {
-        let c = c.wrapping_add(at * LANES);
-        let of = Tile { k: first, a, b: b.from(at * LANES, 0), c, c_stride: width, carry: false };
-        // SAFETY: R rows of `w` and `out` exist and first + R − 1 rows of `m`, each whole vectors wide (above).
+        let c = out.row(i).wrapping_add(at * LANES);
+        let of = Tile { k: first, a, b: b.from(at * LANES, 0), c, c_stride: out.stride, carry: false };
+        // SAFETY: R rows of `w` and `out` exist and `keys` rows of `m`, each whole vectors wide (above).
         unsafe { V::tile::<R, D>(of) }
     });
     for r in 1..R {
-        let weights = &w[r * stride + first..][..r];
-        extend::<V>(weights, 1, &m[first * width..], width, &mut out[r * width..][..width]);
+        let weights = &w[r * stride + first..][..r * step];
+        // SAFETY: a row of `out`, at least `width` wide.
+        unsafe { extend::<V>(weights, 1, m, first, width, out.row(i + r)) };
     }
 }
 
-/// `out`: (width) continues its chain by a step for each row of `m`: (_, width) and each `step`-th element of `w`.
+/// `out`: (width) continues its chain by a step for each `apart`-th element of `w` and the rows of `m` from `start` on.
+///
+/// # Safety
+/// `out` must be valid for `width` elements that nobody else touches.
 #[inline(always)]
-fn extend<V: F32x16>(w: &[f32], step: usize, m: &[f32], width: usize, out: &mut [f32]) {
+unsafe fn extend<V: F32x16>(w: &[f32], apart: usize, m: Rows, start: usize, width: usize, out: *mut f32) {
     for column in (0..width).step_by(LANES) {
-        let mut sum = V::load(&out[column..]);
-        for (w, m) in w.iter().step_by(step).zip(m.chunks_exact(width)) {
-            sum = V::splat(*w).fma(V::load(&m[column..]), sum);
+        let out = out.wrapping_add(column);
+        // SAFETY: sixteen of the promised elements.
+        let mut sum = unsafe { V::load_pointer(out) };
+        for (row, w) in w.iter().step_by(apart).enumerate() {
+            sum = V::splat(*w).fma(V::load(&m.data[(start + row) * m.stride + column..]), sum);
         }
-        sum.store(&mut out[column..]);
+        // SAFETY: as above.
+        unsafe { sum.store_pointer(out) };
     }
 }
 
-/// `out[j, :]` continues its chain over the rows i that see key j (j < first + i): w[i, j] · m[i, :].
+/// `out[j, :]`, (keys, width), continues its chain over the rows i that see key j (j < first + i): w[i, j] · m[i, :].
 #[inline(always)]
-fn add_mixed_columns<V: Tiled>(w: &[f32], stride: usize, first: usize, m: &[f32], width: usize, out: &mut [f32]) {
-    let (keys, rows) = (out.len() / width, m.len() / width);
-    assert!(w.len() >= rows * stride && keys <= stride && first >= 1 && keys < first + rows);
+fn add_mixed_columns<V: Tiled>(shape: Shape, w: &[f32], m: Rows, out: &mut [f32]) {
+    let Shape { rows, width, first, .. } = shape;
+    let stride = shape.score_stride();
+    let keys = out.len() / width;
+    assert!(w.len() >= rows * stride && m.hold(rows, width) && keys <= stride && first >= 1 && keys < first + rows);
     // Every row sees these keys; from here on each key is seen from one row later than the one before it.
     let seen_by_all = keys.min(first - 1);
-    let a = View { data: w.as_ptr(), row_stride: 1, col_stride: stride };
-    let b = View { data: m.as_ptr(), row_stride: 1, col_stride: width };
+    let (a, b) = (View { data: w.as_ptr(), row_stride: 1, col_stride: stride }, m.steps());
     let c = out.as_mut_ptr();
     in_tiles!(V, seen_by_all, |j, J| {
         in_vectors!(V, J, width / LANES, |at, D| {
@@ -285,8 +386,9 @@ fn add_mixed_columns<V: Tiled>(w: &[f32], stride: usize, first: usize, m: &[f32]
         let (j, all) = (seen_by_all + t, t + J - 1);
         for row in t..all {
             let key = seen_by_all + row;
-            let (w, m) = (&w[row * stride + key..all * stride], &m[row * width..all * width]);
-            extend::<V>(w, stride, m, width, &mut out[key * width..][..width]);
+            let (w, out) = (&w[row * stride + key..all * stride], &mut out[key * width..][..width]);
+            // SAFETY: `out` is `width` long.
+            unsafe { extend::<V>(w, stride, m, row, width, out.as_mut_ptr()) };
         }
         let c = out.as_mut_ptr();
         in_vectors!(V, J, width / LANES, |at, D| {

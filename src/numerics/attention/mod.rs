@@ -5,13 +5,14 @@
 
 mod kernels;
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::buffer::Buffer;
-use super::parallel::make_and_consume;
+use super::parallel::for_each;
 use super::simd::prefetch;
 use kernels::{Inputs, attend_backward};
-pub use kernels::{SCORE_ROWS, Shape, Transposed, attend};
+pub use kernels::{PANEL, Rows, SCORE_ROWS, Shape, Target, Transposed, attend};
 
 /// Consecutive packed rows, after the rows of an earlier segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +80,8 @@ pub struct Heads {
 }
 
 impl Heads {
-    fn group(&self) -> usize {
+    /// Query heads for each key head.
+    pub fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
     pub fn query_width(&self) -> usize {
@@ -96,9 +98,17 @@ impl Heads {
     fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
     }
-    /// For queries whose first sees `first` keys.
-    pub fn shape(&self, first: usize) -> Shape {
-        Shape { dim: self.head_dim, width: self.width(), first, scale: self.scale() }
+    /// Whether a head's columns are whole vectors, so that kernels may work on them where they are.
+    fn whole(&self) -> bool {
+        self.head_dim == self.width()
+    }
+    /// For consecutive queries whose first sees `first` keys.
+    fn shape(&self, rows: usize, first: usize) -> Shape {
+        Shape { rows, dim: self.head_dim, width: self.width(), first, step: 1, scale: self.scale() }
+    }
+    /// For the queries of one position whose heads share their keys.
+    pub fn shape_of_position(&self, keys: usize) -> Shape {
+        Shape { step: 0, ..self.shape(self.group(), keys) }
     }
 }
 
@@ -110,24 +120,67 @@ pub struct Projections<'a> {
     pub v: &'a [f32],
 }
 
-/// The packed rows that a segment's last row attends to: its parent chain from the root, then its own.
-fn key_rows(segments: &[Segment], segment: usize) -> Vec<usize> {
+/// The packed rows that the last asking row of a segment attends to, its parent chain from the root, then its own: ranges that
+/// don't touch each other.
+fn seen_keys(segments: &[Segment], queries: &Queries, segment: usize) -> Vec<Range<usize>> {
     let mut chain = vec![segment];
     while let Some(parent) = segments[chain[chain.len() - 1]].parent {
         chain.push(parent);
     }
-    chain.into_iter().rev().flat_map(|s| segments[s].rows.clone()).collect()
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    for s in chain.into_iter().rev() {
+        let end = if s == segment { queries.ranges[s].end } else { segments[s].rows.end };
+        let rows = segments[s].rows.start..end;
+        match ranges.last_mut() {
+            Some(last) if last.end == rows.start => last.end = rows.end,
+            _ => ranges.push(rows),
+        }
+    }
+    ranges
 }
 
-/// (rows.len(), width): the columns of one head from the rows of `x`: (_, stride), zeros after them.
-fn gather(x: &[f32], stride: usize, rows: &[usize], head: usize, heads: Heads) -> Buffer {
-    let (dim, width) = (heads.head_dim, heads.width());
-    let mut out = if dim == width { Buffer::unspecified(rows.len() * width) } else { Buffer::zeros(rows.len() * width) };
-    for (i, (out, r)) in out.chunks_exact_mut(width).zip(rows).enumerate() {
-        prefetch_row(x, rows.get(i + ROWS_AHEAD).map_or(0, |r| r * stride + head * dim), dim);
+fn length(ranges: &[Range<usize>]) -> usize {
+    ranges.iter().map(Range::len).sum()
+}
+
+/// One head's columns of some rows of a matrix: where they are, or copied to stand together. Where they are, rows often share
+/// few sets of the cache: that is for reading once.
+enum HeadRows<'a> {
+    There(Rows<'a>),
+    Copied(Buffer, usize),
+}
+
+impl<'a> HeadRows<'a> {
+    /// Of `x`: (_, stride).
+    fn new(x: &'a [f32], stride: usize, ranges: &[Range<usize>], head: usize, heads: Heads) -> Self {
+        match ranges {
+            [only] if heads.whole() => Self::There(Rows { data: &x[only.start * stride + head * heads.head_dim..], stride }),
+            _ => Self::Copied(gather(x, stride, ranges, head, heads), heads.width()),
+        }
+    }
+
+    fn rows(&self) -> Rows<'_> {
+        match self {
+            Self::There(rows) => *rows,
+            Self::Copied(data, stride) => Rows { data, stride: *stride },
+        }
+    }
+}
+
+/// (rows, width): the columns of one head from the rows of `x`: (_, stride), zeros after them.
+fn gather(x: &[f32], stride: usize, ranges: &[Range<usize>], head: usize, heads: Heads) -> Buffer {
+    let (dim, width, rows) = (heads.head_dim, heads.width(), length(ranges));
+    let mut out = if heads.whole() { Buffer::unspecified(rows * width) } else { Buffer::zeros(rows * width) };
+    for (out, r) in out.chunks_exact_mut(width).zip(ranges.iter().flat_map(Clone::clone)) {
+        prefetch_row(x, (r + ROWS_AHEAD) * stride + head * dim, dim);
         out[..dim].copy_from_slice(&x[r * stride + head * dim..][..dim]);
     }
     out
+}
+
+/// What [`gather`] made.
+fn together(gathered: &[f32], heads: Heads) -> Rows<'_> {
+    Rows { data: gathered, stride: heads.width() }
 }
 
 /// One head's columns are short pieces far apart, which a CPU doesn't foresee: they are asked for so many rows ahead.
@@ -137,45 +190,62 @@ fn prefetch_row(x: &[f32], at: usize, dim: usize) {
     (0..dim).step_by(16).for_each(|d| prefetch(x.as_ptr().wrapping_add(at + d)));
 }
 
-/// Number of f32 from one row to the next of a transposed matrix over `keys` keys: whole vectors of 16, and no multiple of 128,
-/// which would put many rows into few sets of the cache.
-pub fn stride(keys: usize) -> usize {
-    let whole = keys.next_multiple_of(16);
-    if whole.is_multiple_of(128) { whole + 16 } else { whole }
+/// The transpose of one head's rows.
+fn transpose(x: Rows, rows: usize, heads: Heads) -> Buffer {
+    let mut out = Buffer::unspecified(Transposed::length(rows, heads.head_dim));
+    kernels::transpose(x, rows, heads.head_dim, &mut out);
+    out
 }
 
-/// (head_dim, stride(rows)): the transpose of a (rows, width) matrix.
-fn transpose(x: &[f32], heads: Heads) -> Buffer {
-    let (dim, width) = (heads.head_dim, heads.width());
-    let stride = stride(x.len() / width);
-    let mut out = Buffer::unspecified(dim * stride);
-    kernels::transpose(x, width, dim, stride, &mut out);
-    out
+/// A matrix of which several threads write different heads' columns or different rows.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    data: *mut f32,
+    len: usize,
+    stride: usize,
+    borrowed: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: it is written only through `part`, whose callers vouch that no two write the same elements.
+unsafe impl Send for Shared<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    fn new(x: &'a mut [f32], stride: usize) -> Self {
+        Self { data: x.as_mut_ptr(), len: x.len(), stride, borrowed: PhantomData }
+    }
+
+    /// Calls `write` with a head's columns of `rows`, (rows, width) whose first `dim` columns become those of the matrix.
+    ///
+    /// # Safety
+    /// Nobody else may touch these columns of these rows meanwhile.
+    unsafe fn write(self, rows: Range<usize>, head: usize, heads: Heads, write: impl FnOnce(Target)) {
+        if rows.is_empty() {
+            return;
+        }
+        let (dim, width, start) = (heads.head_dim, heads.width(), rows.start * self.stride + head * heads.head_dim);
+        assert!(start + (rows.len() - 1) * self.stride + dim <= self.len);
+        let target = Target { data: self.data.wrapping_add(start), stride: self.stride, rows: rows.len(), width: dim };
+        if heads.whole() {
+            return write(target);
+        }
+        let mut padded = Buffer::unspecified(rows.len() * width);
+        write(Target::of(&mut padded, width));
+        target.copy_rows(&padded, width);
+    }
 }
 
 /// `out`: (asking rows, heads · head_dim) ← softmax(q kᵀ / √head_dim) v over each row's keys.
 pub fn forward(segments: &[Segment], queries: &Queries, heads: Heads, from: Projections, out: &mut [f32]) {
-    let make = |unit: usize| forward_unit(segments, queries, unit / heads.kv_heads, unit % heads.kv_heads, heads, from);
-    make_and_consume(segments.len() * heads.kv_heads, make, |unit, attended: Buffer| {
-        let places = queries.places(unit / heads.kv_heads);
-        for (h, attended) in attended.chunks_exact((places.len() * heads.width()).max(1)).enumerate() {
-            let head = (unit % heads.kv_heads) * heads.group() + h;
-            scatter(attended, places.clone(), head, heads.query_width(), heads, out);
-        }
+    assert_eq!(out.len(), queries.rows.len() * heads.query_width(), "one output for each query");
+    let out = Shared::new(out, heads.query_width());
+    for_each(segments.len() * heads.kv_heads, |unit| {
+        forward_unit(segments, queries, unit / heads.kv_heads, unit % heads.kv_heads, heads, from, out);
     });
 }
 
-/// Writes a head's (rows, width) to its columns of `out`: (_, stride).
-fn scatter(head_rows: &[f32], rows: impl Iterator<Item = usize>, head: usize, stride: usize, heads: Heads, out: &mut [f32]) {
-    let dim = heads.head_dim;
-    for (values, row) in head_rows.chunks_exact(heads.width()).zip(rows) {
-        // The rows that a segment's heads write follow each other.
-        prefetch_row(out, (row + ROWS_AHEAD) * stride + head * dim, dim);
-        out[row * stride + head * dim..][..dim].copy_from_slice(&values[..dim]);
-    }
-}
-
-/// The attended values of one segment for the query heads of one key head: (group, asking rows, width).
+/// The attended values of one segment for the query heads of one key head.
 fn forward_unit(
     segments: &[Segment],
     queries: &Queries,
@@ -183,30 +253,25 @@ fn forward_unit(
     kv_head: usize,
     heads: Heads,
     from: Projections,
-) -> Buffer {
-    let places: Vec<usize> = queries.places(segment).collect();
+    out: Shared,
+) {
+    let places = queries.places(segment);
     if places.is_empty() {
-        return Buffer::unspecified(0);
+        return;
     }
     let keys = seen_keys(segments, queries, segment);
-    let kt = transpose(&gather(from.k, heads.key_width(), &keys, kv_head, heads), heads);
-    let kt = Transposed { data: &kt, stride: stride(keys.len()) };
+    let k = HeadRows::new(from.k, heads.key_width(), &keys, kv_head, heads);
     let v = gather(from.v, heads.key_width(), &keys, kv_head, heads);
-    let shape = heads.shape(keys.len() - places.len() + 1);
-    let mut scores = Buffer::unspecified(SCORE_ROWS * kt.stride);
-    let mut out = Buffer::unspecified(heads.group() * places.len() * heads.width());
-    for (h, out) in out.chunks_exact_mut(places.len() * heads.width()).enumerate() {
-        let q = gather(from.q, heads.query_width(), &places, kv_head * heads.group() + h, heads);
-        attend(shape, &q, kt, &v, &mut scores, out);
+    let keys = length(&keys);
+    let (kt, v) = (transpose(k.rows(), keys, heads), together(&v, heads));
+    let shape = heads.shape(places.len(), keys - places.len() + 1);
+    let mut scores = Buffer::unspecified(SCORE_ROWS * shape.score_stride());
+    for head in kv_head * heads.group()..(kv_head + 1) * heads.group() {
+        let q = HeadRows::new(from.q, heads.query_width(), std::slice::from_ref(&places), head, heads);
+        let attend = |out| attend(shape, q.rows(), Transposed(&kt), v, &mut scores, out);
+        // SAFETY: no other unit has this head and these rows.
+        unsafe { out.write(places.clone(), head, heads, attend) };
     }
-    out
-}
-
-/// The packed rows that the last asking row of a segment attends to.
-fn seen_keys(segments: &[Segment], queries: &Queries, segment: usize) -> Vec<usize> {
-    let mut keys = key_rows(segments, segment);
-    keys.truncate(keys.len() - (segments[segment].rows.end - queries.ranges[segment].end));
-    keys
 }
 
 /// Gradients of the three projections, in their layouts.
@@ -225,13 +290,15 @@ pub fn backward(segments: &[Segment], queries: &Queries, heads: Heads, from: Pro
     let trees = trees(segments);
     let [dq, dk, dv] = [from.q, from.k, from.v].map(|x| Buffer::unspecified(x.len()));
     let mut grads = ProjectionGradients { dq, dk, dv };
-    let make = |unit: usize| {
-        let tree = &trees[unit / heads.kv_heads];
-        let mut unit = TreeBackward::new(segments, queries, tree, unit % heads.kv_heads, heads, from, dout);
-        unit.run();
-        unit
-    };
-    make_and_consume(trees.len() * heads.kv_heads, make, |_, unit| unit.scatter(&mut grads));
+    let dq = Shared::new(&mut grads.dq, heads.query_width());
+    let [dk, dv] = [&mut grads.dk, &mut grads.dv].map(|x| Shared::new(x, heads.key_width()));
+    for_each(trees.len() * heads.kv_heads, |unit| {
+        let (tree, kv_head) = (&trees[unit / heads.kv_heads], unit % heads.kv_heads);
+        let mut unit = TreeBackward::new(segments, queries, tree, kv_head, heads, from, dout, dq);
+        tree.iter().for_each(|segment| unit.segment(*segment));
+        // SAFETY: no other unit has this tree's rows and this head.
+        unsafe { unit.write_keys(dk, dv) };
+    });
     grads
 }
 
@@ -262,18 +329,16 @@ struct TreeBackward<'a> {
     heads: Heads,
     from: Projections<'a>,
     dout: &'a [f32],
+    dq: Shared<'a>,
     /// Packed rows of the tree, ascending: `dk` and `dv` are over these.
     rows: Vec<usize>,
-    /// Places of the tree's asking rows, ascending: `dq` is over these.
-    places: Vec<usize>,
-    /// (group, asking rows, width)
-    dq: Buffer,
     /// (rows, width)
     dk: Buffer,
     dv: Buffer,
 }
 
 impl<'a> TreeBackward<'a> {
+    #[allow(clippy::too_many_arguments, reason = "the pass, and which part of it")]
     fn new(
         segments: &'a [Segment],
         queries: &'a Queries,
@@ -282,58 +347,93 @@ impl<'a> TreeBackward<'a> {
         heads: Heads,
         from: Projections<'a>,
         dout: &'a [f32],
+        dq: Shared<'a>,
     ) -> Self {
         let rows: Vec<usize> = tree.iter().flat_map(|s| segments[*s].rows.clone()).collect();
-        let places: Vec<usize> = tree.iter().flat_map(|s| queries.places(*s)).collect();
-        let dq = Buffer::unspecified(heads.group() * places.len() * heads.width());
         let [dk, dv] = [0, 1].map(|_| Buffer::zeros(rows.len() * heads.width()));
-        Self { segments, queries, tree, kv_head, heads, from, dout, rows, places, dq, dk, dv }
+        Self { segments, queries, tree, kv_head, heads, from, dout, dq, rows, dk, dv }
     }
 
-    fn run(&mut self) {
-        let mut first = 0;
-        for &segment in self.tree {
-            let places: Vec<usize> = self.queries.places(segment).collect();
-            if !places.is_empty() {
-                self.segment(segment, &places, first * self.heads.width());
-            }
-            first += places.len();
-        }
-    }
-
-    fn scatter(&self, grads: &mut ProjectionGradients) {
-        let (heads, rows) = (self.heads, || self.rows.iter().copied());
-        for (h, dq) in self.dq.chunks_exact((self.places.len() * heads.width()).max(1)).enumerate() {
-            let head = self.kv_head * heads.group() + h;
-            scatter(dq, self.places.iter().copied(), head, heads.query_width(), heads, &mut grads.dq);
-        }
-        scatter(&self.dk, rows(), self.kv_head, heads.key_width(), heads, &mut grads.dk);
-        scatter(&self.dv, rows(), self.kv_head, heads.key_width(), heads, &mut grads.dv);
-    }
-
-    /// One segment's queries, at `places`; their gradients begin at `first` in each head's part of `dq`.
-    fn segment(&mut self, segment: usize, places: &[usize], first: usize) {
+    /// Copies the keys' gradients to their rows of the packed batch.
+    ///
+    /// # Safety
+    /// Nobody else may touch this head's columns of the tree's rows meanwhile.
+    unsafe fn write_keys(&self, dk: Shared, dv: Shared) {
         let (heads, width) = (self.heads, self.heads.width());
-        let keys = seen_keys(self.segments, self.queries, segment);
-        let k = gather(self.from.k, heads.key_width(), &keys, self.kv_head, heads);
-        let v = gather(self.from.v, heads.key_width(), &keys, self.kv_head, heads);
-        let (kt, vt) = (transpose(&k, heads), transpose(&v, heads));
-        let [kt, vt] = [&kt, &vt].map(|data| Transposed { data, stride: stride(keys.len()) });
-        // The keys' gradients so far, continued by this segment's queries.
-        let of_tree: Vec<usize> = keys.iter().map(|r| self.rows.binary_search(r).expect("a row of this tree")).collect();
-        let [mut dk, mut dv] = [&self.dk, &self.dv].map(|x| gather_rows(x, &of_tree, width));
-        let shape = heads.shape(keys.len() - places.len() + 1);
-        let mut p = Buffer::unspecified(places.len() * kt.stride);
-        let mut ds = Buffer::unspecified(places.len() * kt.stride);
-        for (h, dq) in self.dq.chunks_exact_mut(self.places.len() * width).enumerate() {
-            let of_head = |x| gather(x, heads.query_width(), places, self.kv_head * heads.group() + h, heads);
-            let (q, dout) = (of_head(self.from.q), of_head(self.dout));
-            let inputs = Inputs { q: &q, dout: &dout, k: &k, kt, vt };
-            attend_backward(shape, inputs, &mut p, &mut ds, &mut dq[first..][..places.len() * width], &mut dk, &mut dv);
+        for (grads, out) in [(&self.dk, dk), (&self.dv, dv)] {
+            let mut grads = &grads[..];
+            for rows in self.tree.iter().map(|s| self.segments[*s].rows.clone()) {
+                let (of_segment, rest) = grads.split_at(rows.len() * width);
+                // SAFETY: handed on.
+                unsafe { out.write(rows, self.kv_head, heads, |target| target.copy_rows(of_segment, width)) };
+                grads = rest;
+            }
         }
-        for (i, place) in of_tree.iter().enumerate() {
-            self.dk[place * width..][..width].copy_from_slice(&dk[i * width..][..width]);
-            self.dv[place * width..][..width].copy_from_slice(&dv[i * width..][..width]);
+    }
+
+    /// The queries of one segment.
+    fn segment(&mut self, segment: usize) {
+        let (heads, width) = (self.heads, self.heads.width());
+        let places = self.queries.places(segment);
+        if places.is_empty() {
+            return;
+        }
+        let ranges = seen_keys(self.segments, self.queries, segment);
+        let v = HeadRows::new(self.from.v, heads.key_width(), &ranges, self.kv_head, heads);
+        let k = gather(self.from.k, heads.key_width(), &ranges, self.kv_head, heads);
+        let (keys, k) = (length(&ranges), together(&k, heads));
+        let [kt, vt] = [k, v.rows()].map(|x| transpose(x, keys, heads));
+        let [kt, vt] = [&kt, &vt].map(|x| Transposed(x));
+        let shape = heads.shape(places.len(), keys - places.len() + 1);
+        let [mut p, mut ds] = [0, 1].map(|_| Buffer::unspecified(places.len() * shape.score_stride()));
+        // The keys' gradients so far, continued by this segment's queries.
+        let mut continued = Continued::new(&self.rows, &ranges, &mut self.dk, &mut self.dv, width);
+        let (dk, dv) = continued.both();
+        for head in self.kv_head * heads.group()..(self.kv_head + 1) * heads.group() {
+            let of_head = |x| gather(x, heads.query_width(), std::slice::from_ref(&places), head, heads);
+            let (q, dout) = (of_head(self.from.q), of_head(self.dout));
+            let inputs = Inputs { q: together(&q, heads), dout: together(&dout, heads), k, kt, vt };
+            let attend = |dq| attend_backward(shape, inputs, &mut p, &mut ds, dq, dk, dv);
+            // SAFETY: no other unit has this head and these rows.
+            unsafe { self.dq.write(places.clone(), head, heads, attend) };
+        }
+        continued.finish();
+    }
+}
+
+/// The gradients of some of a tree's keys: where they are, if they follow each other, else copied and copied back.
+enum Continued<'a> {
+    There { dk: &'a mut [f32], dv: &'a mut [f32] },
+    Copied { places: Vec<usize>, width: usize, dk: Buffer, dv: Buffer, to: [&'a mut [f32]; 2] },
+}
+
+impl<'a> Continued<'a> {
+    /// Of the packed rows `keys` among the tree's `rows`, whose gradients `dk` and `dv` are: (rows, width).
+    fn new(rows: &[usize], keys: &[Range<usize>], dk: &'a mut [f32], dv: &'a mut [f32], width: usize) -> Self {
+        let place = |row: usize| rows.binary_search(&row).expect("a row of this tree");
+        let places: Vec<usize> = keys.iter().flat_map(Clone::clone).map(place).collect();
+        let range = places[0] * width..(places[places.len() - 1] + 1) * width;
+        if range.len() == places.len() * width {
+            return Self::There { dk: &mut dk[range.clone()], dv: &mut dv[range] };
+        }
+        let [of_dk, of_dv] = [&*dk, &*dv].map(|x| gather_rows(x, &places, width));
+        Self::Copied { places, width, dk: of_dk, dv: of_dv, to: [dk, dv] }
+    }
+
+    fn both(&mut self) -> (&mut [f32], &mut [f32]) {
+        match self {
+            Self::There { dk, dv } => (dk, dv),
+            Self::Copied { dk, dv, .. } => (dk, dv),
+        }
+    }
+
+    fn finish(self) {
+        if let Self::Copied { places, width, dk, dv, to } = self {
+            for (from, to) in [dk, dv].iter().zip(to) {
+                for (row, place) in from.chunks_exact(width).zip(&places) {
+                    to[place * width..][..width].copy_from_slice(row);
+                }
+            }
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::kernels::{Inputs, Transposed, attend_backward_with, attend_with, transpose_with};
-use super::{Heads, Projections, Queries, SCORE_ROWS, Segment, backward, forward, gather_rows, stride, transpose};
+use super::kernels::{Inputs, Rows, Target, Transposed, attend_backward_with, attend_with, transpose_with};
+use super::{Heads, PANEL, Projections, Queries, SCORE_ROWS, Segment, backward, forward, gather_rows, transpose};
 use crate::testing::{Values, bits, random};
 use crate::{isa, reference};
 
@@ -20,7 +20,7 @@ fn matrix(rows: usize, heads: Heads, values: Values, index: u64) -> Vec<f32> {
 /// One head whose queries come after `before` other keys, by its kernels.
 fn one_head(head_dim: usize, rows: usize, before: usize, values: Values) {
     let heads = Heads { heads: 1, kv_heads: 1, head_dim };
-    let (w, keys, shape) = (heads.width(), before + rows, heads.shape(before + 1));
+    let (w, keys, shape) = (heads.width(), before + rows, heads.shape(rows, before + 1));
     let [q, dout] = [0, 1].map(|i| matrix(rows, heads, values, i));
     let [k, v] = [2, 3].map(|i| matrix(keys, heads, values, i));
     let split = |x: &[f32]| -> Vec<Vec<f32>> { x.chunks(w).map(|row| row[..head_dim].to_vec()).collect() };
@@ -41,18 +41,38 @@ fn one_head(head_dim: usize, rows: usize, before: usize, values: Values) {
         }
     }
     let all_bits = |rows: &[Vec<f32>]| -> Vec<u32> { rows.iter().flat_map(|row| bits(row)).collect() };
-    let [kt, vt] = [&k, &v].map(|x| transpose(x, heads));
-    let [kt, vt] = [&kt, &vt].map(|data| Transposed { data, stride: stride(keys) });
+    let [q, dout, k, v] = [&q, &dout, &k, &v].map(|data| Rows { data, stride: w });
+    let [kt, vt] = [k, v].map(|x| transpose(x, keys, heads));
+    let [kt, vt] = [&kt, &vt].map(|x| Transposed(x));
     for isa in isa::available() {
-        let (mut scores, mut out) = (vec![f32::NAN; SCORE_ROWS * kt.stride], vec![f32::NAN; rows * w]);
-        attend_with(isa, shape, &q, kt, &v, &mut scores, &mut out);
+        let (mut scores, mut out) = (vec![f32::NAN; SCORE_ROWS * shape.score_stride()], vec![f32::NAN; rows * w]);
+        attend_with(isa, shape, q, kt, v, &mut scores, Target::of(&mut out, w));
         assert_eq!(all_bits(&split(&out)), all_bits(&expected), "{isa}");
-        let [mut p, mut ds] = [0, 1].map(|_| vec![f32::NAN; rows * kt.stride]);
+        let [mut p, mut ds] = [0, 1].map(|_| vec![f32::NAN; rows * shape.score_stride()]);
         let mut ours = [vec![f32::NAN; rows * w], vec![0.5; keys * w], vec![0.25; keys * w]];
         let [a, b, c] = &mut ours;
-        attend_backward_with(isa, shape, Inputs { q: &q, dout: &dout, k: &k, kt, vt }, &mut p, &mut ds, a, b, c);
+        attend_backward_with(isa, shape, Inputs { q, dout, k, kt, vt }, &mut p, &mut ds, Target::of(a, w), b, c);
         for ((ours, expected), name) in ours.iter().zip([&dq, &dk, &dv]).zip(["dq", "dk", "dv"]) {
             assert_eq!(all_bits(&split(ours)), all_bits(expected), "{isa} {name}");
+        }
+    }
+}
+
+/// Several query heads of one position over the keys that they share.
+fn one_position(head_dim: usize, group: usize, keys: usize, values: Values) {
+    let heads = Heads { heads: group, kv_heads: 1, head_dim };
+    let (w, shape) = (heads.width(), heads.shape_of_position(keys));
+    let q = values.draw(group * head_dim, 0);
+    let [k, v] = [1, 2].map(|i| matrix(keys, heads, values, i));
+    let [k_rows, v_rows]: [Vec<&[f32]>; 2] = [&k, &v].map(|x| x.chunks(w).map(|row| &row[..head_dim]).collect());
+    let expected: Vec<Vec<f32>> = q.chunks(head_dim).map(|q| reference::attend(q, &k_rows, &v_rows, shape.scale)).collect();
+    let (q, v) = (Rows { data: &q, stride: head_dim }, Rows { data: &v, stride: w });
+    let kt = transpose(Rows { data: &k, stride: w }, keys, heads);
+    for isa in isa::available() {
+        let (mut scores, mut out) = (vec![f32::NAN; SCORE_ROWS * shape.score_stride()], vec![f32::NAN; group * w]);
+        attend_with(isa, shape, q, Transposed(&kt), v, &mut scores, Target::of(&mut out, w));
+        for (out, expected) in out.chunks(w).zip(&expected) {
+            assert_eq!(bits(&out[..head_dim]), bits(expected), "{isa}");
         }
     }
 }
@@ -115,6 +135,11 @@ fn some_ask(segments: &[Segment], heads: Heads, wanted: &[prop::sample::Index]) 
     assert_eq!((&*ours.dk, &*ours.dv), (&*expected.dk, &*expected.dv), "dk, dv");
 }
 
+/// Half of them whole vectors, which are worked on where they are.
+fn head_dims() -> impl Strategy<Value = usize> {
+    prop_oneof![(1..12usize).prop_map(|half| 2 * half), (1..3usize).prop_map(|vectors| 16 * vectors)]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -122,8 +147,9 @@ proptest! {
     fn rows_that_do_not_ask_change_nothing_for_those_that_do(
         lengths in prop::collection::vec((1..9usize, any::<Option<prop::sample::Index>>()), 1..6),
         kv_heads in 1..3usize, group in 1..3usize, wanted in prop::collection::vec(any::<prop::sample::Index>(), 1..5),
+        head_dim in head_dims(),
     ) {
-        some_ask(&tree(&lengths), Heads { heads: kv_heads * group, kv_heads, head_dim: 6 }, &wanted);
+        some_ask(&tree(&lengths), Heads { heads: kv_heads * group, kv_heads, head_dim }, &wanted);
     }
 
     #[test]
@@ -134,26 +160,38 @@ proptest! {
     }
 
     #[test]
+    fn the_heads_of_a_position_give_the_bits_of_the_definition(
+        half_dim in 1..42usize, group in 1..14usize, keys in 1..150usize, values in Values::any(),
+    ) {
+        one_position(2 * half_dim, group, keys, values);
+    }
+
+    #[test]
     fn a_packed_batch_gives_the_bits_of_the_definition(
         lengths in prop::collection::vec((1..9usize, any::<Option<prop::sample::Index>>()), 1..6),
-        kv_heads in 1..3usize, group in 1..4usize, half_dim in 1..12usize, threads in 1..3usize, values in Values::any(),
+        kv_heads in 1..3usize, group in 1..4usize, head_dim in head_dims(), threads in 1..3usize, values in Values::any(),
     ) {
-        let heads = Heads { heads: kv_heads * group, kv_heads, head_dim: 2 * half_dim };
+        let heads = Heads { heads: kv_heads * group, kv_heads, head_dim };
         packed(&tree(&lengths), heads, values, threads);
     }
 }
 
 #[test]
 fn transposes_hold_every_element_and_zeros_after_them() {
-    for (rows, dim) in [(1, 2), (15, 16), (16, 6), (37, 64), (64, 30)] {
-        let (width, stride) = (stride(dim), stride(rows));
+    for (rows, dim) in [(1, 2), (15, 16), (16, 6), (37, 64), (64, 30), (150, 7)] {
+        let width = dim + 3;
         let x = random(rows * width, 1.0, 9);
-        let expected: Vec<f32> =
-            (0..dim * stride).map(|i| if i % stride < rows { x[i % stride * width + i / stride] } else { 0.0 }).collect();
+        let element = |key: usize, d: usize| if key < rows { x[key * width + d] } else { 0.0 };
+        let keys = 0..rows.next_multiple_of(PANEL);
+        let panels: Vec<f32> = keys
+            .step_by(PANEL)
+            .flat_map(|first| (0..dim).flat_map(move |d| (first..first + PANEL).map(move |key| (key, d))))
+            .map(|(key, d)| element(key, d))
+            .collect();
         for isa in isa::available() {
-            let mut out = vec![f32::NAN; dim * stride];
-            transpose_with(isa, &x, width, dim, stride, &mut out);
-            assert_eq!(out, expected, "{isa}, {rows} rows, {dim} columns");
+            let mut out = vec![f32::NAN; Transposed::length(rows, dim)];
+            transpose_with(isa, Rows { data: &x, stride: width }, rows, dim, &mut out);
+            assert_eq!(out, panels, "{isa}, {rows} rows, {dim} columns");
         }
     }
 }

@@ -13,7 +13,7 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(super) fn transposed(self) -> Self {
+    pub(crate) fn transposed(self) -> Self {
         Self { row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
     /// The view that starts at (row, column); stays inside the slice as long as that element is.
@@ -74,23 +74,28 @@ impl Panels {
         panels
     }
 
+    /// What [`Panels::new`] copied into `copied`, for all lanes from the first of a panel on.
+    pub(super) fn of_copied(copied: *const f32, lanes: usize, depth: usize, width: usize, unit: usize) -> Self {
+        let view = View { data: copied, row_stride: 0, col_stride: 0 };
+        Self { view, copied, lanes, depth, width, unit, in_place: 0 }
+    }
+
     /// The last panel is narrower: as wide as what is left, in whole units.
     #[inline(always)]
     fn panel_width(&self, lane: usize) -> usize {
         (self.lanes - lane).next_multiple_of(self.unit).min(self.width)
     }
 
-    /// The panel that starts at `lane`, as a view of its lanes (rows) along `p` (columns).
+    /// The lanes from `lane` to the end of their panel: a view of these (rows) along `p` (columns).
     #[inline(always)]
     pub(super) fn panel(&self, lane: usize) -> View {
         if lane < self.in_place {
             return self.view.from(lane, 0);
         }
-        View {
-            data: self.copied.wrapping_add((lane - self.in_place) * self.depth),
-            row_stride: 1,
-            col_stride: self.panel_width(lane),
-        }
+        let within = (lane - self.in_place) % self.width;
+        let first = lane - within;
+        let data = self.copied.wrapping_add((first - self.in_place) * self.depth);
+        View { data, row_stride: 1, col_stride: self.panel_width(first) }.from(within, 0)
     }
 }
 
@@ -99,9 +104,13 @@ fn aligned_room(buffer: &mut Vec<f32>, length: usize) -> *mut f32 {
     if buffer.len() < length + LANES {
         buffer.resize(length + LANES, 0.0);
     }
-    let pointer = buffer.as_mut_ptr();
-    let padding = (64 - pointer.addr() % 64) / size_of::<f32>();
-    pointer.wrapping_add(padding)
+    let start = aligned_start(buffer);
+    buffer.as_mut_ptr().wrapping_add(start)
+}
+
+/// Where [`aligned_room`] starts.
+pub(super) fn aligned_start(buffer: &[f32]) -> usize {
+    (64 - buffer.as_ptr().addr() % 64) / size_of::<f32>()
 }
 
 /// Copies `lanes` rows of `depth` elements to `to[p * width + lane]`; lanes up to `width` are zero.

@@ -173,8 +173,7 @@ pub(super) unsafe fn block<V: Tiled>(m: usize, n: usize, k: usize, a: &Panels, b
         let columns = (n - j).min(V::VECTORS * LANES);
         let b = b.panel(j);
         in_tiles!(V, m, |i, ROWS| {
-            let whole = i - i % V::ROWS;
-            let a = a.panel(whole).from(i - whole, 0);
+            let a = a.panel(i);
             // SAFETY: handed on; the rows of a tile are below m and in one panel.
             unsafe {
                 match columns > LANES {

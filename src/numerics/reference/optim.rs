@@ -24,6 +24,14 @@ pub fn sgd(param: &mut f32, grad: f32, c: &SgdCoefficients) {
     *param = (-c.lr).mul_add(g, *param);
 }
 
+/// One element of a step of gradient descent with momentum (PyTorch's: no dampening, not Nesterov's; `buffer` starts at 0, so that
+/// the first step is one without momentum).
+pub fn sgd_momentum(param: &mut f32, grad: f32, buffer: &mut f32, momentum: f32, c: &SgdCoefficients) {
+    let g = c.weight_decay.mul_add(*param, grad * c.grad_scale);
+    *buffer = momentum.mul_add(*buffer, g);
+    *param = (-c.lr).mul_add(*buffer, *param);
+}
+
 /// The Euclidean norm of all gradients together, in binary64: Σ x² tensor by tensor in the given order (name order, by the contract).
 pub fn global_norm(gradients: &[&[f32]]) -> f64 {
     gradients.iter().fold(0.0, |sum, g| sum + super::sum_squares_f64(g)).sqrt()

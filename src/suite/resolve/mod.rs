@@ -14,6 +14,7 @@ use super::spec::SuiteSpec;
 use crate::error::Result;
 
 mod data;
+mod evaluation;
 mod judges;
 mod lora;
 mod objective;

@@ -7,7 +7,7 @@ use crate::suite::settings::{Dialect, FDivergence, LossType, ObjectiveSettings, 
 use crate::suite::spec::TrainSpec;
 
 /// All of them.
-pub(super) const KEYS: [&str; 20] = [
+pub(super) const KEYS: [&str; 23] = [
     "loss_type",
     "loss_weights",
     "dialect",
@@ -28,6 +28,9 @@ pub(super) const KEYS: [&str; 20] = [
     "desirable_weight",
     "undesirable_weight",
     "precompute_ref_log_probs",
+    "sync_ref_model",
+    "ref_model_mixup_alpha",
+    "ref_model_sync_steps",
 ];
 
 const LOSSES: Rule<usize> = Rule { words: "a list with at least one loss", holds: |n| n > 0 };
@@ -73,7 +76,10 @@ pub(super) fn overlay(settings: &mut ObjectiveSettings, written: &TrainSpec, tab
     table.set(&mut s.desirable_weight, "desirable_weight", written.desirable_weight, rules::POSITIVE)?;
     table.set(&mut s.undesirable_weight, "undesirable_weight", written.undesirable_weight, rules::POSITIVE)?;
     let precompute = written.precompute_ref_log_probs;
-    table.set(&mut s.precompute_ref_log_probs, "precompute_ref_log_probs", precompute, rules::any())
+    table.set(&mut s.precompute_ref_log_probs, "precompute_ref_log_probs", precompute, rules::any())?;
+    table.set(&mut s.sync_ref_model, "sync_ref_model", written.sync_ref_model, rules::any())?;
+    table.set(&mut s.ref_model_mixup_alpha, "ref_model_mixup_alpha", written.ref_model_mixup_alpha, rules::PROBABILITY)?;
+    table.set(&mut s.ref_model_sync_steps, "ref_model_sync_steps", written.ref_model_sync_steps, rules::STEPS)
 }
 
 const EACH_POSITIVE: Rule<f64> = Rule { words: "numbers more than 0", holds: |x| x > 0.0 && x.is_finite() };
@@ -144,6 +150,11 @@ pub(super) fn ineffective(settings: &ObjectiveSettings) -> Vec<(&'static str, St
         };
         keys.push((key, why));
     }
+    if !s.sync_ref_model {
+        for key in ["ref_model_mixup_alpha", "ref_model_sync_steps"] {
+            keys.push((key, "`sync_ref_model` isn't true".to_owned()));
+        }
+    }
     if s.f_divergence_type != FDivergence::AlphaDivergence {
         keys.push(("f_alpha_divergence_coef", "f_divergence_type isn't \"alpha_divergence\"".to_owned()));
     }
@@ -203,6 +214,14 @@ pub(super) fn agrees(settings: &TrainSettings, table: &Table<'_>) -> Result<()> 
         let message = "\"exo_pair\" needs `label_smoothing`: with 0 its loss is infinite".to_owned();
         return conflict("loss_type", message, "its paper uses label_smoothing = 1e-3");
     }
+    if s.sync_ref_model && s.precompute_ref_log_probs {
+        let message = "`sync_ref_model` moves the reference while training runs, so what it says can't be worked out before";
+        return conflict("sync_ref_model", message.to_owned(), "set precompute_ref_log_probs = false");
+    }
+    if s.sync_ref_model && settings.lora.is_some() {
+        let message = "`sync_ref_model` doesn't go with low-rank adapters: the reference is the frozen base, which doesn't move";
+        return conflict("sync_ref_model", message.to_owned(), "leave it out, or train all weights");
+    }
     dialect_has_options(s, table)?;
     kto(settings, table)
 }
@@ -235,6 +254,7 @@ fn dialect_has_options(s: &ObjectiveSettings, table: &Table<'_>) -> Result<()> {
         ("rdpo_alpha", s.rdpo_alpha > 0.0, false),
         ("dpop_lambda", s.dpop_lambda > 0.0, false),
         ("kl_coef", s.kl_coef > 0.0, false),
+        ("sync_ref_model", s.sync_ref_model, trl),
         ("bco_shift", s.bco_shift != crate::suite::settings::BcoShift::None, false),
     ];
     match options.into_iter().find(|(_, used, has)| s.dialect != Dialect::DpoEval && *used && !has) {

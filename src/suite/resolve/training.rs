@@ -1,6 +1,6 @@
 //! `[sft]`, `[train]` and `[[variant]]`: training settings, laid over each other.
 
-use super::{lora, name_is_free, names_differ, objective};
+use super::{evaluation, lora, name_is_free, names_differ, objective};
 use crate::error::{Error, Result};
 use crate::suite::defaults::{self, Purpose};
 use crate::suite::document::{Document, Table};
@@ -151,6 +151,7 @@ fn overlay(settings: &mut TrainSettings, written: &TrainSpec, around: &Surroundi
     table.set(&mut s.adam_beta1, "adam_beta1", written.adam_beta1, rules::BELOW_ONE)?;
     table.set(&mut s.adam_beta2, "adam_beta2", written.adam_beta2, rules::BELOW_ONE)?;
     table.set(&mut s.adam_epsilon, "adam_epsilon", written.adam_epsilon, rules::POSITIVE)?;
+    table.set(&mut s.momentum, "momentum", written.momentum, rules::BELOW_ONE)?;
     table.set(&mut s.weight_decay, "weight_decay", written.weight_decay, rules::NOT_NEGATIVE)?;
     table.set_or_none(&mut s.max_grad_norm, "max_grad_norm", written.max_grad_norm, rules::POSITIVE)?;
     let batch = written.per_device_train_batch_size;
@@ -162,6 +163,7 @@ fn overlay(settings: &mut TrainSettings, written: &TrainSpec, around: &Surroundi
     table.set_or_none(&mut s.max_length, "max_length", written.max_length, rules::TWO_OR_MORE)?;
     around.length_fits(s.max_length, table)?;
     table.set_or_none(&mut s.save_steps, "save_steps", written.save_steps, rules::STEPS)?;
+    evaluation::overlay(&mut s.evaluation, written, table)?;
     lora::overlay(&mut s.lora, written, table)
 }
 
@@ -205,10 +207,14 @@ fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str,
     if settings.optim != Optimizer::Adamw {
         add(&["adam_beta1", "adam_beta2", "adam_epsilon"], "optim isn't \"adamw\"");
     }
+    if settings.optim != Optimizer::Sgd {
+        add(&["momentum"], "optim isn't \"sgd\"");
+    }
+    keys.extend(evaluation::ineffective(settings, purpose));
     if let (Some(max), Some(save)) = (settings.max_steps, settings.save_steps)
         && save > max
     {
-        add(&["save_steps"], &format!("training ends after max_steps = {max}"));
+        keys.push(("save_steps", format!("training ends after max_steps = {max}")));
     }
     keys
 }

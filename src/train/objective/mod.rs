@@ -149,6 +149,11 @@ pub fn scope(settings: &TrainSettings) -> usize {
     }
 }
 
+/// Settings under which means and sorts range over `n` examples at once: how held-out examples are measured.
+pub fn undivided(settings: &TrainSettings, n: usize) -> TrainSettings {
+    TrainSettings { per_device_train_batch_size: n, gradient_accumulation_steps: 1, ..settings.clone() }
+}
+
 type Boxed<E, G> = Box<dyn Objective<Example = E, Gradient = G>>;
 
 fn combined<E: 'static, G: Gradient + 'static>(mut terms: Vec<(f64, Boxed<E, G>)>) -> Boxed<E, G> {

@@ -1,11 +1,13 @@
 //! Tests of the loop, first with a task small enough to think through, then with real models.
 
+mod evaluation;
 mod invariance;
 mod models;
 mod parity;
 mod quadratic;
+mod score_cache;
 
-use crate::suite::settings::{ObjectiveSettings, Optimizer, Sampling, Scheduler, TrainSettings};
+use crate::suite::settings::{EvaluationSettings, ObjectiveSettings, Optimizer, Sampling, Scheduler, TrainSettings};
 
 /// Four examples a step, shuffled, AdamW.
 pub(crate) fn settings() -> TrainSettings {
@@ -18,6 +20,7 @@ pub(crate) fn settings() -> TrainSettings {
         adam_beta1: 0.9,
         adam_beta2: 0.999,
         adam_epsilon: 1e-8,
+        momentum: 0.0,
         weight_decay: 0.01,
         max_grad_norm: Some(1.0),
         per_device_train_batch_size: 4,
@@ -28,5 +31,11 @@ pub(crate) fn settings() -> TrainSettings {
         save_steps: None,
         sampling: Sampling::Shuffle,
         lora: None,
+        evaluation: EvaluationSettings::default(),
     }
+}
+
+/// What `golden/train/optimizers.py` recorded of torch and transformers.
+pub(crate) fn golden_optimizers() -> serde_json::Value {
+    serde_json::from_str(include_str!("../../../golden/train/optimizers.json")).unwrap()
 }

@@ -175,6 +175,45 @@ fn no_objective_depends_on_micro_batches_interruptions_or_when_the_reference_sco
     }
 }
 
+fn following(loss: LossType, alpha: f64, every: u64) -> TrainSettings {
+    let objective = ObjectiveSettings {
+        loss_type: vec![loss],
+        precompute_ref_log_probs: false,
+        sync_ref_model: true,
+        ref_model_mixup_alpha: alpha,
+        ref_model_sync_steps: every,
+        ..ObjectiveSettings::default()
+    };
+    TrainSettings { objective, ..six_steps() }
+}
+
+#[test]
+fn a_reference_that_follows_is_part_of_the_resume_state() {
+    for loss in [LossType::Sigmoid, LossType::Kto] {
+        let settings = following(loss, 0.6, 2);
+        let whole = train_any(&settings, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
+        let still = ObjectiveSettings { sync_ref_model: false, ..settings.objective.clone() };
+        let still = TrainSettings { objective: still, ..settings.clone() };
+        assert_ne!(train_any(&still, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap(), whole);
+        for at in 1..6 {
+            let work = tempfile::tempdir().unwrap();
+            assert!(train_any(&settings, 1, work.path(), &Stop(at, 0.into())).is_err());
+            assert_eq!(train_any(&settings, 1, work.path(), &Silent).unwrap(), whole, "{loss:?} interrupted after step {at}");
+        }
+    }
+}
+
+/// With α = 1 the reference is the policy after every update, so every step sees what the first one sees.
+#[test]
+fn a_reference_that_becomes_the_policy_leaves_no_margin_at_any_step() {
+    let work = tempfile::tempdir().unwrap();
+    let metrics = train(&following(LossType::Sigmoid, 1.0, 1), 1, work.path(), &Silent).unwrap().0;
+    for row in serde_json::from_str::<Vec<Metrics>>(&metrics).unwrap() {
+        assert_eq!((row.values["rewards/margins"], row.values["kl/chosen"]), (0.0, 0.0), "{row:?}");
+        assert!((row.loss - std::f64::consts::LN_2).abs() < 1e-12);
+    }
+}
+
 #[test]
 fn every_objective_lowers_its_loss() {
     // WPO's weights rise with the likelihoods, and the weighted loss with them.

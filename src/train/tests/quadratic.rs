@@ -15,9 +15,11 @@ use crate::train::chain::Link;
 use crate::train::{BatchLoss, Metrics, Task, checkpoint, checkpoint_folder, checkpoint_steps, run};
 use crate::watch::{Silent, Watch};
 
-struct Quadratic {
-    parameters: Parameters,
+pub(super) struct Quadratic {
+    pub parameters: Parameters,
     points: Vec<f32>,
+    /// The last so many points are measured only.
+    pub held_out: usize,
     identity: Digest,
     /// This tensor is left without a gradient.
     forgotten: Option<&'static str>,
@@ -26,12 +28,12 @@ struct Quadratic {
 }
 
 impl Quadratic {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut parameters = Parameters::new();
         parameters.insert("a", Tensor { shape: vec![3], values: vec![0.0, 1.0, -1.0] });
         parameters.insert("b", Tensor { shape: vec![2, 1], values: vec![0.5, 2.0] });
         let points: Vec<f32> = (0..10).map(|i| (i * 7 % 10) as f32 / 3.0).collect();
-        Self { parameters, identity: Digest::of_floats(&points), points, forgotten: None, first_step: Ok(()) }
+        Self { parameters, identity: Digest::of_floats(&points), points, held_out: 0, forgotten: None, first_step: Ok(()) }
     }
 }
 
@@ -44,7 +46,10 @@ impl Task for Quadratic {
         self.identity
     }
     fn examples(&self) -> usize {
-        self.points.len()
+        self.points.len() - self.held_out
+    }
+    fn held_out(&self) -> usize {
+        self.held_out
     }
     fn example_id(&self, example: usize) -> String {
         format!("point-{example}")
@@ -89,13 +94,13 @@ impl Task for Quadratic {
 }
 
 /// Stops the run before step `at + 1`, as Ctrl-C would.
-struct StopAfter {
+pub(super) struct StopAfter {
     at: u64,
     seen: AtomicU64,
 }
 
 impl StopAfter {
-    fn steps(at: u64) -> Self {
+    pub fn steps(at: u64) -> Self {
         Self { at, seen: AtomicU64::new(0) }
     }
 }
@@ -306,4 +311,53 @@ fn a_broken_first_step_invariant_stops_the_run() {
     assert_eq!(run(&mut task, &eight_steps(), 1, work.path(), &Silent), Err(Error::unexpected("not the constant")));
     assert_eq!(task.parameters, Quadratic::new().parameters);
     assert!(!work.path().join("state").exists());
+}
+
+#[test]
+fn a_place_that_cannot_be_written_stops_the_run_and_what_was_saved_before_goes_on() {
+    let unbroken = folder();
+    let expected = train(&eight_steps(), 1, unbroken.path(), &Silent).unwrap();
+    let work = folder();
+    // A file stands where the folder of the second checkpoint belongs.
+    let obstacle = checkpoint_folder(work.path(), 6);
+    fs::write(&obstacle, "").unwrap();
+    let error = train(&eight_steps(), 1, work.path(), &Silent).unwrap_err();
+    assert!(error.message.contains("checkpoint-6"), "{error}");
+    assert_eq!(
+        Digest::of_file(&checkpoint_folder(work.path(), 3).join("model.safetensors")).unwrap(),
+        files(unbroken.path())["checkpoint-3"]
+    );
+    assert_eq!(crate::train::weights_kept(work.path()).unwrap().0, 3);
+    fs::remove_file(&obstacle).unwrap();
+    assert_eq!(train(&eight_steps(), 1, work.path(), &Silent).unwrap(), expected);
+    assert_eq!(files(work.path()), files(unbroken.path()));
+    let error = train(&eight_steps(), 1, &checkpoint_folder(work.path(), 3).join("model.safetensors/work"), &Silent).unwrap_err();
+    assert!(error.message.contains("model.safetensors/work"), "{error}");
+}
+
+/// What a full disk leaves when it refuses the new state: the one before it, under its name as predecessor.
+#[test]
+fn a_state_that_could_not_be_written_leaves_its_predecessor_to_go_on_from() {
+    let unbroken = folder();
+    let expected = train(&eight_steps(), 1, unbroken.path(), &Silent).unwrap();
+    let work = folder();
+    train(&eight_steps(), 1, work.path(), &StopAfter::steps(5)).unwrap_err();
+    fs::remove_file(work.path().join("state")).unwrap();
+    assert!(work.path().join("state.previous").exists());
+    assert_eq!(train(&eight_steps(), 1, work.path(), &Silent).unwrap(), expected);
+    assert_eq!(files(work.path()), files(unbroken.path()));
+}
+
+#[test]
+fn a_checkpoint_that_was_cut_off_is_an_error_that_names_the_file() {
+    let work = folder();
+    train(&eight_steps(), 1, work.path(), &Silent).unwrap();
+    let path = checkpoint_folder(work.path(), 8).join("model.safetensors");
+    let whole = fs::read(&path).unwrap();
+    for length in [0, 7, whole.len() / 2, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        let error = checkpoint(work.path(), 8).unwrap_err();
+        assert_eq!(error.kind, Kind::Input);
+        assert!(error.to_string().contains("checkpoint-8/model.safetensors"), "{error}");
+    }
 }
