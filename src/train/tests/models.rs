@@ -322,6 +322,22 @@ fn fast_training_repeats_itself_and_a_state_of_the_other_arithmetic_is_refused()
 }
 
 #[test]
+fn training_on_single_completions_refuses_a_state_of_the_other_arithmetic() {
+    let objective = ObjectiveSettings { loss_type: vec![LossType::Kto], ..ObjectiveSettings::default() };
+    let (settings, work) = (TrainSettings { objective, ..six_steps() }, tempfile::tempdir().unwrap());
+    let train = |numerics| {
+        let reference = model(3, true).with_numerics(numerics);
+        let examples = Feedback::of_pairs(&pairs(9));
+        let mut task = UnpairedTask::new(reference.clone(), &reference, &examples, &settings, &Silent).unwrap();
+        run(&mut task, &settings, 1, work.path(), &Silent)
+    };
+    let fast = train(Numerics::Fast).unwrap();
+    let error = train(Numerics::Strict).unwrap_err();
+    assert!(error.message.contains("belongs to another run"), "{error}");
+    assert_eq!(train(Numerics::Fast).unwrap(), fast);
+}
+
+#[test]
 fn another_seed_gives_other_weights() {
     assert_ne!(afresh(&six_steps(), 1), afresh(&six_steps(), 2));
 }
