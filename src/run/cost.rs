@@ -34,7 +34,8 @@ pub fn expected_seconds(suite: &Suite, cell: &Cell, rate: f64) -> f64 {
         Stage::Train { variant, .. } => match suite.variants.iter().find(|v| &v.name == variant).map(|v| &v.policy) {
             // Forward twice (metrics and gradient), backward as two forwards, the reference once; two completions a pair.
             Some(PolicySource::Train(t)) => {
-                let (examples, texts) = if t.objective.is_unpaired() { (2, 1.0) } else { (1, 2.0) };
+                let sides = if suite.dataset.has_pairs() { 2 } else { 1 };
+                let (examples, texts) = if t.objective.is_unpaired() { (sides, 1.0) } else { (1, 2.0) };
                 4.0 * trained_tokens(t, examples * train_pairs(suite), texts)
             }
             _ => 0.0,

@@ -120,6 +120,22 @@ pub enum PairsFormat {
     Explicit,
     /// HH-RLHF: `{"chosen", "rejected"}` whole transcripts, prompt up to the last "\n\nAssistant:".
     Hh,
+    /// No pairs but `{"prompt", "completion", "label"}` a line: a completion and whether it is desirable.
+    Unpaired,
+}
+
+impl PairsSettings {
+    /// Whether the rows are single completions with a label.
+    pub fn is_unpaired(&self) -> bool {
+        self.format == PairsFormat::Unpaired
+    }
+}
+
+impl Dataset {
+    /// Whether there are pairs: to learn from, to measure implicit rewards on, and to train and measure judges with.
+    pub fn has_pairs(&self) -> bool {
+        !matches!(self, Self::Pairs(settings) if settings.is_unpaired())
+    }
 }
 
 /// The order in which examples are trained on.

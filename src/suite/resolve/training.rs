@@ -13,6 +13,10 @@ pub(super) struct Surroundings {
     pub(super) sampling: Sampling,
     /// Tokens that the model reads, where the suite says it.
     pub(super) context: Option<usize>,
+    /// Whether the data are pairs, not single completions.
+    pub(super) pairs: bool,
+    /// Whether any are held out.
+    pub(super) held_out: bool,
 }
 
 impl Surroundings {
@@ -23,6 +27,21 @@ impl Surroundings {
 
     pub(super) fn defaults(&self, purpose: Purpose) -> TrainSettings {
         TrainSettings { max_length: Some(self.max_length()), ..defaults::training(purpose, self.sampling) }
+    }
+
+    /// Refuses a training that asks for what the data don't have.
+    fn data_suffice(&self, settings: &TrainSettings, purpose: Purpose, table: &Table<'_>) -> Result<()> {
+        if purpose == Purpose::Preference && !self.pairs && !settings.objective.is_unpaired() {
+            let losses: Vec<String> = settings.objective.loss_type.iter().map(|loss| format!("\"{}\"", loss.name())).collect();
+            let message = format!("{} learns from pairs, and an unpaired file has none", losses.join(" + "));
+            let help = "set loss_type = \"kto\" or \"apo_zero_unpaired\", or give pairs (`format` in [dataset])";
+            return Err(table.at_key("loss_type", message).help(help));
+        }
+        if settings.evaluation.eval_steps.is_some() && !self.held_out {
+            let message = "`eval_steps` measures held-out examples, and heldout_share = 0 in [dataset] holds none out";
+            return Err(table.at_key("eval_steps", message).help("raise heldout_share, or leave `eval_steps` out"));
+        }
+        Ok(())
     }
 
     /// A written length above what the model reads would cut nothing.
@@ -64,7 +83,7 @@ pub(super) fn alone(
     overlay(&mut settings, written, surroundings, table)?;
     match ineffective(&settings, purpose).into_iter().find(|(key, _)| table.has(key)) {
         Some((key, why)) => Err(no_effect(table, key, &why)),
-        None => Ok(settings),
+        None => surroundings.data_suffice(&settings, purpose, table).map(|()| settings),
     }
 }
 
@@ -97,6 +116,13 @@ fn variant(written: &VariantSpec, common: &TrainSettings, surroundings: &Surroun
             if let Some(key) = table.first_key(|key| !["name", "checkpoint", "beta"].contains(&key)) {
                 return Err(no_effect(table, key, "this policy was trained elsewhere (`checkpoint`)"));
             }
+            if !surroundings.pairs && table.has("beta") {
+                return Err(no_effect(
+                    table,
+                    "beta",
+                    "implicit rewards are measured on held-out pairs, and an unpaired file has none",
+                ));
+            }
             let mut beta = defaults::training(Purpose::Preference, surroundings.sampling).objective.beta;
             table.set(&mut beta, "beta", written.beta, rules::POSITIVE)?;
             PolicySource::Checkpoint { path: path.clone(), beta }
@@ -108,6 +134,7 @@ fn variant(written: &VariantSpec, common: &TrainSettings, surroundings: &Surroun
                 return Err(no_effect(table, key, &why));
             }
             objective::agrees(&settings, table)?;
+            surroundings.data_suffice(&settings, Purpose::Preference, table)?;
             PolicySource::Train(Box::new(settings))
         }
     };
