@@ -101,6 +101,9 @@ fn fresh_parameters(model: &FreshModel, vocab: usize) -> f64 {
 
 fn trained_tokens(settings: &TrainSettings, examples: usize, texts: f64) -> f64 {
     let batch = settings.per_device_train_batch_size * settings.gradient_accumulation_steps;
+    if let (true, Some(steps), Some(length)) = (settings.packing, settings.max_steps, settings.max_length) {
+        return (steps as usize * batch * length) as f64;
+    }
     let seen = match settings.max_steps {
         Some(steps) => (steps as usize * batch) as f64,
         None => examples as f64 * settings.num_train_epochs,

@@ -412,6 +412,9 @@ pub struct TrainSettings {
     pub max_steps: Option<u64>,
     /// Prompt and completion together; what is longer is cut at the end.
     pub max_length: Option<usize>,
+    /// Fine-tuning: a batch counts bins of `max_length` tokens, not demonstrations.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub packing: bool,
     /// A checkpoint every so many steps, and always one at the end.
     pub save_steps: Option<u64>,
     pub sampling: Sampling,

@@ -234,6 +234,9 @@ training_tables! {
     max_steps: u64,
     /// Prompt and completion together, in tokens; what is longer is cut at the end. 0: no limit.
     max_length: usize,
+    /// Fine-tuning only: put demonstrations into bins of max_length tokens by best-fit decreasing (TRL's strategy "bfd"); a batch then
+    /// counts bins. Demonstrations in a bin don't see each other.
+    packing: bool,
     /// A checkpoint every so many steps, and always one at the end. 0: only that one.
     save_steps: u64,
     /// Keep only so many of the latest checkpoints. 0: all.

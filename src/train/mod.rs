@@ -8,6 +8,7 @@ mod evaluation;
 mod metrics;
 pub mod objective;
 mod optimizer;
+mod packing;
 mod preference;
 mod reference;
 mod run;

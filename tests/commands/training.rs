@@ -50,6 +50,20 @@ fn evaluations_best_weights_and_a_following_reference_go_the_whole_way_and_repea
     assert!(fs::read_dir(out.join("tensorboard")).unwrap().next().is_some());
 }
 
+#[test]
+fn fine_tuning_packs_demonstrations_into_bins_of_max_length_tokens() {
+    let folder = workplace();
+    let packed = "per_device_train_batch_size = 2\npacking = true\nmax_length = 128";
+    edit(&folder.path().join("suites/smoke.toml"), "per_device_train_batch_size = 16", packed);
+    let arguments = ["train", "suites/smoke.toml", "--variant", "dpo-b0.1", "--output", "out", "--quiet"];
+    run_expecting(folder.path(), &arguments, 0);
+    let log = found(&folder.path().join(".dpo-eval"), "sft_log.jsonl").unwrap();
+    let last: serde_json::Value = serde_json::from_str(lines(&log).last().unwrap()).unwrap();
+    assert_eq!(last["step"], 40);
+    let a_bin = last["num_tokens"].as_f64().unwrap() / 80.0;
+    assert!((110.0..=128.0).contains(&a_bin), "{a_bin} tokens a bin");
+}
+
 /// The first file of that name below a folder.
 fn found(folder: &Path, name: &str) -> Option<PathBuf> {
     let mut entries: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -29,13 +29,17 @@ impl Surroundings {
         TrainSettings { max_length: Some(self.max_length()), ..defaults::training(purpose, self.sampling) }
     }
 
-    /// Refuses a training that asks for what the data don't have.
-    fn data_suffice(&self, settings: &TrainSettings, purpose: Purpose, table: &Table<'_>) -> Result<()> {
+    /// Refuses a training that asks for what isn't there.
+    fn suffice(&self, settings: &TrainSettings, purpose: Purpose, table: &Table<'_>) -> Result<()> {
         if purpose == Purpose::Preference && !self.pairs && !settings.objective.is_unpaired() {
             let losses: Vec<String> = settings.objective.loss_type.iter().map(|loss| format!("\"{}\"", loss.name())).collect();
             let message = format!("{} learns from pairs, and an unpaired file has none", losses.join(" + "));
             let help = "set loss_type = \"kto\" or \"apo_zero_unpaired\", or give pairs (`format` in [dataset])";
             return Err(table.at_key("loss_type", message).help(help));
+        }
+        if settings.packing && settings.max_length.is_none() {
+            let message = "`packing` fills bins of max_length tokens, and max_length = 0 gives them no size";
+            return Err(table.at_key("packing", message).help("give a max_length, or leave `packing` out"));
         }
         if settings.evaluation.eval_steps.is_some() && !self.held_out {
             let message = "`eval_steps` measures held-out examples, and heldout_share = 0 in [dataset] holds none out";
@@ -83,7 +87,7 @@ pub(super) fn alone(
     overlay(&mut settings, written, surroundings, table)?;
     match ineffective(&settings, purpose).into_iter().find(|(key, _)| table.has(key)) {
         Some((key, why)) => Err(no_effect(table, key, &why)),
-        None => surroundings.data_suffice(&settings, purpose, table).map(|()| settings),
+        None => surroundings.suffice(&settings, purpose, table).map(|()| settings),
     }
 }
 
@@ -134,7 +138,7 @@ fn variant(written: &VariantSpec, common: &TrainSettings, surroundings: &Surroun
                 return Err(no_effect(table, key, &why));
             }
             objective::agrees(&settings, table)?;
-            surroundings.data_suffice(&settings, Purpose::Preference, table)?;
+            surroundings.suffice(&settings, Purpose::Preference, table)?;
             PolicySource::Train(Box::new(settings))
         }
     };
@@ -189,6 +193,7 @@ fn overlay(settings: &mut TrainSettings, written: &TrainSpec, around: &Surroundi
     duration(s, written, table)?;
     table.set_or_none(&mut s.max_length, "max_length", written.max_length, rules::TWO_OR_MORE)?;
     around.length_fits(s.max_length, table)?;
+    table.set(&mut s.packing, "packing", written.packing, rules::any())?;
     table.set_or_none(&mut s.save_steps, "save_steps", written.save_steps, rules::STEPS)?;
     evaluation::overlay(&mut s.evaluation, written, table)
 }
@@ -219,9 +224,12 @@ fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str,
     };
     let mut add = |names: &[&'static str], why: &str| keys.extend(names.iter().map(|&name| (name, why.to_owned())));
     match purpose {
-        Purpose::Preference => {}
+        Purpose::Preference => add(&["packing"], "a batch of preference training counts examples; only [sft] packs"),
         Purpose::Sft => add(&objective::KEYS, "fine-tuning minimises the cross-entropy"),
-        Purpose::Judge => add(&objective::KEYS, "judges are trained by the Bradley–Terry likelihood"),
+        Purpose::Judge => {
+            add(&objective::KEYS, "judges are trained by the Bradley–Terry likelihood");
+            add(&["packing"], "a batch of a judge's training counts pairs; only [sft] packs");
+        }
     }
     if settings.lr_scheduler_type == Scheduler::Constant {
         add(&["warmup_steps"], "lr_scheduler_type = \"constant\" doesn't warm up (\"constant_with_warmup\" does)");
