@@ -265,6 +265,8 @@ pub enum Layout {
     Explicit,
     /// HH-RLHF: {"chosen", "rejected"} whole transcripts
     Hh,
+    /// {"prompt", "completion", "label"} a line
+    Unpaired,
 }
 
 #[derive(Debug, Subcommand)]

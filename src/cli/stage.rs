@@ -8,8 +8,8 @@ use crate::cli::args::{Common, DataCommand, Format, Layout, LogpsArguments, Merg
 use crate::cli::suite::{Prepared, execute_plan};
 use crate::cli::{Code, print};
 use crate::data::AuditItem;
-use crate::data::audit::{AuditInput, audit};
-use crate::data::files::{PairFile, read_jsonl, read_pairs};
+use crate::data::audit::{AuditInput, Audited, audit};
+use crate::data::files::{PairFile, read_jsonl, read_labelled, read_pairs};
 use crate::data::tokenize::TextTokenizer;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Adapter, Llama, Packed, Target};
@@ -165,21 +165,17 @@ pub fn logps(arguments: &LogpsArguments) -> Result<Code> {
 
 pub fn data(command: &DataCommand, _common: &Common) -> Result<Code> {
     let DataCommand::Audit { file, layout, tokenizer, max_length, format } = command;
-    let format_of = match layout {
-        Layout::Explicit => PairsFormat::Explicit,
-        Layout::Hh => PairsFormat::Hh,
-    };
-    let PairFile { pairs, audit: mut items } = read_pairs(file, format_of, None)?;
     let tokenizer = tokenizer.as_deref().map(TextTokenizer::load).transpose()?;
-    items.extend(audit(&AuditInput {
-        demonstrations: &[],
-        train: &pairs,
-        heldout: &[],
-        judge: &[],
-        eval: &[],
-        tokenizer: tokenizer.as_ref(),
-        max_length: *max_length,
-    }));
+    let of_pairs = |format| -> Result<Vec<AuditItem>> {
+        let PairFile { pairs, audit: mut items } = read_pairs(file, format, None)?;
+        items.extend(audit_rows(&pairs, tokenizer.as_ref(), *max_length));
+        Ok(items)
+    };
+    let items = match layout {
+        Layout::Explicit => of_pairs(PairsFormat::Explicit)?,
+        Layout::Hh => of_pairs(PairsFormat::Hh)?,
+        Layout::Unpaired => audit_rows(&read_labelled(file, None)?, tokenizer.as_ref(), *max_length),
+    };
     match format {
         Format::Json => {
             print(&format!("{}\n", serde_json::to_string_pretty(&items).expect("counts serialise")))?;
@@ -190,4 +186,9 @@ pub fn data(command: &DataCommand, _common: &Common) -> Result<Code> {
         }
     }
     Ok(Code::Pass)
+}
+
+/// The audit of a file that isn't split.
+fn audit_rows<R: Audited>(rows: &[R], tokenizer: Option<&TextTokenizer>, max_length: Option<usize>) -> Vec<AuditItem> {
+    audit(&AuditInput { demonstrations: &[], train: rows, heldout: &[], judge: &[], eval: &[], tokenizer, max_length })
 }

@@ -7,15 +7,15 @@ use rayon::prelude::*;
 use crate::data::label::Count;
 use crate::data::split::normalised;
 use crate::data::tokenize::TextTokenizer;
-use crate::data::{AuditItem, Demonstration, Pair, Prompt};
+use crate::data::{AuditItem, Demonstration, LabelledCompletion, Pair, PreferenceRow, Prompt};
 use crate::error::{Error, Result};
 
 /// What is audited: the splits of one suite.
-pub struct AuditInput<'a> {
+pub struct AuditInput<'a, R> {
     pub demonstrations: &'a [Demonstration],
-    pub train: &'a [Pair],
-    pub heldout: &'a [Pair],
-    pub judge: &'a [Pair],
+    pub train: &'a [R],
+    pub heldout: &'a [R],
+    pub judge: &'a [R],
     pub eval: &'a [Prompt],
     /// Without one, only the texts themselves are looked at.
     pub tokenizer: Option<&'a TextTokenizer>,
@@ -23,23 +23,32 @@ pub struct AuditInput<'a> {
     pub max_length: Option<usize>,
 }
 
-/// Prompts in more than one split, odd pairs, and what tokenisation does to the texts.
-pub fn audit(input: &AuditInput) -> Vec<AuditItem> {
+/// Rows that can be audited.
+pub trait Audited: PreferenceRow + Sync {
+    /// All that may be learnt or judged.
+    fn completions(&self) -> Vec<&str>;
+
+    /// Rows that say nothing, say it twice, or say the opposite of another.
+    fn oddities(rows: &[&Self]) -> Vec<AuditItem>;
+}
+
+/// Prompts in more than one split, odd rows, and what tokenisation does to the texts.
+pub fn audit<R: Audited>(input: &AuditInput<R>) -> Vec<AuditItem> {
     let mut items = overlaps(input);
-    items.extend(oddities(input));
+    items.extend(R::oddities(&rows(input)));
     items.extend(input.tokenizer.map(|tokenizer| tokenisation(input, tokenizer)).into_iter().flatten());
     items
 }
 
 /// Every prompt shared by two splits, by its normalised text. Demonstrations may share prompts with the training pairs, as
 /// the chosen sides of one file do; every other overlap would let a number measure memory.
-fn overlaps(input: &AuditInput) -> Vec<AuditItem> {
-    let of_pairs = |pairs: &[Pair]| pairs.iter().map(|p| normalised(&p.prompt)).collect::<BTreeSet<_>>();
+fn overlaps<R: PreferenceRow>(input: &AuditInput<R>) -> Vec<AuditItem> {
+    let of_rows = |rows: &[R]| rows.iter().map(|row| normalised(row.prompt())).collect::<BTreeSet<_>>();
     let splits: [(&str, BTreeSet<String>); 5] = [
         ("demonstrations", input.demonstrations.iter().map(|d| normalised(&d.prompt)).collect()),
-        ("train", of_pairs(input.train)),
-        ("heldout", of_pairs(input.heldout)),
-        ("judge", of_pairs(input.judge)),
+        ("train", of_rows(input.train)),
+        ("heldout", of_rows(input.heldout)),
+        ("judge", of_rows(input.judge)),
         ("eval", input.eval.iter().map(|p| normalised(&p.text)).collect()),
     ];
     let mut items = Vec::new();
@@ -58,38 +67,73 @@ fn overlaps(input: &AuditInput) -> Vec<AuditItem> {
     items
 }
 
-fn pairs<'a>(input: &AuditInput<'a>) -> impl Iterator<Item = &'a Pair> + use<'a> {
-    input.train.iter().chain(input.heldout).chain(input.judge)
+fn rows<'a, R>(input: &AuditInput<'a, R>) -> Vec<&'a R> {
+    input.train.iter().chain(input.heldout).chain(input.judge).collect()
 }
 
-/// Pairs that say nothing, say it twice, or say the opposite of another.
-fn oddities(input: &AuditInput) -> Vec<AuditItem> {
-    let total = pairs(input).count() as u64;
-    let (mut identical, mut duplicate, mut contradictory) = (Count::default(), Count::default(), Count::default());
-    let (mut empty, mut longer) = (Count::default(), Count::default());
-    let mut seen: BTreeMap<(&str, &str, &str), &str> = BTreeMap::new();
-    for pair in pairs(input) {
-        let (prompt, chosen, rejected) = (pair.prompt.as_str(), pair.chosen.as_str(), pair.rejected.as_str());
-        identical.add(u64::from(chosen == rejected), &pair.id);
-        if let Some(other) = seen.get(&(prompt, rejected, chosen)).filter(|_| chosen != rejected) {
-            contradictory.add(1, &format!("{} against {other}", pair.id));
-        }
-        if let Some(other) = seen.insert((prompt, chosen, rejected), &pair.id) {
-            duplicate.add(1, &format!("{} as {other}", pair.id));
-        }
-        let blank = [chosen, rejected].iter().filter(|side| side.trim().is_empty()).count();
-        empty.add(blank as u64, &pair.id);
-        longer.add(u64::from(chosen.chars().count() > rejected.chars().count()), &pair.id);
+impl Audited for Pair {
+    fn completions(&self) -> Vec<&str> {
+        vec![&self.chosen, &self.rejected]
     }
-    let mut identical = identical.item("identical-sides", total, "pairs have identical sides");
-    identical.must_be_zero = true;
-    vec![
-        identical,
-        duplicate.item("duplicate-pairs", total, "pairs repeat another word for word"),
-        contradictory.item("contradictory-pairs", total, "pairs prefer what another rejects for the same prompt"),
-        empty.item("empty-completions", 2 * total, "completions of pairs are empty"),
-        longer.item("chosen-longer", total, "pairs have the longer side chosen, in characters"),
-    ]
+
+    fn oddities(pairs: &[&Self]) -> Vec<AuditItem> {
+        let total = pairs.len() as u64;
+        let (mut identical, mut duplicate, mut contradictory) = (Count::default(), Count::default(), Count::default());
+        let (mut empty, mut longer) = (Count::default(), Count::default());
+        let mut seen: BTreeMap<(&str, &str, &str), &str> = BTreeMap::new();
+        for pair in pairs {
+            let (prompt, chosen, rejected) = (pair.prompt.as_str(), pair.chosen.as_str(), pair.rejected.as_str());
+            identical.add(u64::from(chosen == rejected), &pair.id);
+            if let Some(other) = seen.get(&(prompt, rejected, chosen)).filter(|_| chosen != rejected) {
+                contradictory.add(1, &format!("{} against {other}", pair.id));
+            }
+            if let Some(other) = seen.insert((prompt, chosen, rejected), &pair.id) {
+                duplicate.add(1, &format!("{} as {other}", pair.id));
+            }
+            let blank = [chosen, rejected].iter().filter(|side| side.trim().is_empty()).count();
+            empty.add(blank as u64, &pair.id);
+            longer.add(u64::from(chosen.chars().count() > rejected.chars().count()), &pair.id);
+        }
+        let mut identical = identical.item("identical-sides", total, "pairs have identical sides");
+        identical.must_be_zero = true;
+        vec![
+            identical,
+            duplicate.item("duplicate-pairs", total, "pairs repeat another word for word"),
+            contradictory.item("contradictory-pairs", total, "pairs prefer what another rejects for the same prompt"),
+            empty.item("empty-completions", 2 * total, "completions of pairs are empty"),
+            longer.item("chosen-longer", total, "pairs have the longer side chosen, in characters"),
+        ]
+    }
+}
+
+impl Audited for LabelledCompletion {
+    fn completions(&self) -> Vec<&str> {
+        vec![&self.completion]
+    }
+
+    fn oddities(rows: &[&Self]) -> Vec<AuditItem> {
+        let total = rows.len() as u64;
+        let (mut duplicate, mut contradictory) = (Count::default(), Count::default());
+        let (mut empty, mut undesirable) = (Count::default(), Count::default());
+        let mut seen: BTreeMap<(&str, &str, bool), &str> = BTreeMap::new();
+        for row in rows {
+            let (prompt, completion) = (row.prompt.as_str(), row.completion.as_str());
+            if let Some(other) = seen.get(&(prompt, completion, !row.label)) {
+                contradictory.add(1, &format!("{} against {other}", row.id));
+            }
+            if let Some(other) = seen.insert((prompt, completion, row.label), &row.id) {
+                duplicate.add(1, &format!("{} as {other}", row.id));
+            }
+            empty.add(u64::from(completion.trim().is_empty()), &row.id);
+            undesirable.add(u64::from(!row.label), &row.id);
+        }
+        vec![
+            duplicate.item("duplicate-rows", total, "rows repeat another word for word"),
+            contradictory.item("contradictory-labels", total, "rows give a completion the other label than another row does"),
+            empty.item("empty-completions", total, "completions are empty"),
+            undesirable.item("undesirable", total, "rows are labelled undesirable"),
+        ]
+    }
 }
 
 /// What tokenising one row's completions showed.
@@ -131,11 +175,10 @@ impl Seen {
 }
 
 /// What the joint rule and `max_length` do to the completions that are trained on or judged.
-fn tokenisation(input: &AuditInput, tokenizer: &TextTokenizer) -> Vec<AuditItem> {
-    let pairs: Vec<&Pair> = pairs(input).collect();
-    let of_pair = |p: &&Pair| Seen::of(&p.id, &p.prompt, &[&p.chosen, &p.rejected], tokenizer, input.max_length);
+fn tokenisation<R: Audited>(input: &AuditInput<R>, tokenizer: &TextTokenizer) -> Vec<AuditItem> {
+    let of_row = |row: &&R| Seen::of(row.id(), row.prompt(), &row.completions(), tokenizer, input.max_length);
     let of_demonstration = |d: &Demonstration| Seen::of(&d.prompt_id, &d.prompt, &[&d.completion], tokenizer, input.max_length);
-    let mut rows: Vec<Seen> = pairs.par_iter().map(of_pair).collect();
+    let mut rows: Vec<Seen> = rows(input).par_iter().map(of_row).collect();
     rows.par_extend(input.demonstrations.par_iter().map(of_demonstration));
     let total: u64 = rows.iter().map(|r| r.completions).sum();
     let tokens: u64 = rows.iter().map(|r| r.tokens).sum();
@@ -158,15 +201,19 @@ fn tokenisation(input: &AuditInput, tokenizer: &TextTokenizer) -> Vec<AuditItem>
     items
 }
 
-/// Takes out the pairs whose prompts have more than `longest` tokens, and counts them (TRL drops rows without a word).
-pub fn without_long_prompts(tokenizer: &TextTokenizer, pairs: Vec<Pair>, longest: usize) -> Result<(Vec<Pair>, AuditItem)> {
-    let total = pairs.len() as u64;
-    let lengths: Vec<usize> = pairs.par_iter().map(|pair| tokenizer.prompt(&pair.prompt).len()).collect();
+/// Takes out the rows whose prompts have more than `longest` tokens, and counts them (TRL drops rows without a word).
+pub fn without_long_prompts<R: PreferenceRow + Sync>(
+    tokenizer: &TextTokenizer,
+    rows: Vec<R>,
+    longest: usize,
+) -> Result<(Vec<R>, AuditItem)> {
+    let total = rows.len() as u64;
+    let lengths: Vec<usize> = rows.par_iter().map(|row| tokenizer.prompt(row.prompt()).len()).collect();
     let mut long = Count::default();
-    let mut kept = Vec::with_capacity(pairs.len());
-    for (pair, length) in pairs.into_iter().zip(&lengths) {
-        long.add(u64::from(*length > longest), &pair.id);
-        kept.extend((*length <= longest).then_some(pair));
+    let mut kept = Vec::with_capacity(rows.len());
+    for (row, length) in rows.into_iter().zip(&lengths) {
+        long.add(u64::from(*length > longest), row.id());
+        kept.extend((*length <= longest).then_some(row));
     }
     if let (true, Some(shortest)) = (kept.is_empty(), lengths.iter().min()) {
         return Err(Error::input(format!(
@@ -174,7 +221,7 @@ pub fn without_long_prompts(tokenizer: &TextTokenizer, pairs: Vec<Pair>, longest
         ))
         .help("raise max_prompt_length"));
     }
-    let what = format!("pairs have prompts longer than max_prompt_length = {longest} tokens and are left out");
+    let what = format!("{}s have prompts longer than max_prompt_length = {longest} tokens and are left out", R::UNIT);
     Ok((kept, long.item("prompts-too-long", total, &what)))
 }
 

@@ -1,8 +1,9 @@
-//! Files of rows: JSONL, plain or gzipped, read line by line; and the two forms of preference pairs.
+//! Files of rows: JSONL, plain or gzipped, read line by line; and the forms of preference data.
 //!
 //! * Explicit: `{"prompt", "chosen", "rejected"}` a line, `"id"` if wanted.
 //! * HH-RLHF: `{"chosen", "rejected"}` a line, whole transcripts. The prompt is what both share up to and including the last
 //!   "\n\nAssistant:" in it. A side may then hold further turns; such pairs are counted.
+//! * Unpaired, as TRL's `KTOTrainer` takes it: `{"prompt", "completion", "label"}` a line, the label true or false.
 //!
 //! A pair with identical sides says nothing. In an explicit file it is an error, because its author can mend it; published
 //! transcripts can't be mended, so there it is left out and counted.
@@ -18,7 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::data::label::Count;
-use crate::data::{AuditItem, Pair};
+use crate::data::{AuditItem, LabelledCompletion, Pair, PreferenceRow};
 use crate::digest::Digest;
 use crate::error::{Error, Place, Result};
 use crate::suite::settings::PairsFormat;
@@ -36,20 +37,14 @@ pub struct PairFile {
 
 /// Reads preference pairs; `limit` takes the first ones of the file.
 pub fn read_pairs(path: &Path, format: PairsFormat, limit: Option<usize>) -> Result<PairFile> {
-    let limit = limit.unwrap_or(usize::MAX);
-    let mut pairs = Vec::new();
-    let mut lines_of_ids: BTreeMap<String, usize> = BTreeMap::new();
     let (mut identical, mut further) = (Count::default(), Count::default());
-    for_each_line(path, |number, line| {
-        let row = Row { path, number, fields: object(path, number, line)? };
-        let pair = match format {
-            PairsFormat::Explicit => row.explicit()?,
-            PairsFormat::Hh => row.transcripts()?,
-        };
-        if let Some(first) = lines_of_ids.insert(pair.id.clone(), number) {
-            let message = format!("the id \"{}\" stands in line {first} already", pair.id);
-            return Err(row.error(message).help("give every pair an id of its own, or none"));
-        }
+    let read = |row: &Row<'_>| match format {
+        PairsFormat::Explicit => row.explicit(),
+        PairsFormat::Hh => row.transcripts(),
+        PairsFormat::Unpaired => Err(row.error("labelled completions are no pairs")),
+    };
+    let pairs = read_rows(path, format, limit, read, |row, pair: &Pair| {
+        let number = row.number;
         if pair.chosen == pair.rejected {
             if format == PairsFormat::Explicit {
                 return Err(row
@@ -57,19 +52,15 @@ pub fn read_pairs(path: &Path, format: PairsFormat, limit: Option<usize>) -> Res
                     .help("correct or delete this line"));
             }
             identical.add(1, &format!("line {number}"));
-            return Ok(true);
+            return Ok(false);
         }
         let turns = [&pair.chosen, &pair.rejected].iter().any(|side| side.contains(ASSISTANT));
         further.add(u64::from(turns), &format!("line {number}"));
-        pairs.push(pair);
-        Ok(pairs.len() < limit)
+        Ok(true)
     })?;
-    if pairs.is_empty() {
-        return Err(Error::input("the file holds no pairs").in_file(path).help(format_help(format)));
-    }
     let read = pairs.len() as u64;
     let audit = match format {
-        PairsFormat::Explicit => Vec::new(),
+        PairsFormat::Explicit | PairsFormat::Unpaired => Vec::new(),
         PairsFormat::Hh => {
             let rows = read + identical.count();
             vec![
@@ -81,8 +72,58 @@ pub fn read_pairs(path: &Path, format: PairsFormat, limit: Option<usize>) -> Res
     Ok(PairFile { pairs, audit })
 }
 
+/// Reads completions with their labels, of which both must occur; `limit` takes the first ones of the file.
+pub fn read_labelled(path: &Path, limit: Option<usize>) -> Result<Vec<LabelledCompletion>> {
+    let rows = read_rows(path, PairsFormat::Unpaired, limit, |row| row.labelled(), |_, _| Ok(true))?;
+    both_labels(&rows, "rows that are read").map_err(|e| e.in_file(path))?;
+    Ok(rows)
+}
+
+/// Refuses rows of one label only: losses on single completions hold the desirable ones against the others.
+pub fn both_labels(rows: &[LabelledCompletion], what: &str) -> Result<()> {
+    match rows {
+        [first, others @ ..] if others.iter().all(|row| row.label == first.label) => {
+            Err(Error::input(format!("none of the {what} has \"label\": {}", !first.label)).help(
+                "both labels are needed: \"kto\" and \"apo_zero_unpaired\" hold desirable completions (true) against undesirable \
+                 ones (false)",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads the rows of one format: those that `keep` wants, `limit` at most.
+fn read_rows<R: PreferenceRow>(
+    path: &Path,
+    format: PairsFormat,
+    limit: Option<usize>,
+    read: impl Fn(&Row<'_>) -> Result<R>,
+    mut keep: impl FnMut(&Row<'_>, &R) -> Result<bool>,
+) -> Result<Vec<R>> {
+    let limit = limit.unwrap_or(usize::MAX);
+    let mut rows = Vec::new();
+    let mut lines_of_ids: BTreeMap<String, usize> = BTreeMap::new();
+    for_each_line(path, |number, line| {
+        let row = Row { path, number, fields: object(path, number, line)? };
+        let found = read(&row)?;
+        if let Some(first) = lines_of_ids.insert(found.id().to_owned(), number) {
+            let message = format!("the id \"{}\" stands in line {first} already", found.id());
+            return Err(row.error(message).help(format!("give every {} an id of its own, or none", R::UNIT)));
+        }
+        if keep(&row, &found)? {
+            rows.push(found);
+        }
+        Ok(rows.len() < limit)
+    })?;
+    if rows.is_empty() {
+        return Err(Error::input(format!("the file holds no {}s", R::UNIT)).in_file(path).help(format_help(format)));
+    }
+    Ok(rows)
+}
+
 fn format_help(format: PairsFormat) -> &'static str {
     match format {
+        PairsFormat::Unpaired => "every line needs the texts \"prompt\" and \"completion\", and \"label\": true or false",
         PairsFormat::Explicit => "every line needs the texts \"prompt\", \"chosen\" and \"rejected\"",
         PairsFormat::Hh => {
             "every line needs the transcripts \"chosen\" and \"rejected\", with turns \"\\n\\nHuman:\" and \"\\n\\nAssistant:\""
@@ -103,11 +144,25 @@ impl Row<'_> {
     }
 
     fn text(&self, field: &str, format: PairsFormat) -> Result<&str> {
-        let help = || format_help(format);
+        let help = || self.format_help(format);
         match self.fields.get(field) {
             Some(Value::String(text)) => Ok(text),
             Some(other) => Err(self.error(format!("\"{field}\" is {}, and a text is expected", kind(other))).help(help())),
             None => Err(self.error(format!("\"{field}\" is missing")).help(help())),
+        }
+    }
+
+    /// What the lines of `format` hold; of a line that looks like one of another format, that format.
+    fn format_help(&self, format: PairsFormat) -> &'static str {
+        let has = |field| self.fields.contains_key(field);
+        match format {
+            PairsFormat::Explicit | PairsFormat::Hh if has("completion") && has("label") => {
+                "completions with a label are read with format = \"unpaired\" in [dataset]"
+            }
+            PairsFormat::Unpaired if has("chosen") && has("rejected") => {
+                "pairs are read with format = \"explicit\" in [dataset], and \"kto\" takes them too"
+            }
+            _ => format_help(format),
         }
     }
 
@@ -136,6 +191,30 @@ impl Row<'_> {
     fn explicit(&self) -> Result<Pair> {
         let text = |field| self.text(field, PairsFormat::Explicit);
         self.pair(text("prompt")?, text("chosen")?, text("rejected")?)
+    }
+
+    fn labelled(&self) -> Result<LabelledCompletion> {
+        let text = |field| self.text(field, PairsFormat::Unpaired);
+        let (prompt, completion) = (text("prompt")?, text("completion")?);
+        let label = match self.fields.get("label") {
+            Some(Value::Bool(label)) => *label,
+            Some(other) => {
+                let value =
+                    if matches!(other, Value::String(_) | Value::Number(_)) { format!(", {other}") } else { String::new() };
+                let message = format!("\"label\" is {}{value}, and true or false is expected", kind(other));
+                return Err(self
+                    .error(message)
+                    .help("write true for a desirable completion, else false, without quotation marks"));
+            }
+            None => return Err(self.error("\"label\" is missing").help(format_help(PairsFormat::Unpaired))),
+        };
+        Ok(LabelledCompletion {
+            id: self.id()?,
+            prompt_id: prompt_id(prompt),
+            prompt: prompt.to_owned(),
+            completion: completion.to_owned(),
+            label,
+        })
     }
 
     fn transcripts(&self) -> Result<Pair> {

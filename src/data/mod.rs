@@ -24,6 +24,72 @@ pub struct Pair {
     pub gold: Option<GoldPair>,
 }
 
+/// A prompt with one completion and whether it is desirable, under TRL's names. File form: JSONL, one object a line.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LabelledCompletion {
+    /// Unique within its file.
+    pub id: String,
+    /// As a pair's.
+    pub prompt_id: String,
+    pub prompt: String,
+    pub completion: String,
+    pub label: bool,
+}
+
+/// A row of preferences: a prompt, and what it says about completions of it.
+pub trait PreferenceRow {
+    /// What messages call one.
+    const UNIT: &str;
+
+    fn id(&self) -> &str;
+    fn prompt_id(&self) -> &str;
+    fn prompt(&self) -> &str;
+    /// What is to be imitated, if anything.
+    fn demonstration(&self) -> Option<Demonstration>;
+}
+
+impl PreferenceRow for Pair {
+    const UNIT: &str = "pair";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn prompt_id(&self) -> &str {
+        &self.prompt_id
+    }
+
+    fn prompt(&self) -> &str {
+        &self.prompt
+    }
+
+    fn demonstration(&self) -> Option<Demonstration> {
+        let (prompt_id, prompt) = (self.prompt_id.clone(), self.prompt.clone());
+        Some(Demonstration { prompt_id, prompt, completion: self.chosen.clone() })
+    }
+}
+
+impl PreferenceRow for LabelledCompletion {
+    const UNIT: &str = "row";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn prompt_id(&self) -> &str {
+        &self.prompt_id
+    }
+
+    fn prompt(&self) -> &str {
+        &self.prompt
+    }
+
+    fn demonstration(&self) -> Option<Demonstration> {
+        let (prompt_id, prompt) = (self.prompt_id.clone(), self.prompt.clone());
+        self.label.then(|| Demonstration { prompt_id, prompt, completion: self.completion.clone() })
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct GoldPair {
     pub chosen: f64,

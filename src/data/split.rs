@@ -2,24 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use crate::data::{Pair, Prompt};
+use crate::data::{PreferenceRow, Prompt};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::suite::settings::PairsSettings;
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Splits {
-    pub train: Vec<Pair>,
+pub struct Splits<R> {
+    pub train: Vec<R>,
     /// For implicit-reward accuracy of policies.
-    pub heldout: Vec<Pair>,
+    pub heldout: Vec<R>,
     /// For the judges' own training and trials.
-    pub judge: Vec<Pair>,
+    pub judge: Vec<R>,
     pub eval: Vec<Prompt>,
 }
 
-/// Splits pairs by the SHA-256 of their normalised prompts; what the shares leave trains. Each split keeps the file's order.
+/// Splits rows by the SHA-256 of their normalised prompts; what the shares leave trains. Each split keeps the file's order.
 /// Of the evaluation prompts those with the smallest digests are taken, whatever the order of the file.
-pub fn split(pairs: Vec<Pair>, settings: &PairsSettings) -> Result<Splits> {
+pub fn split<R: PreferenceRow>(rows: Vec<R>, settings: &PairsSettings) -> Result<Splits<R>> {
     let PairsSettings { heldout_share, judge_share, eval_share, .. } = *settings;
     let shares = [eval_share, heldout_share, judge_share];
     if shares.iter().any(|share| !(0.0..1.0).contains(share)) || shares.iter().sum::<f64>() >= 1.0 {
@@ -31,17 +31,18 @@ pub fn split(pairs: Vec<Pair>, settings: &PairsSettings) -> Result<Splits> {
     let mut splits = Splits { train: Vec::new(), heldout: Vec::new(), judge: Vec::new(), eval: Vec::new() };
     // By digest, so that the smallest come first; the position brings the file's order back.
     let mut eval: BTreeMap<Digest, (usize, Prompt)> = BTreeMap::new();
-    for (position, pair) in pairs.into_iter().enumerate() {
-        let digest = prompt_digest(&pair.prompt);
+    for (position, row) in rows.into_iter().enumerate() {
+        let digest = prompt_digest(row.prompt());
         let place = fraction(&digest);
         if place < eval_share {
-            eval.entry(digest).or_insert((position, Prompt { id: pair.prompt_id, text: pair.prompt }));
+            let prompt = || Prompt { id: row.prompt_id().to_owned(), text: row.prompt().to_owned() };
+            eval.entry(digest).or_insert_with(|| (position, prompt()));
         } else if place < eval_share + heldout_share {
-            splits.heldout.push(pair);
+            splits.heldout.push(row);
         } else if place < eval_share + heldout_share + judge_share {
-            splits.judge.push(pair);
+            splits.judge.push(row);
         } else {
-            splits.train.push(pair);
+            splits.train.push(row);
         }
     }
     let mut chosen: Vec<(usize, Prompt)> = eval.into_values().take(settings.eval_prompts).collect();
@@ -51,7 +52,7 @@ pub fn split(pairs: Vec<Pair>, settings: &PairsSettings) -> Result<Splits> {
     Ok(splits)
 }
 
-impl Splits {
+impl<R> Splits<R> {
     /// A split that was asked for and got nothing would make its numbers vanish in silence.
     fn check(&self, settings: &PairsSettings) -> Result<()> {
         let sizes = [
@@ -64,7 +65,7 @@ impl Splits {
             None => Ok(()),
             Some((name, ..)) => Err(Error::input(format!("no prompt falls into the split `{name}`"))
                 .in_file(&settings.path)
-                .help(format!("give more pairs, or change the shares so that `{name}` gets some"))),
+                .help(format!("give more data, or change the shares so that `{name}` gets some"))),
         }
     }
 }
@@ -91,6 +92,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::data::Pair;
     use crate::data::files::prompt_id;
     use crate::suite::settings::{PairsFormat, Sampling};
 

@@ -34,7 +34,8 @@ pub fn expected_seconds(suite: &Suite, cell: &Cell, rate: f64) -> f64 {
         Stage::Train { variant, .. } => match suite.variants.iter().find(|v| &v.name == variant).map(|v| &v.policy) {
             // Forward twice (metrics and gradient), backward as two forwards, the reference once; two completions a pair.
             Some(PolicySource::Train(t)) => {
-                let (examples, texts) = if t.objective.is_unpaired() { (2, 1.0) } else { (1, 2.0) };
+                let sides = if suite.dataset.has_pairs() { 2 } else { 1 };
+                let (examples, texts) = if t.objective.is_unpaired() { (sides, 1.0) } else { (1, 2.0) };
                 4.0 * trained_tokens(t, examples * train_pairs(suite), texts)
             }
             _ => 0.0,
@@ -100,6 +101,9 @@ fn fresh_parameters(model: &FreshModel, vocab: usize) -> f64 {
 
 fn trained_tokens(settings: &TrainSettings, examples: usize, texts: f64) -> f64 {
     let batch = settings.per_device_train_batch_size * settings.gradient_accumulation_steps;
+    if let (true, Some(steps), Some(length)) = (settings.packing, settings.max_steps, settings.max_length) {
+        return (steps as usize * batch * length) as f64;
+    }
     let seen = match settings.max_steps {
         Some(steps) => (steps as usize * batch) as f64,
         None => examples as f64 * settings.num_train_epochs,

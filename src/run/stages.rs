@@ -2,10 +2,15 @@
 
 use std::path::Path;
 
-use crate::data::audit::{self, AuditInput};
-use crate::data::files::{PairFile, read_jsonl, read_pairs, write_jsonl};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::data::audit::{self, AuditInput, Audited};
+use crate::data::files::{PairFile, both_labels, read_jsonl, read_labelled, read_pairs, write_jsonl};
 use crate::data::tokenize::TextTokenizer;
-use crate::data::{AuditItem, Demonstration, Pair, Prompt, label, split, world};
+use crate::data::{
+    AuditItem, Demonstration, LabelledCompletion, Pair, PreferenceRow, Prompt, TokenizedPair, label, split, world,
+};
 use crate::error::{Error, Result};
 use crate::generate::{self, Completion, MeasuredPolicy, REFERENCE, Sampled};
 use crate::judge::{self, GOLD, protocol, session::OnnxJudge};
@@ -132,24 +137,15 @@ impl Body<'_> {
         let tokenizer = TextTokenizer::load(&self.suite.locate(path))?;
         tokenizer.save(self.work())?;
         let source = self.suite.locate(&settings.path);
-        let PairFile { mut pairs, audit: mut items } = read_pairs(&source, settings.format, settings.limit)?;
-        if let Some(longest) = settings.max_prompt_length {
-            let (kept, left_out) = audit::without_long_prompts(&tokenizer, pairs, longest).map_err(|e| e.in_file(&source))?;
-            pairs = kept;
-            items.push(left_out);
-        }
         let context = LlamaConfig::load(&self.suite.locate(path))?.max_position_embeddings;
-        let prompts = pairs.iter().map(|p| (p.id.as_str(), p.prompt.as_str()));
-        audit::check_lengths(&tokenizer, context, 1, prompts).map_err(|e| e.in_file(&source))?;
-        let splits = split::split(pairs, settings)?;
-        // Where the suite has an [sft] table, it imitates the chosen sides.
-        let demonstrations: Vec<Demonstration> = splits.train.iter().cloned().map(demonstration).collect();
-        write_jsonl(&self.work().join("demonstrations.jsonl"), &demonstrations)?;
-        for (name, pairs) in [("train", &splits.train), ("heldout", &splits.heldout), ("judge", &splits.judge)] {
-            write_jsonl(&self.work().join(format!("{name}_pairs.jsonl")), pairs)?;
+        if settings.is_unpaired() {
+            let rows = read_labelled(&source, settings.limit)?;
+            let train = self.split_rows(settings, rows, Vec::new(), &tokenizer, context)?;
+            both_labels(&train, "rows of the training split").map_err(|e| e.in_file(&source))?;
+        } else {
+            let PairFile { pairs, audit } = read_pairs(&source, settings.format, settings.limit)?;
+            self.split_rows(settings, pairs, audit, &tokenizer, context)?;
         }
-        write_jsonl(&self.work().join("eval_prompts.jsonl"), &splits.eval)?;
-        write_jsonl(&self.work().join("audit.jsonl"), &items)?;
         Ok(names(&[
             "demonstrations.jsonl",
             "train_pairs.jsonl",
@@ -160,6 +156,35 @@ impl Body<'_> {
             "tokenizer.json",
             "tokenizer_config.json",
         ]))
+    }
+
+    /// Splits a file's rows and writes the splits; gives what is to be learnt from. `context`: of the model, tokens.
+    fn split_rows<R: PreferenceRow + Serialize + Sync>(
+        &self,
+        settings: &PairsSettings,
+        mut rows: Vec<R>,
+        mut items: Vec<AuditItem>,
+        tokenizer: &TextTokenizer,
+        context: usize,
+    ) -> Result<Vec<R>> {
+        let source = self.suite.locate(&settings.path);
+        if let Some(longest) = settings.max_prompt_length {
+            let (kept, left_out) = audit::without_long_prompts(tokenizer, rows, longest).map_err(|e| e.in_file(&source))?;
+            rows = kept;
+            items.push(left_out);
+        }
+        let prompts = rows.iter().map(|row| (row.id(), row.prompt()));
+        audit::check_lengths(tokenizer, context, 1, prompts).map_err(|e| e.in_file(&source))?;
+        let splits = split::split(rows, settings)?;
+        // Where the suite has an [sft] table, it imitates the chosen sides, or the desirable completions.
+        let demonstrations: Vec<Demonstration> = splits.train.iter().filter_map(R::demonstration).collect();
+        write_jsonl(&self.work().join("demonstrations.jsonl"), &demonstrations)?;
+        for (name, rows) in [("train", &splits.train), ("heldout", &splits.heldout), ("judge", &splits.judge)] {
+            write_jsonl(&self.work().join(format!("{name}_pairs.jsonl")), rows)?;
+        }
+        write_jsonl(&self.work().join("eval_prompts.jsonl"), &splits.eval)?;
+        write_jsonl(&self.work().join("audit.jsonl"), &items)?;
+        Ok(splits.train)
     }
 
     /// Policies, reference and judges share one tokenizer: that of the reference's folder.
@@ -206,13 +231,18 @@ impl Body<'_> {
     }
 
     /// What fine-tuning is measured on: in a world, reviews after the prompts of the held-out pairs; of a file, the chosen sides of the
-    /// held-out pairs.
+    /// held-out pairs, or the desirable ones of the held-out completions.
     fn heldout_demonstrations(&self) -> Result<Vec<Demonstration>> {
         match &self.suite.dataset {
             Dataset::World(settings) => world::heldout_demonstrations(settings, self.suite.seed),
-            Dataset::Pairs(_) => {
-                let pairs: Vec<Pair> = read_jsonl(&self.context.file("data", "heldout_pairs.jsonl")?)?;
-                Ok(pairs.into_iter().map(demonstration).collect())
+            Dataset::Pairs(pairs) => {
+                let file = self.context.file("data", "heldout_pairs.jsonl")?;
+                if pairs.is_unpaired() {
+                    let rows: Vec<LabelledCompletion> = read_jsonl(&file)?;
+                    return Ok(rows.iter().filter_map(PreferenceRow::demonstration).collect());
+                }
+                let rows: Vec<Pair> = read_jsonl(&file)?;
+                Ok(rows.iter().filter_map(PreferenceRow::demonstration).collect())
             }
         }
     }
@@ -233,27 +263,44 @@ impl Body<'_> {
     }
 
     fn pairs(&self) -> Result<Vec<String>> {
-        let mut items: Vec<AuditItem> = Vec::new();
-        let (train, heldout, judge) = match &self.suite.dataset {
-            Dataset::World(settings) => self.world_pairs(settings, &mut items)?,
-            Dataset::Pairs(_) => {
-                let read = |name: &str| read_jsonl::<Pair>(&self.context.file("data", name)?);
-                (read("train_pairs.jsonl")?, read("heldout_pairs.jsonl")?, read("judge_pairs.jsonl")?)
+        match &self.suite.dataset {
+            Dataset::World(settings) => {
+                let mut items: Vec<AuditItem> = Vec::new();
+                let pairs = self.world_pairs(settings, &mut items)?;
+                self.audited(pairs, items)
             }
-        };
+            Dataset::Pairs(settings) if settings.is_unpaired() => {
+                self.audited(self.rows_of_file::<LabelledCompletion>()?, Vec::new())
+            }
+            Dataset::Pairs(_) => self.audited(self.rows_of_file::<Pair>()?, Vec::new()),
+        }
+    }
+
+    /// The splits that the data cell made of a file: to learn from, held out, for the judges.
+    fn rows_of_file<R: DeserializeOwned>(&self) -> Result<(Vec<R>, Vec<R>, Vec<R>)> {
+        let read = |name: &str| read_jsonl::<R>(&self.context.file("data", name)?);
+        Ok((read("train_pairs.jsonl")?, read("heldout_pairs.jsonl")?, read("judge_pairs.jsonl")?))
+    }
+
+    /// Writes the rows of each purpose, with the audit after `items`.
+    fn audited<R: Audited + Serialize>(
+        &self,
+        (train, heldout, judge): (Vec<R>, Vec<R>, Vec<R>),
+        mut items: Vec<AuditItem>,
+    ) -> Result<Vec<String>> {
         items.extend(self.audit(&train, &heldout, &judge)?);
         write_jsonl(&self.work().join("audit.jsonl"), &items)?;
         let (judge_train, judge_heldout) = split_by_prompt(judge, JUDGE_TRAINING_SHARE);
-        for (name, pairs) in
+        for (name, rows) in
             [("train", &train), ("heldout", &heldout), ("judge_train", &judge_train), ("judge_heldout", &judge_heldout)]
         {
-            write_jsonl(&self.work().join(format!("{name}.jsonl")), pairs)?;
+            write_jsonl(&self.work().join(format!("{name}.jsonl")), rows)?;
         }
         Ok(names(&["train.jsonl", "heldout.jsonl", "judge_train.jsonl", "judge_heldout.jsonl", "audit.jsonl"]))
     }
 
     /// Counts what is odd in all the suite's texts, and refuses prompts that the model can't hold.
-    fn audit(&self, train: &[Pair], heldout: &[Pair], judge: &[Pair]) -> Result<Vec<AuditItem>> {
+    fn audit<R: Audited>(&self, train: &[R], heldout: &[R], judge: &[R]) -> Result<Vec<AuditItem>> {
         let tokenizer = self.tokenizer()?;
         let context = self.reference_model()?.config.max_position_embeddings;
         let eval: Vec<Prompt> = read_jsonl(&self.context.file("data", "eval_prompts.jsonl")?)?;
@@ -366,36 +413,32 @@ impl Body<'_> {
         let PolicySource::Train(settings) = &self.variant(name)?.policy else {
             return Err(Error::unexpected(format!("variant `{name}` isn't trained here")));
         };
-        let pairs: Vec<Pair> = read_jsonl(&self.context.file("pairs", "train.jsonl")?)?;
         let tokenizer = self.tokenizer()?;
         let (policy, reference) = self.start(self.reference_model()?, settings, seed)?;
-        let tokenized: Vec<_> = pairs.iter().map(|p| tokenizer.pair(p)).collect();
         let (watch, cache) = (self.context.watch, self.cache.as_ref());
         let adapter = policy.adapter.clone();
-        let heldout: Option<Vec<_>> = match settings.evaluation.eval_steps {
-            Some(_) => {
-                let pairs: Vec<Pair> = read_jsonl(&self.context.file("pairs", "heldout.jsonl")?)?;
-                Some(pairs.iter().map(|p| tokenizer.pair(p)).collect())
-            }
-            None => None,
-        };
+        let evaluates = settings.evaluation.eval_steps.is_some();
         let metrics = if settings.objective.is_unpaired() {
-            let mut task = UnpairedTask::with_cache(policy, &reference, &Feedback::of_pairs(&tokenized), settings, cache, watch)?;
-            if let Some(pairs) = &heldout {
-                task = task.with_held_out(&reference, &Feedback::of_pairs(pairs), settings, cache, watch)?;
+            let examples = self.feedback("train.jsonl", &tokenizer)?;
+            let mut task = UnpairedTask::with_cache(policy, &reference, &examples, settings, cache, watch)?;
+            if evaluates {
+                let held_out = self.feedback("heldout.jsonl", &tokenizer)?;
+                task = task.with_held_out(&reference, &held_out, settings, cache, watch)?;
             }
             train::run(&mut task, settings, seed, self.work(), watch)?
         } else {
-            let mut task = PreferenceTask::with_cache(policy, &reference, &tokenized, settings, cache, watch)?;
-            if let Some(pairs) = &heldout {
-                task = task.with_held_out(&reference, pairs, settings, cache, watch)?;
+            let pairs = self.tokenized_pairs("train.jsonl", &tokenizer)?;
+            let mut task = PreferenceTask::with_cache(policy, &reference, &pairs, settings, cache, watch)?;
+            if evaluates {
+                let held_out = self.tokenized_pairs("heldout.jsonl", &tokenizer)?;
+                task = task.with_held_out(&reference, &held_out, settings, cache, watch)?;
             }
             train::run(&mut task, settings, seed, self.work(), watch)?
         };
         let log = metrics.iter().map(|m| m.train_step(name, seed)).collect::<Result<Vec<TrainStep>>>()?;
         write_jsonl(&self.work().join("train_log.jsonl"), &log)?;
         let mut outputs = vec!["train_log.jsonl".to_owned(), CHAIN.to_owned()];
-        if heldout.is_some() {
+        if evaluates {
             let rows: Vec<Evaluation> = read_jsonl(&self.work().join(EVAL_LOG))?;
             let rows: Vec<EvalStep> = rows.iter().map(|row| row.eval_step(name, seed)).collect();
             write_jsonl(&self.work().join(EVAL_LOG), &rows)?;
@@ -431,6 +474,25 @@ impl Body<'_> {
         }
     }
 
+    fn tokenized_pairs(&self, name: &str, tokenizer: &TextTokenizer) -> Result<Vec<TokenizedPair>> {
+        let pairs: Vec<Pair> = read_jsonl(&self.context.file("pairs", name)?)?;
+        Ok(pairs.iter().map(|p| tokenizer.pair(p)).collect())
+    }
+
+    /// Single completions: those of an unpaired file, or both sides of each pair.
+    fn feedback(&self, name: &str, tokenizer: &TextTokenizer) -> Result<Vec<Feedback>> {
+        if self.suite.dataset.has_pairs() {
+            return Ok(Feedback::of_pairs(&self.tokenized_pairs(name, tokenizer)?));
+        }
+        let rows: Vec<LabelledCompletion> = read_jsonl(&self.context.file("pairs", name)?)?;
+        let feedback = |row: &LabelledCompletion| {
+            let prompt = tokenizer.prompt(&row.prompt);
+            let completion = tokenizer.completion(&row.prompt, &prompt, &row.completion).ids;
+            Feedback { id: row.id.clone(), prompt, completion, desirable: row.label }
+        };
+        Ok(rows.iter().map(feedback).collect())
+    }
+
     fn evaluation_samples(&self, model: &Llama, tokenizer: &TextTokenizer, purpose: &str) -> Result<Vec<Sampled>> {
         let prompts: Vec<Prompt> = read_jsonl(&self.context.file("data", "eval_prompts.jsonl")?)?;
         generate::sample(model, tokenizer, &prompts, &self.suite.generate, self.suite.seed, purpose, self.context.watch)
@@ -448,8 +510,11 @@ impl Body<'_> {
     /// Samples of every policy and checkpoint share one purpose: the same random numbers pair them.
     fn evaluate(&self, name: &str, seed: Option<u64>) -> Result<Vec<String>> {
         let (reference, tokenizer) = (self.reference_model()?, self.tokenizer()?);
-        let heldout: Vec<Pair> = read_jsonl(&self.context.file("pairs", "heldout.jsonl")?)?;
-        let heldout: Vec<_> = heldout.iter().map(|p| tokenizer.pair(p)).collect();
+        // Single completions have no margin: there is nothing to score.
+        let heldout = match self.suite.dataset.has_pairs() {
+            true => self.tokenized_pairs("heldout.jsonl", &tokenizer)?,
+            false => Vec::new(),
+        };
         let (mut completions, mut scores) = (Vec::<Completion>::new(), Vec::<PairScore>::new());
         // Held-out pairs are cut as the training pairs are, and never longer than the model reads.
         let context = reference.config.max_position_embeddings;
@@ -514,22 +579,17 @@ impl Body<'_> {
     }
 }
 
-/// A pair's chosen side, to be imitated.
-fn demonstration(pair: Pair) -> Demonstration {
-    Demonstration { prompt_id: pair.prompt_id, prompt: pair.prompt, completion: pair.chosen }
-}
-
-/// Splits pairs so that a prompt's pairs stay together; the first share of the prompts comes first.
-fn split_by_prompt(pairs: Vec<Pair>, share: f64) -> (Vec<Pair>, Vec<Pair>) {
+/// Splits rows so that a prompt's rows stay together; the first share of the prompts comes first.
+fn split_by_prompt<R: PreferenceRow>(rows: Vec<R>, share: f64) -> (Vec<R>, Vec<R>) {
     let mut prompts: Vec<&str> = Vec::new();
-    for pair in &pairs {
-        if !prompts.contains(&pair.prompt_id.as_str()) {
-            prompts.push(&pair.prompt_id);
+    for row in &rows {
+        if !prompts.contains(&row.prompt_id()) {
+            prompts.push(row.prompt_id());
         }
     }
     let first: std::collections::BTreeSet<String> =
         prompts.iter().take((prompts.len() as f64 * share).round() as usize).map(|&id| id.to_owned()).collect();
-    pairs.into_iter().partition(|p| first.contains(&p.prompt_id))
+    rows.into_iter().partition(|row| first.contains(row.prompt_id()))
 }
 
 /// The steps of the `checkpoint-<step>` folders, ascending.

@@ -83,6 +83,7 @@ pub(super) fn training(purpose: Purpose, sampling: Sampling) -> TrainSettings {
         num_train_epochs: 3.0,
         max_steps: None,
         max_length: Some(MAX_LENGTH),
+        packing: false,
         save_steps: None,
         sampling,
         lora: None,

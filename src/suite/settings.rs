@@ -120,6 +120,22 @@ pub enum PairsFormat {
     Explicit,
     /// HH-RLHF: `{"chosen", "rejected"}` whole transcripts, prompt up to the last "\n\nAssistant:".
     Hh,
+    /// No pairs but `{"prompt", "completion", "label"}` a line: a completion and whether it is desirable.
+    Unpaired,
+}
+
+impl PairsSettings {
+    /// Whether the rows are single completions with a label.
+    pub fn is_unpaired(&self) -> bool {
+        self.format == PairsFormat::Unpaired
+    }
+}
+
+impl Dataset {
+    /// Whether there are pairs: to learn from, to measure implicit rewards on, and to train and measure judges with.
+    pub fn has_pairs(&self) -> bool {
+        !matches!(self, Self::Pairs(settings) if settings.is_unpaired())
+    }
 }
 
 /// The order in which examples are trained on.
@@ -446,6 +462,9 @@ pub struct TrainSettings {
     pub max_steps: Option<u64>,
     /// Prompt and completion together; what is longer is cut at the end.
     pub max_length: Option<usize>,
+    /// Fine-tuning: a batch counts bins of `max_length` tokens, not demonstrations.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub packing: bool,
     /// A checkpoint every so many steps, and always one at the end.
     pub save_steps: Option<u64>,
     pub sampling: Sampling,

@@ -82,13 +82,14 @@ pub struct DatasetSpec {
 
     /// Pairs: the JSONL file (`.gz` too), relative to the suite file.
     pub path: Option<PathBuf>,
-    /// Pairs: `explicit` (`prompt`, `chosen`, `rejected` a line) or `hh` (whole transcripts).
+    /// Pairs: `explicit` (`prompt`, `chosen`, `rejected` a line), `hh` (whole transcripts) or `unpaired` (`prompt`, `completion`,
+    /// `label` a line, for the losses on single completions).
     pub format: Option<PairsFormat>,
     /// Pairs: use only the first pairs of the file.
     pub limit: Option<usize>,
     /// Pairs: leave out pairs whose prompt has more tokens than this (BOS included), and count them; 0: leave out none.
     pub max_prompt_length: Option<usize>,
-    /// Pairs: share of prompts held out to measure implicit-reward accuracy.
+    /// Pairs: share of prompts held out to measure implicit-reward accuracy, and for `eval_steps`; unpaired: for `eval_steps` alone.
     pub heldout_share: Option<f64>,
     /// Pairs: share of prompts for the judges' own pairs.
     pub judge_share: Option<f64>,
@@ -101,7 +102,7 @@ pub struct DatasetSpec {
 pub enum DatasetKind {
     /// A synthetic world whose gold reward is known.
     World,
-    /// Preference pairs from a file.
+    /// Preference pairs, or labelled completions, from a file.
     Pairs,
 }
 
@@ -235,6 +236,9 @@ training_tables! {
     max_steps: u64,
     /// Prompt and completion together, in tokens; what is longer is cut at the end. 0: no limit.
     max_length: usize,
+    /// Fine-tuning only: put demonstrations into bins of max_length tokens by best-fit decreasing (TRL's strategy "bfd"); a batch then
+    /// counts bins. Demonstrations in a bin don't see each other.
+    packing: bool,
     /// A checkpoint every so many steps, and always one at the end. 0: only that one.
     save_steps: u64,
     /// Keep only so many of the latest checkpoints. 0: all.

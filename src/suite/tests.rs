@@ -339,6 +339,10 @@ fn an_option_without_effect_is_an_error() {
                 ("[sft]\n", "[sft]\nlabel_smoothing = 0.1\n"),
                 ("[sft]\n", "[sft]\nbeta = 0.1\n"),
                 ("max_steps = 9", "beta = 0.1"),
+                ("max_steps = 9", "packing = true"),
+                ("beta = 0.2", "packing = true"),
+                ("warmup_steps = 5", "warmup_steps = 5\npacking = true"),
+                ("[sft]\n", "[sft]\npacking = true\nmax_length = 0\n"),
                 ("max_steps = 9", "max_length = 100"),
                 ("max_steps = 9", "max_steps = 9\nnum_train_epochs = 2"),
                 ("max_steps = 9", "max_steps = 9\nsave_steps = 10"),
@@ -385,6 +389,41 @@ fn evaluation_and_what_follows_from_it_go_together_or_are_errors() {
                 ("beta = 0.2", "sync_ref_model = true"),
                 ("[sft]\n", "[sft]\nsave_total_limit = 2\n"),
                 ("max_steps = 9", "eval_steps = 3"),
+            ],
+        ),
+    );
+}
+
+/// Labelled completions instead of pairs.
+fn unpaired() -> String {
+    PAIRS
+        .replace("path = \"pairs.jsonl\"", "path = \"rows.jsonl\"\nformat = \"unpaired\"")
+        .replace("name = \"a\"", "name = \"a\"\nloss_type = \"kto\"")
+        .replace("kind = \"pairwise\"", "kind = \"pairwise\"\npath = \"judge\"")
+}
+
+#[test]
+fn labelled_completions_train_losses_on_single_completions_and_nothing_else() {
+    let suite = understood(&unpaired());
+    assert!(!suite.dataset.has_pairs() && understood(PAIRS).dataset.has_pairs() && understood(WORLD).dataset.has_pairs());
+    assert!(matches!(&suite.dataset, Dataset::Pairs(pairs) if (pairs.judge_share, pairs.heldout_share) == (0.0, 0.1)));
+    understood(&unpaired().replace("\"kto\"", "\"apo_zero_unpaired\"\neval_steps = 2"));
+    understood(&unpaired().replace("format", "heldout_share = 0.0\nformat"));
+    refused(
+        "labelled_completions_train_losses_on_single_completions_and_nothing_else",
+        refusals(
+            &unpaired(),
+            &[
+                ("loss_type = \"kto\"", "beta = 0.2"),
+                ("loss_type = \"kto\"", "loss_type = [\"ipo\", \"sft\"]"),
+                ("loss_type = \"kto\"", "checkpoint = \"policy\"\nbeta = 0.2"),
+                ("path = \"judge\"", "max_length = 64"),
+                ("path = \"judge\"", "path = \"judge\"\nmin_accuracy = 0.5"),
+                ("[[judge]]\nname = \"pairwise\"\nkind = \"pairwise\"\npath = \"judge\"\n", ""),
+                ("format", "judge_share = 0.1\nformat"),
+                ("format", "heldout_share = 1.0\nformat"),
+                ("[model]", "[checks]\ndisplacement_warn = 0.1\n[model]"),
+                ("format = \"unpaired\"", "heldout_share = 0.0\nformat = \"unpaired\"\n[train]\neval_steps = 2"),
             ],
         ),
     );

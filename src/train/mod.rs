@@ -8,6 +8,7 @@ mod evaluation;
 mod metrics;
 pub mod objective;
 mod optimizer;
+mod packing;
 mod policy;
 mod preference;
 mod reference;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::objective::{Objective, Sft};
+use super::packing::bins;
 use super::policy::{Policy, with_adapters};
 use super::sequence::{Group, PackedGroups, SequenceScore, fit};
 use super::task::{BatchLoss, Task};
@@ -12,28 +13,41 @@ use crate::error::Result;
 use crate::model::{Gradients, Llama, Parameters, Tape};
 use crate::suite::settings::TrainSettings;
 
+/// What the loop calls an example is a bin of them: one demonstration, or with `packing` as many as fit into `max_length` tokens.
 pub struct SftTask {
     policy: Policy,
-    /// Those to learn from, then the held-out ones.
     examples: Vec<TokenizedExample>,
+    /// Numbers of `examples`: the bins to learn from, then the held-out examples, each alone.
+    bins: Vec<Vec<usize>>,
     held_out: usize,
     identity: Digest,
 }
 
 impl SftTask {
     /// `model`: what training starts from. Completions are cut at `max_length`; a prompt that leaves no room is an error.
+    ///
+    /// # Panics
+    /// With `packing` and without `max_length`.
     pub fn new(model: Llama, examples: &[TokenizedExample], settings: &TrainSettings) -> Result<Self> {
         let mut examples = examples.to_vec();
         for example in &mut examples {
             fit(&model.config, &example.prompt_id, &example.prompt, &mut example.completion, settings.max_length)?;
         }
+        let bins = match settings.packing {
+            true => {
+                let lengths: Vec<usize> = examples.iter().map(|e| e.prompt.len() + e.completion.len()).collect();
+                bins(&lengths, settings.max_length.expect("bins have a size"))
+            }
+            false => (0..examples.len()).map(|i| vec![i]).collect(),
+        };
         let config = model.config.to_json("LlamaForCausalLM");
         let identity = Digest::of_value(&("sft", model.numerics, config, model.parameters.digest(), &examples));
         let identity = with_adapters(identity, &[&model]);
-        Ok(Self { policy: Policy::new(model), examples, held_out: 0, identity })
+        Ok(Self { policy: Policy::new(model), examples, bins, held_out: 0, identity })
     }
 
-    /// Adds examples that are measured every `eval_steps` and never learnt from; completions are cut as those of the others.
+    /// Adds examples that are measured every `eval_steps` and never learnt from; completions are cut as those of the others. They are
+    /// measured as one batch, so that packing them would change nothing.
     pub fn with_held_out(mut self, examples: &[TokenizedExample], settings: &TrainSettings) -> Result<Self> {
         let mut examples = examples.to_vec();
         for example in &mut examples {
@@ -41,8 +55,14 @@ impl SftTask {
         }
         self.identity = Digest::of_value(&(self.identity, "held out", &examples));
         self.held_out = examples.len();
+        self.bins.extend((0..examples.len()).map(|i| vec![self.examples.len() + i]));
         self.examples.extend(examples);
         Ok(self)
+    }
+
+    /// The examples of some bins, in order.
+    fn of_bins<'a>(&'a self, bins: &'a [usize]) -> impl Iterator<Item = &'a TokenizedExample> {
+        bins.iter().flat_map(|&bin| &self.bins[bin]).map(|&i| &self.examples[i])
     }
 
     /// The trained model, after `run`.
@@ -53,15 +73,15 @@ impl SftTask {
 
 impl Task for SftTask {
     type Pass = (PackedGroups, Tape);
-    type Output = SequenceScore;
-    type Gradient = f64;
+    type Output = Vec<SequenceScore>;
+    type Gradient = Vec<f64>;
 
     fn identity(&self) -> Digest {
         self.identity
     }
 
     fn examples(&self) -> usize {
-        self.examples.len() - self.held_out
+        self.bins.len() - self.held_out
     }
 
     fn held_out(&self) -> usize {
@@ -69,7 +89,8 @@ impl Task for SftTask {
     }
 
     fn example_id(&self, example: usize) -> String {
-        self.examples[example].prompt_id.clone()
+        let ids: Vec<&str> = self.bins[example].iter().map(|&i| self.examples[i].prompt_id.as_str()).collect();
+        ids.join(" + ")
     }
 
     fn weights_file(&self) -> &'static str {
@@ -96,33 +117,34 @@ impl Task for SftTask {
         self.policy.parameters_mut()
     }
 
-    fn forward(&self, examples: &[usize]) -> (Self::Pass, Vec<SequenceScore>) {
-        let groups = PackedGroups::of(examples.iter().map(|&i| {
-            let example = &self.examples[i];
-            Group { prompt: &example.prompt, completions: vec![&example.completion] }
-        }));
-        let tape = self.policy.forward(&groups, examples);
-        let outputs = groups.sequences(&self.policy.model.token_scores(&tape, &groups.targets));
+    fn forward(&self, bins: &[usize]) -> (Self::Pass, Vec<Vec<SequenceScore>>) {
+        let examples: Vec<usize> = bins.iter().flat_map(|&bin| &self.bins[bin]).copied().collect();
+        let groups = self.of_bins(bins).map(|e| Group { prompt: &e.prompt, completions: vec![&e.completion] });
+        let groups = PackedGroups::of(groups);
+        let tape = self.policy.forward(&groups, &examples);
+        let mut scores = groups.sequences(&self.policy.model.token_scores(&tape, &groups.targets)).into_iter();
+        let outputs = bins.iter().map(|&bin| scores.by_ref().take(self.bins[bin].len()).collect()).collect();
         ((groups, tape), outputs)
     }
 
-    fn loss(&self, examples: &[usize], outputs: &[SequenceScore]) -> BatchLoss<f64> {
-        let logps: Vec<(f64, usize)> = outputs.iter().map(|s| (s.logp, s.tokens)).collect();
+    fn loss(&self, bins: &[usize], outputs: &[Vec<SequenceScore>]) -> BatchLoss<Vec<f64>> {
+        let logps: Vec<(f64, usize)> = outputs.iter().flatten().map(|s| (s.logp, s.tokens)).collect();
         let result = Sft.evaluate(&logps);
-        let completion_tokens: usize = outputs.iter().map(|s| s.tokens).sum();
-        let entropy = outputs.iter().map(|s| s.entropy).sum::<f64>() / completion_tokens as f64;
-        let prompt_tokens: usize = examples.iter().map(|&i| self.examples[i].prompt.len()).sum();
+        let completion_tokens: usize = outputs.iter().flatten().map(|s| s.tokens).sum();
+        let entropy = outputs.iter().flatten().map(|s| s.entropy).sum::<f64>() / completion_tokens as f64;
+        let prompt_tokens: usize = self.of_bins(bins).map(|e| e.prompt.len()).sum();
+        let (mut losses, mut gradients) = (result.losses.into_iter(), result.gradients.into_iter());
         BatchLoss {
             loss: result.loss,
-            losses: result.losses,
-            gradients: result.gradients,
+            losses: outputs.iter().map(|bin| losses.by_ref().take(bin.len()).sum()).collect(),
+            gradients: outputs.iter().map(|bin| gradients.by_ref().take(bin.len()).collect()).collect(),
             tokens: (prompt_tokens + completion_tokens) as u64,
             metrics: BTreeMap::from([("entropy".to_owned(), entropy)]),
         }
     }
 
-    fn backward(&self, (groups, tape): Self::Pass, _: &[usize], gradients: &[f64], grads: &mut Gradients) {
-        let dlogps = groups.spread(gradients.iter().copied());
+    fn backward(&self, (groups, tape): Self::Pass, _: &[usize], gradients: &[Vec<f64>], grads: &mut Gradients) {
+        let dlogps = groups.spread(gradients.iter().flatten().copied());
         self.policy.model.backward(tape, &groups.packed, &groups.targets, &dlogps, grads);
     }
 }

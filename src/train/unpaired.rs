@@ -87,6 +87,9 @@ pub struct UnpairedTask {
 
 impl UnpairedTask {
     /// `policy`: what training starts from, commonly a copy of `reference`. Completions are cut at `max_length`.
+    ///
+    /// # Panics
+    /// When the two models differ in their arithmetic.
     pub fn new(
         policy: Llama,
         reference: &Llama,
@@ -106,6 +109,7 @@ impl UnpairedTask {
         cache: Option<&ScoreCache<'_>>,
         watch: &dyn Watch,
     ) -> Result<Self> {
+        assert_eq!(policy.numerics, reference.numerics, "policy and reference compute alike");
         let o = &settings.objective;
         let whole_completions: Vec<Vec<u32>> = examples.iter().map(|e| e.completion.clone()).collect();
         let mut examples = examples.to_vec();
@@ -115,15 +119,8 @@ impl UnpairedTask {
         let context = policy.config.max_position_embeddings;
         let (reference_digest, policy_digest) = (reference.parameters.digest(), policy.parameters.digest());
         let config = |model: &Llama| model.config.to_json("LlamaForCausalLM");
-        let identity = Digest::of_value(&(
-            "unpaired",
-            config(&policy),
-            policy_digest,
-            config(reference),
-            reference_digest,
-            &examples,
-            &whole_completions,
-        ));
+        let models = (config(&policy), policy_digest, config(reference), reference_digest);
+        let identity = Digest::of_value(&("unpaired", policy.numerics, models, &examples, &whole_completions));
         let identity = with_adapters(identity, &[&policy, reference]);
         let policy = Policy::new(policy);
         let items: Vec<(&[u32], &[u32])> = examples.iter().map(|e| (&e.prompt[..], &e.completion[..])).collect();

@@ -125,6 +125,32 @@ fn the_synthetic_world_passes_its_audit() {
     assert_eq!(items.iter().filter(|item| item.id.starts_with("overlap-")).count(), 10);
 }
 
+#[test]
+fn oddities_of_labelled_completions_are_counted() {
+    let row = |id: &str, completion: &str, label| {
+        let [id, prompt, completion] = [id, "How is it?", completion].map(str::to_owned);
+        LabelledCompletion { id, prompt_id: prompt_id(&prompt), prompt, completion, label }
+    };
+    let train = [row("a", " Good.", true), row("b", " Good.", true), row("c", " Good.", false), row("d", "  ", false)];
+    let eval = [Prompt { id: "x".into(), text: "how is it?".into() }];
+    let (heldout, judge, demonstrations) = (&[][..], &[][..], &[][..]);
+    let tokenizer = tokenizer();
+    let (tokenizer, max_length) = (Some(&tokenizer), Some(1));
+    let items = audit(&AuditInput { demonstrations, train: &train, heldout, judge, eval: &eval, tokenizer, max_length });
+    let expected = [
+        ("overlap-train-eval", 1, "1 of 1 prompts of `eval` stand in `train` too"),
+        ("duplicate-rows", 1, "b as a"),
+        ("contradictory-labels", 1, "c against b"),
+        ("empty-completions", 1, "d"),
+        ("undesirable", 2, "c"),
+        ("truncated", 4, "a"),
+    ];
+    for (id, n, words) in expected {
+        let item = count(&items, id);
+        assert!(item.count == n && item.message.contains(words), "{item:?}");
+    }
+}
+
 /// Counts of HH-RLHF's harmless-base test split, from a few lines of Python over the same file.
 #[test]
 fn all_of_hh_reads_splits_and_audits() {

@@ -71,6 +71,54 @@ fn every_kind_of_bad_file_gets_its_sentence() {
     insta::assert_snapshot!(shown.join("\n"));
 }
 
+/// As TRL's `KTOTrainer` reads them; the names of its columns.
+const LABELLED: &str = r#"{"prompt": "How is it?", "completion": " Good.", "label": true}
+{"prompt": "How is it?", "completion": " Bad.", "label": false, "id": "second"}
+"#;
+
+fn read_labelled_as(text: &str, limit: Option<usize>) -> std::result::Result<Vec<LabelledCompletion>, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.jsonl");
+    std::fs::write(&path, text).unwrap();
+    let shown = format!("{}/", folder.path().display());
+    read_labelled(&path, limit).map_err(|e| e.to_string().replace(&shown, ""))
+}
+
+#[test]
+fn labelled_completions_are_read_with_their_labels() {
+    let rows = read_labelled_as(LABELLED, None).unwrap();
+    let seen: Vec<(&str, &str, bool)> = rows.iter().map(|r| (r.id.as_str(), r.completion.as_str(), r.label)).collect();
+    assert_eq!(seen, [("line-000001", " Good.", true), ("second", " Bad.", false)]);
+    assert_eq!(rows[0].prompt_id, prompt_id("How is it?"));
+    assert_eq!(read_labelled_as(&format!("{LABELLED}this is no JSON"), Some(2)).unwrap(), rows);
+}
+
+#[test]
+fn every_kind_of_bad_labelled_row_gets_its_sentence() {
+    let row = |fields: &str| (format!("{LABELLED}{{{fields}}}\n"), None);
+    let bad: [(&str, (String, Option<usize>)); 12] = [
+        ("empty file", (String::new(), None)),
+        ("no completion", row(r#""prompt": "p", "label": true"#)),
+        ("no prompt", row(r#""completion": "c", "label": true"#)),
+        ("no label", row(r#""prompt": "p", "completion": "c""#)),
+        ("null label", row(r#""prompt": "p", "completion": "c", "label": null"#)),
+        ("word for a label", row(r#""prompt": "p", "completion": "c", "label": "yes""#)),
+        ("quoted label", row(r#""prompt": "p", "completion": "c", "label": "true""#)),
+        ("number for a label", row(r#""prompt": "p", "completion": "c", "label": 1"#)),
+        ("a pair", row(r#""prompt": "p", "chosen": "c", "rejected": "r""#)),
+        ("conversation", row(r#""prompt": "p", "completion": [{"role": "assistant"}], "label": true"#)),
+        ("id twice", row(r#""prompt": "p", "completion": "c", "label": true, "id": "second""#)),
+        ("one label", (LABELLED.replace("false", "true"), None)),
+    ];
+    let mut shown: Vec<String> =
+        bad.iter().map(|(name, (text, limit))| format!("{name}\n{}\n", read_labelled_as(text, *limit).unwrap_err())).collect();
+    shown.push(format!("one label within the limit\n{}\n", read_labelled_as(LABELLED, Some(1)).unwrap_err()));
+    for format in [PairsFormat::Explicit, PairsFormat::Unpaired] {
+        shown.push(format!("read as {format:?} pairs\n{}\n", read_as(LABELLED.as_bytes(), format).unwrap_err()));
+    }
+    insta::assert_snapshot!(shown.join("\n"));
+}
+
 #[test]
 fn transcripts_are_cut_after_the_last_shared_assistant_turn() {
     let line = |chosen: &str, rejected: &str| serde_json::json!({"chosen": chosen, "rejected": rejected}).to_string() + "\n";

@@ -67,6 +67,7 @@ fn training(max_steps: u64) -> TrainSettings {
         num_train_epochs: 1.0,
         max_steps: Some(max_steps),
         max_length: None,
+        packing: false,
         save_steps: None,
         sampling: Sampling::Shuffle,
         evaluation: EvaluationSettings::default(),

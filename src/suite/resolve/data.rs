@@ -74,7 +74,15 @@ fn pairs(written: &DatasetSpec, table: &Table<'_>) -> Result<PairsSettings> {
     }
     let longest = written.max_prompt_length;
     table.set_or_none(&mut pairs.max_prompt_length, "max_prompt_length", longest, rules::AT_LEAST_ONE)?;
-    table.set(&mut pairs.heldout_share, "heldout_share", written.heldout_share, rules::SHARE)?;
+    if pairs.is_unpaired() {
+        if table.has("judge_share") {
+            let message = "`judge_share` has no effect: an unpaired file has no pairs to train or measure judges with";
+            return Err(table.at_key("judge_share", message).help("leave it out"));
+        }
+        pairs.judge_share = 0.0;
+    }
+    let heldout = if pairs.is_unpaired() { rules::BELOW_ONE } else { rules::SHARE };
+    table.set(&mut pairs.heldout_share, "heldout_share", written.heldout_share, heldout)?;
     table.set(&mut pairs.judge_share, "judge_share", written.judge_share, rules::BELOW_ONE)?;
     table.set(&mut pairs.eval_share, "eval_share", written.eval_share, rules::SHARE)?;
     table.set(&mut pairs.eval_prompts, "eval_prompts", written.eval_prompts, rules::TWO_OR_MORE)?;

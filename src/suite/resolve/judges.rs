@@ -17,7 +17,8 @@ pub(super) fn judges(
 ) -> Result<Vec<JudgeSettings>> {
     if spec.judge.is_empty() && matches!(dataset, Dataset::Pairs(_)) {
         let error = document.table("").at_header("the suite has no `[[judge]]`, so there is no win rate");
-        return Err(error.help("add a [[judge]] with `name` and `kind`; without `path` it is trained on your pairs"));
+        let training = if dataset.has_pairs() { "; without `path` it is trained on your pairs" } else { ", and a `path`" };
+        return Err(error.help(format!("add a [[judge]] with `name` and `kind`{training}")));
     }
     let names: Vec<&str> = spec.judge.iter().map(|judge| judge.name.as_str()).collect();
     names_differ(&names, "judge", document)?;
@@ -52,6 +53,10 @@ fn judge(
         train.max_length = Some(settings.max_length);
     }
     table.set(&mut settings.tie_width, "tie_width", written.tie_width, rules::NOT_NEGATIVE)?;
+    if !dataset.has_pairs() && table.has("min_accuracy") {
+        let message = "`min_accuracy` has no effect: an unpaired file has no pairs to measure the judge on";
+        return Err(table.at_key("min_accuracy", message).help("leave it out"));
+    }
     table.set(&mut settings.min_accuracy, "min_accuracy", written.min_accuracy, rules::BELOW_ONE)?;
     Ok(settings)
 }
@@ -70,6 +75,11 @@ fn source(
             return Err(error.help("leave out one of the two"));
         }
         return Ok(JudgeSource::Folder { path: folder.clone() });
+    }
+    if !dataset.has_pairs() {
+        let message =
+            format!("judge `{}` can't be trained here: it learns from pairs, and an unpaired file has none", written.name);
+        return Err(table.at_header(message).help("give it a `path` with a judge that is trained already"));
     }
     if let Dataset::Pairs(pairs) = dataset
         && pairs.judge_share == 0.0

@@ -29,7 +29,12 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
         ModelSource::Fresh(fresh) => Some(fresh.max_position_embeddings),
         ModelSource::Folder { .. } => None,
     };
-    let surroundings = training::Surroundings { sampling: sampling(&dataset), context };
+    let surroundings = training::Surroundings {
+        sampling: sampling(&dataset),
+        context,
+        pairs: dataset.has_pairs(),
+        held_out: !matches!(&dataset, Dataset::Pairs(pairs) if pairs.heldout_share == 0.0),
+    };
     let sft = training::sft(spec, &model, &surroundings, document)?;
     let variants = training::variants(spec, &surroundings, document)?;
     lora::fits_numerics(spec.numerics.unwrap_or(defaults::NUMERICS), sft.as_ref(), &variants, document)?;
@@ -44,7 +49,7 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
         generate: generate(spec, context, &document.table("generate"))?,
         compare: compare(spec, &dataset, document)?,
         statistics: statistics(spec, &document.table("statistics"))?,
-        checks: checks(spec, &document.table("checks"))?,
+        checks: checks(spec, &dataset, &document.table("checks"))?,
         gate: gate(spec, &document.table("gate"))?,
         report: report(spec, &document.table("report"))?,
         dataset,
@@ -166,7 +171,12 @@ fn statistics(spec: &SuiteSpec, table: &Table<'_>) -> Result<StatisticsSettings>
     Ok(settings)
 }
 
-fn checks(spec: &SuiteSpec, table: &Table<'_>) -> Result<CheckSettings> {
+fn checks(spec: &SuiteSpec, dataset: &Dataset, table: &Table<'_>) -> Result<CheckSettings> {
+    let on_pairs = ["displacement_warn", "displacement_fail", "position_warn"];
+    if let Some(key) = table.first_key(|key| on_pairs.contains(&key)).filter(|_| !dataset.has_pairs()) {
+        let message = format!("`{key}` has no effect: it is measured on held-out pairs, and an unpaired file has none");
+        return Err(table.at_key(key, message).help("leave it out"));
+    }
     let written = spec.checks.clone().unwrap_or_default();
     let mut c = defaults::checks();
     table.set(&mut c.kl_warn, "kl_warn", written.kl_warn, rules::POSITIVE)?;

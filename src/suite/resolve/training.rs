@@ -13,6 +13,10 @@ pub(super) struct Surroundings {
     pub(super) sampling: Sampling,
     /// Tokens that the model reads, where the suite says it.
     pub(super) context: Option<usize>,
+    /// Whether the data are pairs, not single completions.
+    pub(super) pairs: bool,
+    /// Whether any are held out.
+    pub(super) held_out: bool,
 }
 
 impl Surroundings {
@@ -23,6 +27,25 @@ impl Surroundings {
 
     pub(super) fn defaults(&self, purpose: Purpose) -> TrainSettings {
         TrainSettings { max_length: Some(self.max_length()), ..defaults::training(purpose, self.sampling) }
+    }
+
+    /// Refuses a training that asks for what isn't there.
+    fn suffice(&self, settings: &TrainSettings, purpose: Purpose, table: &Table<'_>) -> Result<()> {
+        if purpose == Purpose::Preference && !self.pairs && !settings.objective.is_unpaired() {
+            let losses: Vec<String> = settings.objective.loss_type.iter().map(|loss| format!("\"{}\"", loss.name())).collect();
+            let message = format!("{} learns from pairs, and an unpaired file has none", losses.join(" + "));
+            let help = "set loss_type = \"kto\" or \"apo_zero_unpaired\", or give pairs (`format` in [dataset])";
+            return Err(table.at_key("loss_type", message).help(help));
+        }
+        if settings.packing && settings.max_length.is_none() {
+            let message = "`packing` fills bins of max_length tokens, and max_length = 0 gives them no size";
+            return Err(table.at_key("packing", message).help("give a max_length, or leave `packing` out"));
+        }
+        if settings.evaluation.eval_steps.is_some() && !self.held_out {
+            let message = "`eval_steps` measures held-out examples, and heldout_share = 0 in [dataset] holds none out";
+            return Err(table.at_key("eval_steps", message).help("raise heldout_share, or leave `eval_steps` out"));
+        }
+        Ok(())
     }
 
     /// A written length above what the model reads would cut nothing.
@@ -64,7 +87,7 @@ pub(super) fn alone(
     overlay(&mut settings, written, surroundings, table)?;
     match ineffective(&settings, purpose).into_iter().find(|(key, _)| table.has(key)) {
         Some((key, why)) => Err(no_effect(table, key, &why)),
-        None => Ok(settings),
+        None => surroundings.suffice(&settings, purpose, table).map(|()| settings),
     }
 }
 
@@ -97,6 +120,13 @@ fn variant(written: &VariantSpec, common: &TrainSettings, surroundings: &Surroun
             if let Some(key) = table.first_key(|key| !["name", "checkpoint", "beta"].contains(&key)) {
                 return Err(no_effect(table, key, "this policy was trained elsewhere (`checkpoint`)"));
             }
+            if !surroundings.pairs && table.has("beta") {
+                return Err(no_effect(
+                    table,
+                    "beta",
+                    "implicit rewards are measured on held-out pairs, and an unpaired file has none",
+                ));
+            }
             let mut beta = defaults::training(Purpose::Preference, surroundings.sampling).objective.beta;
             table.set(&mut beta, "beta", written.beta, rules::POSITIVE)?;
             PolicySource::Checkpoint { path: path.clone(), beta }
@@ -108,6 +138,7 @@ fn variant(written: &VariantSpec, common: &TrainSettings, surroundings: &Surroun
                 return Err(no_effect(table, key, &why));
             }
             objective::agrees(&settings, table)?;
+            surroundings.suffice(&settings, Purpose::Preference, table)?;
             PolicySource::Train(Box::new(settings))
         }
     };
@@ -162,6 +193,7 @@ fn overlay(settings: &mut TrainSettings, written: &TrainSpec, around: &Surroundi
     duration(s, written, table)?;
     table.set_or_none(&mut s.max_length, "max_length", written.max_length, rules::TWO_OR_MORE)?;
     around.length_fits(s.max_length, table)?;
+    table.set(&mut s.packing, "packing", written.packing, rules::any())?;
     table.set_or_none(&mut s.save_steps, "save_steps", written.save_steps, rules::STEPS)?;
     evaluation::overlay(&mut s.evaluation, written, table)?;
     lora::overlay(&mut s.lora, written, table)
@@ -193,11 +225,12 @@ fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str,
     };
     let mut add = |names: &[&'static str], why: &str| keys.extend(names.iter().map(|&name| (name, why.to_owned())));
     match purpose {
-        Purpose::Preference => {}
+        Purpose::Preference => add(&["packing"], "a batch of preference training counts examples; only [sft] packs"),
         Purpose::Sft => add(&objective::KEYS, "fine-tuning minimises the cross-entropy"),
         Purpose::Judge => {
             add(&objective::KEYS, "judges are trained by the Bradley–Terry likelihood");
             add(&lora::KEYS, "judges are trained whole");
+            add(&["packing"], "a batch of a judge's training counts pairs; only [sft] packs");
         }
     }
     add(lora::ineffective(settings.lora.as_ref()), "the adapter of `lora_adapter` has its own");

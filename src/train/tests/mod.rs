@@ -28,6 +28,7 @@ pub(crate) fn settings() -> TrainSettings {
         num_train_epochs: 1.0,
         max_steps: None,
         max_length: None,
+        packing: false,
         save_steps: None,
         sampling: Sampling::Shuffle,
         lora: None,

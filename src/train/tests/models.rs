@@ -322,6 +322,22 @@ fn fast_training_repeats_itself_and_a_state_of_the_other_arithmetic_is_refused()
 }
 
 #[test]
+fn training_on_single_completions_refuses_a_state_of_the_other_arithmetic() {
+    let objective = ObjectiveSettings { loss_type: vec![LossType::Kto], ..ObjectiveSettings::default() };
+    let (settings, work) = (TrainSettings { objective, ..six_steps() }, tempfile::tempdir().unwrap());
+    let train = |numerics| {
+        let reference = model(3, true).with_numerics(numerics);
+        let examples = Feedback::of_pairs(&pairs(9));
+        let mut task = UnpairedTask::new(reference.clone(), &reference, &examples, &settings, &Silent).unwrap();
+        run(&mut task, &settings, 1, work.path(), &Silent)
+    };
+    let fast = train(Numerics::Fast).unwrap();
+    let error = train(Numerics::Strict).unwrap_err();
+    assert!(error.message.contains("belongs to another run"), "{error}");
+    assert_eq!(train(Numerics::Fast).unwrap(), fast);
+}
+
+#[test]
 fn another_seed_gives_other_weights() {
     assert_ne!(afresh(&six_steps(), 1), afresh(&six_steps(), 2));
 }
@@ -353,6 +369,59 @@ fn the_sft_loss_is_the_mean_over_completion_tokens_of_scoring() {
     let mut task = SftTask::new(model, &examples, &settings).unwrap();
     let metrics: Vec<Metrics> = run(&mut task, &settings, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
     assert!((metrics[0].loss - sum / tokens as f64).abs() < 1e-12);
+}
+
+#[test]
+fn a_packed_batch_counts_bins_and_learns_from_each_of_their_examples_as_if_alone() {
+    let examples = demonstrations(&pairs(18));
+    let length = |e: &TokenizedExample| e.prompt.len() + e.completion.len();
+    let max_length = 2 * examples.iter().map(length).max().unwrap();
+    let packed = TrainSettings { packing: true, max_length: Some(max_length), ..settings() };
+    let task = SftTask::new(model(3, false), &examples, &packed).unwrap();
+    let alone = SftTask::new(model(3, false), &examples, &TrainSettings { packing: false, ..packed }).unwrap();
+    assert!(task.examples() < 12 && alone.examples() == 18, "{}", task.examples());
+    let mut seen = Vec::new();
+    for bin in 0..task.examples() {
+        let ids = task.example_id(bin);
+        let members: Vec<usize> = ids.split(" + ").map(|id| id.strip_prefix("prompt-").unwrap().parse().unwrap()).collect();
+        assert!(members.iter().map(|&i| length(&examples[i])).sum::<usize>() <= max_length, "{ids}");
+        let bits = |task: &SftTask, batch: &[usize]| {
+            let (pass, outputs) = task.forward(batch);
+            let result = task.loss(batch, &outputs);
+            let mut grads = Gradients::of(task.parameters());
+            task.backward(pass, batch, &result.gradients, &mut grads);
+            assert_eq!((outputs.len(), result.losses.len()), (batch.len(), batch.len()));
+            (result.loss.to_bits(), result.tokens, result.metrics, grads.total().digest())
+        };
+        assert_eq!(bits(&task, &[bin]), bits(&alone, &members), "{ids}");
+        seen.extend(members);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (0..18).collect::<Vec<_>>());
+}
+
+#[test]
+fn packed_fine_tuning_depends_on_neither_micro_batches_nor_interruptions() {
+    let train = |micro_batch, work: &Path, watch: &dyn Watch| {
+        let settings = TrainSettings {
+            packing: true,
+            max_length: Some(40),
+            per_device_train_batch_size: micro_batch,
+            gradient_accumulation_steps: 4 / micro_batch,
+            ..six_steps()
+        };
+        let mut task = SftTask::new(model(3, true), &demonstrations(&pairs(18)), &settings).unwrap();
+        let metrics = run(&mut task, &settings, 1, work, watch)?;
+        Ok::<_, crate::Error>((metrics, task.into_model().parameters.digest()))
+    };
+    let folder = || tempfile::tempdir().unwrap();
+    let whole = train(4, folder().path(), &Silent).unwrap();
+    for micro_batch in [1, 2] {
+        assert_eq!(train(micro_batch, folder().path(), &Silent).unwrap(), whole);
+    }
+    let work = folder();
+    assert!(train(4, work.path(), &Stop(2, 0.into())).is_err());
+    assert_eq!(train(4, work.path(), &Silent).unwrap(), whole);
 }
 
 #[test]

@@ -144,6 +144,7 @@ fn case_settings(case: &Path, config: &Value, kind: &str) -> TrainSettings {
             true => args.take("max_length").map(|length| length.as_u64().unwrap() as usize),
             false => Some(1024),
         },
+        packing: false,
         save_steps: None,
         sampling: Sampling::Sequential,
         lora: None,
@@ -236,7 +237,7 @@ struct Recorded<T: Task> {
 
 impl<T: Task> Recorded<T>
 where
-    T::Output: Copy,
+    T::Output: Clone,
 {
     fn of(task: T) -> Self {
         Self { task, steps: RefCell::default() }
@@ -245,7 +246,7 @@ where
 
 impl<T: Task> Task for Recorded<T>
 where
-    T::Output: Copy,
+    T::Output: Clone,
 {
     type Pass = T::Pass;
     type Output = T::Output;
@@ -281,7 +282,7 @@ where
         self.task.forward(examples)
     }
     fn loss(&self, examples: &[usize], outputs: &[T::Output]) -> BatchLoss<T::Gradient> {
-        self.steps.borrow_mut().push(examples.iter().copied().zip(outputs.iter().copied()).collect());
+        self.steps.borrow_mut().push(examples.iter().copied().zip(outputs.iter().cloned()).collect());
         self.task.loss(examples, outputs)
     }
     fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[T::Gradient], grads: &mut Gradients) {
@@ -313,7 +314,7 @@ fn compare<T: Task>(
     reference: &[T::Output],
     sides: &[fn(&T::Output) -> f64],
 ) where
-    T::Output: Copy,
+    T::Output: Clone,
 {
     let mut recorded = Recorded::of(task);
     let metrics = run(&mut recorded, settings, 0, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
@@ -327,8 +328,8 @@ fn compare<T: Task>(
         for rows in rows.chunks(settings.per_device_train_batch_size) {
             let expected = expected.next().unwrap();
             assert_eq!(expected["step"], step);
-            let policy: Vec<T::Output> = rows.iter().map(|(_, output)| *output).collect();
-            let reference: Vec<T::Output> = rows.iter().map(|&(i, _)| reference[i]).collect();
+            let policy: Vec<T::Output> = rows.iter().map(|(_, output)| output.clone()).collect();
+            let reference: Vec<T::Output> = rows.iter().map(|(i, _)| reference[*i].clone()).collect();
             for (found, name) in [(policy, "policy"), (reference, "ref")] {
                 let (found, expected) = (in_trls_order(&found, sides), expected[name].as_array().unwrap());
                 assert_eq!(found.len(), expected.len());
