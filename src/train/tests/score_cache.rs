@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use super::models::{model, pairs};
 use super::settings;
 use crate::data::TokenizedPair;
-use crate::model::Llama;
+use crate::model::{Adapter, Llama};
 use crate::store::Store;
-use crate::suite::settings::{LossType, ObjectiveSettings, TrainSettings};
+use crate::suite::settings::{Linear, LoraSettings, LossType, ObjectiveSettings, TrainSettings};
 use crate::train::{Feedback, PreferenceTask, ScoreCache, Task, UnpairedTask};
 use crate::watch::Watch;
 
@@ -70,7 +70,7 @@ fn variants_with_the_same_reference_ask_it_once_and_any_other_difference_asks_an
     assert!(first.1 && !asking.loss(&reference, &pairs, &other).1);
     let alone = PreferenceTask::new(model(4, false), &reference, &pairs, &of(LossType::Sigmoid), &crate::watch::Silent).unwrap();
     assert_eq!(alone.loss(&[0, 1, 2], &alone.forward(&[0, 1, 2]).1).loss, first.0);
-    // One weight, one token, the cut, the kind of example, the engine.
+    // One weight, an adapter, one token, the cut, the kind of example, the engine.
     let mut moved = reference.clone();
     let weight = &mut moved.parameters.get_mut("model.norm.weight").values[0];
     *weight = f32::from_bits(weight.to_bits() ^ 1);
@@ -80,6 +80,9 @@ fn variants_with_the_same_reference_ask_it_once_and_any_other_difference_asks_an
     let theta =
         Llama { config: crate::model::LlamaConfig { rope_theta: 9999.0, ..reference.config.clone() }, ..reference.clone() };
     assert!(asking.loss(&moved, &pairs, &of(LossType::Sigmoid)).1);
+    let lora = LoraSettings { r: 2, lora_alpha: 4.0, lora_dropout: 0.0, target_modules: vec![Linear::QProj], use_rslora: false };
+    let adapted = reference.clone().with_adapter(Adapter::fresh(&reference.config, &lora, 1)).unwrap();
+    assert!(asking.loss(&adapted, &pairs, &of(LossType::Sigmoid)).1);
     assert!(asking.loss(&theta, &pairs, &of(LossType::Sigmoid)).1);
     assert!(asking.loss(&reference, &changed, &of(LossType::Sigmoid)).1);
     assert!(asking.loss(&reference, &pairs, &cut).1);
