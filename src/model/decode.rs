@@ -7,8 +7,13 @@ use super::trunk::{LayerTape, Prepared, Trunk};
 use crate::model::{Llama, Packed, SegmentId};
 use crate::numerics::attention::{Heads, PANEL, Rows, SCORE_ROWS, Target, Transposed, attend};
 use crate::numerics::buffer::Buffer;
-use crate::numerics::parallel::for_each_rows_with;
+use crate::numerics::parallel::{for_each_rows_with, in_parts};
 use crate::numerics::rope::Rotary;
+
+/// With so many prompts a thread reads them by itself, and with so many sequences it takes a whole step: each thread then reads all
+/// weights, which fewer rows don't pay for.
+const PROMPTS_OF_A_THREAD: usize = 4;
+const SEQUENCES_OF_A_THREAD: usize = 12;
 
 /// Keys and values of one sequence: (layers, kv_heads) times a [`Transposed`] of `capacity` keys, and (layers, kv_heads, capacity,
 /// width), of which the first `len` positions are filled. `width` is head_dim filled up to whole vectors.
@@ -96,33 +101,25 @@ impl<'a> Decoder<'a> {
     /// Lets go of all sequences and reads these prompts (each at least one token); equal ones are computed once.
     pub fn begin(&mut self, prompts: &[Vec<u32>]) {
         self.caches.clear();
-        let mut unique: BTreeMap<&[u32], usize> = BTreeMap::new();
-        let mut packed = Packed::new();
-        let mut segments = Vec::new();
+        let mut places: BTreeMap<&[u32], usize> = BTreeMap::new();
+        let mut unique: Vec<&[u32]> = Vec::new();
         for prompt in prompts {
-            unique.entry(prompt).or_insert_with(|| {
-                segments.push(packed.push(prompt));
-                segments.len() - 1
+            places.entry(prompt).or_insert_with(|| {
+                unique.push(prompt);
+                unique.len() - 1
             });
         }
         let (config, trunk) = (&self.model.config, Trunk { prepared: Some(&self.prepared), ..self.model.trunk() });
-        let last: Vec<usize> = segments.iter().map(|s| packed.last_row(*s)).collect();
-        let (heads, layers_heads) = (config.heads(), config.num_hidden_layers * config.num_key_value_heads);
-        let empty = |s: &SegmentId| Cache::new(layers_heads, heads, 2 * packed.rows_of(*s).len());
-        let mut caches: Vec<Cache> = segments.iter().map(empty).collect();
-        let mut layer = 0;
-        let tape = trunk.forward_with(&packed, last.iter().copied(), |saved| {
-            for (cache, segment) in caches.iter_mut().zip(&segments) {
-                cache.fill(layer, heads, packed.rows_of(*segment), &saved);
-            }
-            layer += 1;
-        });
-        let last = trunk.gather(&tape.hidden, &tape.places(last));
-        let first = self.model.logits_by(trunk, &trunk.normed("model.norm.weight", &last).0);
-        let of = |prompt: &Vec<u32>| unique[prompt.as_slice()];
-        let logits = prompts.iter().flat_map(|p| first[of(p) * config.vocab_size..][..config.vocab_size].to_vec()).collect();
+        let (layers_heads, vocabulary) = (config.num_hidden_layers * config.num_key_value_heads, config.vocab_size);
+        let empty = |prompt: &&[u32]| Cache::new(layers_heads, config.heads(), 2 * prompt.len());
+        let mut caches: Vec<Cache> = unique.iter().map(empty).collect();
+        let mut first = Buffer::unspecified(unique.len() * vocabulary);
+        let logits = first.chunks_exact_mut(vocabulary);
+        let all = caches.iter_mut().zip(&unique).zip(logits).map(|((cache, tokens), logits)| Growing { cache, tokens, logits });
+        in_parts(&mut all.collect::<Vec<_>>(), PROMPTS_OF_A_THREAD, |sequences| read(self.model, trunk, sequences));
+        let of = |prompt: &Vec<u32>| places[prompt.as_slice()];
+        self.logits = prompts.iter().flat_map(|p| &first[of(p) * vocabulary..][..vocabulary]).copied().collect();
         self.caches = one_each(caches, prompts.iter().map(of).collect());
-        self.logits = logits;
     }
 
     /// (sequences, vocabulary). The rows of sequences that took no part in the last step keep their old values.
@@ -141,32 +138,15 @@ impl<'a> Decoder<'a> {
 
     /// Appends `next[i]` to each sequence i that is `alive` and computes its logits; the others cost nothing.
     pub fn step(&mut self, next: &[u32], alive: &[bool]) {
-        let rows: Vec<usize> = (0..self.caches.len()).filter(|i| alive[*i]).collect();
-        if rows.is_empty() {
-            return;
-        }
-        let tokens: Vec<u32> = rows.iter().map(|i| next[*i]).collect();
-        let positions: Vec<u32> = rows.iter().map(|i| self.caches[*i].len as u32).collect();
-        self.reach(positions.iter().max().map_or(0, |p| *p as usize + 1));
-        let (heads, trunk) = (self.model.config.heads(), Trunk { prepared: Some(&self.prepared), ..self.model.trunk() });
-        let mut caches: Vec<&mut Cache> =
-            self.caches.iter_mut().zip(alive).filter(|(_, alive)| **alive).map(|(cache, _)| cache).collect();
-        caches.iter_mut().for_each(|cache| cache.reserve());
-        let mut x = trunk.embed(&tokens);
-        let asked: Vec<usize> = (0..rows.len()).collect();
-        for layer in 0..self.model.config.num_hidden_layers {
-            let (_, [q, k, v]) = trunk.project(layer, &x, &positions, &asked, &self.rotary);
-            let attended = attend_after_storing(&mut caches, layer, heads, &q, &k, &v);
-            trunk.add_attended(layer, &attended, &mut x);
-            let middle = Buffer::copy_of(&x);
-            trunk.add_mlp(layer, &middle, &mut x);
-        }
-        caches.iter_mut().for_each(|cache| cache.len += 1);
-        let logits = self.model.logits_by(trunk, &trunk.normed("model.norm.weight", &x).0);
-        let vocabulary = self.model.config.vocab_size;
-        for (i, row) in rows.iter().zip(logits.chunks_exact(vocabulary)) {
-            self.logits[i * vocabulary..][..vocabulary].copy_from_slice(row);
-        }
+        let longest = self.caches.iter().zip(alive).filter(|(_, alive)| **alive).map(|(cache, _)| cache.len).max();
+        let Some(longest) = longest else { return };
+        self.reach(longest + 1);
+        let Self { model, prepared, caches, logits, rotary } = self;
+        let trunk = Trunk { prepared: Some(&*prepared), ..model.trunk() };
+        let logits = logits.chunks_exact_mut(model.config.vocab_size);
+        let all = caches.iter_mut().zip(next.chunks_exact(1)).zip(logits).zip(alive);
+        let alive = all.filter(|(_, alive)| **alive).map(|(((cache, tokens), logits), _)| Growing { cache, tokens, logits });
+        in_parts(&mut alive.collect::<Vec<_>>(), SEQUENCES_OF_A_THREAD, |sequences| grow(model, trunk, rotary, sequences));
     }
 
     /// Rotary tables for `positions` positions.
@@ -177,13 +157,63 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// (rows, heads · head_dim): each row's query over its cache, to which the row's key and value have been added.
-fn attend_after_storing(caches: &mut [&mut Cache], layer: usize, heads: Heads, q: &[f32], k: &[f32], v: &[f32]) -> Buffer {
+/// A sequence that gets further tokens: its prompt, or the next one.
+struct Growing<'a> {
+    cache: &'a mut Cache,
+    tokens: &'a [u32],
+    /// (vocabulary,): of what follows them.
+    logits: &'a mut [f32],
+}
+
+/// Begins the sequences with their prompts.
+fn read(model: &Llama, trunk: Trunk<'_>, sequences: &mut [Growing<'_>]) {
+    let mut packed = Packed::new();
+    let segments: Vec<SegmentId> = sequences.iter().map(|s| packed.push(s.tokens)).collect();
+    let last: Vec<usize> = segments.iter().map(|s| packed.last_row(*s)).collect();
+    let mut layer = 0;
+    let tape = trunk.forward_with(&packed, last.iter().copied(), |saved| {
+        for (sequence, segment) in sequences.iter_mut().zip(&segments) {
+            sequence.cache.fill(layer, model.config.heads(), packed.rows_of(*segment), &saved);
+        }
+        layer += 1;
+    });
+    answer(model, trunk, &trunk.gather(&tape.hidden, &tape.places(last)), sequences);
+}
+
+/// The logits after the sequences' last tokens, whose residual streams are `x`: (sequences, hidden).
+fn answer(model: &Llama, trunk: Trunk<'_>, x: &[f32], sequences: &mut [Growing<'_>]) {
+    let logits = model.logits_by(trunk, &trunk.normed("model.norm.weight", x).0);
+    for (sequence, logits) in sequences.iter_mut().zip(logits.chunks_exact(model.config.vocab_size)) {
+        sequence.logits.copy_from_slice(logits);
+    }
+}
+
+/// Appends its next token to each sequence.
+fn grow(model: &Llama, trunk: Trunk<'_>, rotary: &Rotary, sequences: &mut [Growing<'_>]) {
+    let heads = model.config.heads();
+    let tokens: Vec<u32> = sequences.iter().flat_map(|s| s.tokens).copied().collect();
+    let positions: Vec<u32> = sequences.iter().map(|s| s.cache.len as u32).collect();
+    sequences.iter_mut().for_each(|s| s.cache.reserve());
+    let mut x = trunk.embed(&tokens);
+    let asked: Vec<usize> = (0..sequences.len()).collect();
+    for layer in 0..model.config.num_hidden_layers {
+        let (_, [q, k, v]) = trunk.project(layer, &x, &positions, &asked, rotary);
+        let attended = attend_after_storing(sequences, layer, heads, &q, &k, &v);
+        trunk.add_attended(layer, &attended, &mut x);
+        let middle = Buffer::copy_of(&x);
+        trunk.add_mlp(layer, &middle, &mut x);
+    }
+    sequences.iter_mut().for_each(|s| s.cache.len += 1);
+    answer(model, trunk, &x, sequences);
+}
+
+/// (rows, heads · head_dim): each row's query over its sequence's cache, to which the row's key and value have been added.
+fn attend_after_storing(sequences: &mut [Growing<'_>], layer: usize, heads: Heads, q: &[f32], k: &[f32], v: &[f32]) -> Buffer {
     let (width, key_width) = (heads.query_width(), heads.key_width());
     let mut attended = Buffer::unspecified(q.len());
-    let longest = caches.iter().map(|cache| cache.len + 1).max().unwrap_or(0);
-    for_each_rows_with(caches, &mut attended, width, 2 * longest * width / 8, |first, caches, attended| {
-        for (r, (cache, out)) in caches.iter_mut().zip(attended.chunks_exact_mut(width)).enumerate() {
+    let longest = sequences.iter().map(|s| s.cache.len + 1).max().unwrap_or(0);
+    for_each_rows_with(sequences, &mut attended, width, 2 * longest * width / 8, |first, sequences, attended| {
+        for (r, (Growing { cache, .. }, out)) in sequences.iter_mut().zip(attended.chunks_exact_mut(width)).enumerate() {
             let row = first + r;
             cache.put_row(layer, heads, cache.len, [k, v].map(|x| &x[row * key_width..][..key_width]));
             attend_cached(cache, layer, heads, &q[row * width..][..width], out);

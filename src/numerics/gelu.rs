@@ -1,7 +1,7 @@
 //! GELU (Hendrycks and Gimpel 2016), elementwise between the two products of an MLP.
 
 use super::elementary::lanes::{erf, exp, sigmoid};
-use super::parallel::for_each_rows;
+use super::parallel::{self, for_each_rows};
 use super::reference::{DENSITY, GELU_TANH};
 use super::row::{load, starts, store};
 use super::simd::{F32x16, dispatch};
@@ -30,7 +30,7 @@ pub fn forward(form: Gelu, x: &[f32], out: &mut [f32]) {
 
 /// The gradient of [`forward`] in place: `x` becomes dL/dx, `dout` becomes the forward's output again.
 pub fn backward(form: Gelu, x: &mut [f32], dout: &mut [f32]) {
-    let (threads, n) = (rayon::current_num_threads(), dout.len());
+    let (threads, n) = (parallel::threads(), dout.len());
     if threads == 1 || n < 1 << 14 {
         return backward_part(form, x, dout);
     }

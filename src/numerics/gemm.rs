@@ -9,6 +9,7 @@ use std::cell::Cell;
 use rayon::prelude::*;
 
 use super::isa::{self, Isa};
+use super::parallel;
 use super::simd::{LANES, dispatch};
 
 mod few;
@@ -55,7 +56,7 @@ impl<'a> MatRef<'a> {
 /// When a matrix doesn't fit its slice.
 #[allow(clippy::too_many_arguments, reason = "the three shapes and three matrices of a product, as in BLAS")]
 pub fn gemm(m: usize, n: usize, k: usize, a: MatRef, b: MatRef, c: &mut [f32], c_stride: usize, accumulate: bool) {
-    gemm_with(isa::active(), rayon::current_num_threads(), m, n, k, a, b, c, c_stride, accumulate);
+    gemm_with(isa::active(), parallel::threads(), m, n, k, a, b, c, c_stride, accumulate);
 }
 
 /// [`gemm`] on the calling thread alone: for products inside work that is parallel already.

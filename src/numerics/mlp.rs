@@ -1,7 +1,7 @@
 //! SwiGLU (Shazeer 2020): silu(gate) · up, elementwise between the products of the gated MLP.
 
 use super::elementary::lanes::sigmoid;
-use super::parallel::for_each_rows;
+use super::parallel::{self, for_each_rows};
 use super::row::{load, starts, store};
 use super::simd::{F32x16, dispatch};
 
@@ -22,7 +22,7 @@ pub fn forward(gate: &[f32], up: &[f32], out: &mut [f32]) {
 ///
 /// d silu(g)/dg = σ(g) · (1 + g · (1 − σ(g))).
 pub fn backward(gate: &mut [f32], up: &mut [f32], dout: &mut [f32]) {
-    let (threads, n) = (rayon::current_num_threads(), dout.len());
+    let (threads, n) = (parallel::threads(), dout.len());
     if threads == 1 || n < 1 << 14 {
         return backward_part(gate, up, dout);
     }

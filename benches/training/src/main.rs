@@ -183,7 +183,7 @@ fn training(folder: &Path, precompute: bool, adapted: &[Linear]) -> Value {
     json!({
         "steps": steps, "threads": rayon::current_num_threads(),
         "reference_s": reference, "s_per_step_min": seconds[0], "s_per_step_median": seconds[steps / 2],
-        "s_per_step_max": seconds[steps - 1], "forward_s": forward, "loss_s": loss, "backward_s": backward,
+        "s_per_step_max": seconds[steps - 1], "s_per_step_mean": all / steps as f64, "forward_s": forward, "loss_s": loss, "backward_s": backward,
         "optimizer_and_other_s": all / steps as f64 - forward - loss - backward, "peak_mb": peak_memory(),
         "gflop_per_step": flop / 1e9 / steps as f64, "peak_gflops": peak_gflops(),
         "losses": log.iter().map(|m| m.loss).collect::<Vec<_>>(),

@@ -6,6 +6,7 @@ use super::panels::{Out, Panels, View, aligned_start};
 use super::tile::{self, Tiled};
 use super::{BLOCK_M, MatRef, PACKED, reads_well_in_place, share, worth};
 use crate::isa::{self, Isa};
+use crate::parallel;
 use crate::simd::{LANES, dispatch};
 
 /// Columns that lie together: whole tiles of every instruction set.
@@ -52,7 +53,7 @@ dispatch! {
 /// # Panics
 /// When a matrix doesn't fit its slice.
 pub fn gemm_prepared(m: usize, a: MatRef, b: &Prepared, c: &mut [f32], c_stride: usize, accumulate: bool) {
-    gemm_prepared_with(isa::active(), rayon::current_num_threads(), m, a, b, c, c_stride, accumulate);
+    gemm_prepared_with(isa::active(), parallel::threads(), m, a, b, c, c_stride, accumulate);
 }
 
 /// [`gemm_prepared`] under a given instruction set, cut into at most `threads` parts.
