@@ -9,7 +9,7 @@ DIR gets `model/` (a Llama of 12.6M parameters with random weights: hidden 384, 
 vocabulary 4096, untied) and `data.jsonl` (256 pairs: prompts of 64 to 128 made-up words, answers of 32 to 96) unless it holds them.
 Each round runs every contender once, in turn, each in a process of its own. Times are of the best and of the median step;
 memory is the process's peak. The loss curves are compared step by step. With `--ten-times` ours alone runs on 64 of these pairs and on
-ten times as many of their kind: what an operation costs, and the memory.
+ten times as many, the same ones ten times over: what an operation costs, and the memory.
 """
 import argparse, json, os, platform, random, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -28,8 +28,7 @@ def prepare(folder):
     words = sorted({"".join(draw.choices(syllables, k=draw.randint(1, 3))) for _ in range(1700)})
     weights = [1 / (rank + 10) for rank in range(len(words))]
     text = lambda least, most: " ".join(draw.choices(words, weights, k=draw.randint(least, most)))
-    pairs = lambda n: [dict(prompt=text(64, 128), chosen=" " + text(32, 96), rejected=" " + text(32, 96)) for _ in range(n)]
-    rows = pairs(256)
+    rows = [dict(prompt=text(64, 128), chosen=" " + text(32, 96), rejected=" " + text(32, 96)) for _ in range(256)]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -43,7 +42,7 @@ def prepare(folder):
     LlamaForCausalLM(LlamaConfig(vocab_size=len(fast), **ids, **LLAMA)).float().save_pretrained(folder / "model")
     lines = lambda rows: "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "data.jsonl").write_text(lines(rows))
-    for name, rows in [("few", rows[:64]), ("ten-times", rows + pairs(384))]:
+    for name, rows in [("few", rows[:64]), ("ten-times", 10 * rows[:64])]:
         (folder / name).mkdir()
         (folder / name / "model").symlink_to(folder.resolve() / "model")
         (folder / name / "data.jsonl").write_text(lines(rows))
@@ -145,7 +144,6 @@ def main():
     if arguments.ten_times:
         for name, what in [("reference within the step", "train"), ("precomputed", "train-precomputed")]:
             once, tenfold = (ours(f, [what], threads) for f in (folder / "few", folder / "ten-times"))
-            # Ten times the pairs are ten times the steps, and ten times the operations but for the chance of their lengths.
             cost = lambda r: (r["reference_s"] + r["s_per_step_mean"] * r["steps"]) / (r["gflop_per_step"] * r["steps"])
             print(f"{name}: {tenfold['steps']} steps beside {once['steps']}: {cost(tenfold) / cost(once):.3f} times the seconds an operation, "
                   f"{tenfold['peak_mb']} MB beside {once['peak_mb']}")
