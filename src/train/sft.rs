@@ -10,7 +10,7 @@ use super::task::{BatchLoss, Task};
 use crate::data::TokenizedExample;
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::model::{Gradients, Llama, Parameters, Tape};
+use crate::model::{Gradients, Llama, Tape};
 use crate::suite::settings::TrainSettings;
 
 /// What the loop calls an example is a bin of them: one demonstration, or with `packing` as many as fit into `max_length` tokens.
@@ -72,9 +72,18 @@ impl SftTask {
 }
 
 impl Task for SftTask {
+    type Learner = Policy;
     type Pass = (PackedGroups, Tape);
     type Output = Vec<SequenceScore>;
     type Gradient = Vec<f64>;
+
+    fn learner(&self) -> &Self::Learner {
+        &self.policy
+    }
+
+    fn learner_mut(&mut self) -> &mut Self::Learner {
+        &mut self.policy
+    }
 
     fn identity(&self) -> Digest {
         self.identity
@@ -91,30 +100,6 @@ impl Task for SftTask {
     fn example_id(&self, example: usize) -> String {
         let ids: Vec<&str> = self.bins[example].iter().map(|&i| self.examples[i].prompt_id.as_str()).collect();
         ids.join(" + ")
-    }
-
-    fn weights_file(&self) -> &'static str {
-        self.policy.weights_file()
-    }
-
-    fn enter_step(&mut self, seed: u64, step: u64) {
-        self.policy.enter_step(seed, step);
-    }
-
-    fn leave_step(&mut self) {
-        self.policy.leave_step();
-    }
-
-    fn may_rest_at_first(&self, tensor: &str) -> bool {
-        self.policy.may_rest_at_first(tensor)
-    }
-
-    fn parameters(&self) -> &Parameters {
-        self.policy.parameters()
-    }
-
-    fn parameters_mut(&mut self) -> &mut Parameters {
-        self.policy.parameters_mut()
     }
 
     fn forward(&self, bins: &[usize]) -> (Self::Pass, Vec<Vec<SequenceScore>>) {

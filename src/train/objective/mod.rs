@@ -141,7 +141,7 @@ pub fn unpaired(settings: &TrainSettings) -> UnpairedObjective {
 }
 
 /// How many examples an objective's means and sorts range over: the optimizer batch, or other trainers' micro-batches.
-pub fn scope(settings: &TrainSettings) -> usize {
+fn scope(settings: &TrainSettings) -> usize {
     let micro = settings.per_device_train_batch_size;
     match settings.objective.dialect {
         Dialect::DpoEval => micro * settings.gradient_accumulation_steps,
@@ -149,9 +149,22 @@ pub fn scope(settings: &TrainSettings) -> usize {
     }
 }
 
-/// Settings under which means and sorts range over `n` examples at once: how held-out examples are measured.
-pub fn undivided(settings: &TrainSettings, n: usize) -> TrainSettings {
-    TrainSettings { per_device_train_batch_size: n, gradient_accumulation_steps: 1, ..settings.clone() }
+/// An objective, and over how many examples its means and sorts range.
+pub struct Scoped<O> {
+    pub objective: O,
+    pub scope: usize,
+}
+
+impl<O> Scoped<O> {
+    /// `objective`: [`paired`] or [`unpaired`].
+    pub fn of(settings: &TrainSettings, objective: fn(&TrainSettings) -> O) -> Self {
+        Self { objective: objective(settings), scope: scope(settings) }
+    }
+
+    /// Over `n` examples at once: how held-out examples are measured.
+    pub fn undivided(settings: &TrainSettings, n: usize, objective: fn(&TrainSettings) -> O) -> Self {
+        Self::of(&TrainSettings { per_device_train_batch_size: n, gradient_accumulation_steps: 1, ..settings.clone() }, objective)
+    }
 }
 
 type Boxed<E, G> = Box<dyn Objective<Example = E, Gradient = G>>;

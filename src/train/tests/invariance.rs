@@ -13,7 +13,7 @@ use crate::numerics::isa::{self, Isa};
 use crate::rng::Stream;
 use crate::store::CHAIN;
 use crate::suite::settings::{FreshModel, Linear, LoraSettings, LossType, ObjectiveSettings, TrainSettings};
-use crate::train::{Feedback, PreferenceTask, SftTask, Task, UnpairedTask, run};
+use crate::train::{Feedback, Learner, PreferenceTask, SftTask, Task, UnpairedTask, run};
 use crate::watch::{Silent, Watch};
 
 const STEPS: u64 = 20;
@@ -29,7 +29,7 @@ enum Kind {
 
 const KINDS: [Kind; 4] = [Kind::Sft, Kind::Preferences, Kind::Lora, Kind::LoraUnpaired];
 
-fn adapted(model: &Llama) -> Llama {
+pub(super) fn adapted(model: &Llama) -> Llama {
     let target_modules = vec![Linear::QProj, Linear::VProj, Linear::OProj, Linear::UpProj, Linear::DownProj];
     let lora = LoraSettings { r: 4, lora_alpha: 8.0, lora_dropout: 0.2, target_modules, use_rslora: false };
     model.clone().with_adapter(Adapter::fresh(&model.config, &lora, 1)).unwrap()
@@ -216,12 +216,12 @@ fn an_adapters_dropout_depends_on_the_seed_and_is_off_outside_of_steps() {
         run(&mut task, &settings, seed, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
         let scores = |task: &PreferenceTask| task.forward(&[0, 1, 2]).1;
         let after = scores(&task);
-        task.enter_step(seed, 21);
+        task.learner_mut().enter_step(seed, 21);
         let within = scores(&task);
         assert_ne!(within, after);
-        task.enter_step(seed, 22);
+        task.learner_mut().enter_step(seed, 22);
         assert_ne!(scores(&task), within);
-        task.leave_step();
+        task.learner_mut().leave_step();
         assert_eq!(scores(&task), after);
         task.into_policy().trained().clone()
     };

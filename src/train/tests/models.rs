@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::model::{Gradients, Llama, Packed};
 use crate::rng::Stream;
 use crate::suite::settings::{BcoShift, Dialect, FreshModel, LossType, Numerics, ObjectiveSettings, TrainSettings};
-use crate::train::{Feedback, Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, UnpairedTask, pair_scores, run};
+use crate::train::{Feedback, Learner, Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, UnpairedTask, pair_scores, run};
 use crate::watch::{Silent, Watch};
 
 const VOCABULARY: usize = 40;
@@ -240,7 +240,7 @@ fn gradients_of_token_weights_reach_the_weights() {
         let all = [0, 1, 2, 3];
         let (pass, outputs) = task.forward(&all);
         let gradients = task.loss(&all, &outputs).gradients;
-        let mut grads = Gradients::of(task.parameters());
+        let mut grads = Gradients::of(task.learner().parameters());
         task.backward(pass, &all, &gradients, &mut grads);
         let grads = grads.total().clone();
         let name = "model.layers.1.mlp.down_proj.weight";
@@ -248,12 +248,12 @@ fn gradients_of_token_weights_reach_the_weights() {
         let direction = grads.get(name).values.clone();
         let norm: f64 = direction.iter().map(|&d| f64::from(d).powi(2)).sum();
         let mut at = |h: f32| {
-            let before = task.parameters().get(name).values.clone();
+            let before = task.learner().parameters().get(name).values.clone();
             let moved = before.iter().zip(&direction).map(|(w, d)| w + h * d).collect::<Vec<f32>>();
-            task.parameters_mut().get_mut(name).values.copy_from_slice(&moved);
+            task.learner_mut().parameters_mut().get_mut(name).values.copy_from_slice(&moved);
             let outputs = task.forward(&all).1;
             let loss = task.loss(&all, &outputs).loss;
-            task.parameters_mut().get_mut(name).values.copy_from_slice(&before);
+            task.learner_mut().parameters_mut().get_mut(name).values.copy_from_slice(&before);
             loss
         };
         let h = 1e-2 / norm.sqrt() as f32;
@@ -388,7 +388,7 @@ fn a_packed_batch_counts_bins_and_learns_from_each_of_their_examples_as_if_alone
         let bits = |task: &SftTask, batch: &[usize]| {
             let (pass, outputs) = task.forward(batch);
             let result = task.loss(batch, &outputs);
-            let mut grads = Gradients::of(task.parameters());
+            let mut grads = Gradients::of(task.learner().parameters());
             task.backward(pass, batch, &result.gradients, &mut grads);
             assert_eq!((outputs.len(), result.losses.len()), (batch.len(), batch.len()));
             (result.loss.to_bits(), result.tokens, result.metrics, grads.total().digest())
@@ -475,7 +475,7 @@ fn a_reference_that_scores_otherwise_than_the_policy_is_caught_at_the_first_step
     for (numerics, change) in [(Numerics::Strict, 1e-3), (Numerics::Fast, 1e-2)] {
         let reference = model(3, false).with_numerics(numerics);
         let mut task = PreferenceTask::new(reference.clone(), &reference, &pairs(18), &settings(), &Silent).unwrap();
-        task.parameters_mut().get_mut("model.norm.weight").values[0] += change;
+        task.learner_mut().parameters_mut().get_mut("model.norm.weight").values[0] += change;
         let work = tempfile::tempdir().unwrap();
         let error = run(&mut task, &six_steps(), 1, work.path(), &Silent).unwrap_err();
         assert!(error.message.contains("before the first update"), "{error}");

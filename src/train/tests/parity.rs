@@ -21,7 +21,7 @@ use crate::suite::settings::{
 };
 use crate::train::preference::PairOutput;
 use crate::train::unpaired::UnpairedOutput;
-use crate::train::{BatchLoss, Feedback, Metrics, PreferenceTask, SftTask, Task, UnpairedTask, run};
+use crate::train::{BatchLoss, Feedback, Learner, Metrics, PreferenceTask, SftTask, Task, UnpairedTask, run};
 use crate::watch::Silent;
 
 const RELATIVE: f64 = 2e-4;
@@ -248,9 +248,16 @@ impl<T: Task> Task for Recorded<T>
 where
     T::Output: Clone,
 {
+    type Learner = T::Learner;
     type Pass = T::Pass;
     type Output = T::Output;
     type Gradient = T::Gradient;
+    fn learner(&self) -> &T::Learner {
+        self.task.learner()
+    }
+    fn learner_mut(&mut self) -> &mut T::Learner {
+        self.task.learner_mut()
+    }
     fn identity(&self) -> Digest {
         self.task.identity()
     }
@@ -259,24 +266,6 @@ where
     }
     fn example_id(&self, example: usize) -> String {
         self.task.example_id(example)
-    }
-    fn weights_file(&self) -> &'static str {
-        self.task.weights_file()
-    }
-    fn enter_step(&mut self, seed: u64, step: u64) {
-        self.task.enter_step(seed, step);
-    }
-    fn leave_step(&mut self) {
-        self.task.leave_step();
-    }
-    fn may_rest_at_first(&self, tensor: &str) -> bool {
-        self.task.may_rest_at_first(tensor)
-    }
-    fn parameters(&self) -> &Parameters {
-        self.task.parameters()
-    }
-    fn parameters_mut(&mut self) -> &mut Parameters {
-        self.task.parameters_mut()
     }
     fn forward(&self, examples: &[usize]) -> (Self::Pass, Vec<T::Output>) {
         self.task.forward(examples)
@@ -287,12 +276,6 @@ where
     }
     fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[T::Gradient], grads: &mut Gradients) {
         self.task.backward(pass, examples, gradients, grads);
-    }
-    fn updated(&mut self, step: u64) {
-        self.task.updated(step);
-    }
-    fn moving_reference(&self) -> Option<&Parameters> {
-        self.task.moving_reference()
     }
     fn check_first_step(&self, examples: &[usize], outputs: &[T::Output], loss: f64) -> Result<()> {
         self.task.check_first_step(examples, outputs, loss)
@@ -320,7 +303,7 @@ fn compare<T: Task>(
     let metrics = run(&mut recorded, settings, 0, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
     assert_metrics(case, settings, numerics, &metrics);
     if case.join("final.safetensors").exists() {
-        assert_weights(case, recorded.parameters());
+        assert_weights(case, recorded.learner().parameters());
     }
     let path = case.join("per_seq.jsonl");
     let mut expected = if path.exists() { lines(&path).into_iter() } else { return };
