@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::PairScore;
 use super::completion::{CompletionScore, token_gradients};
+use super::metrics::Metrics;
 use super::objective::{PairGradient, PairLogps, PairObjective, Reward, Scoped, paired};
 use super::policy::with_adapters;
 use super::reference::Referenced;
@@ -231,6 +232,12 @@ impl Task for PreferenceTask {
             }
         }
         self.learner.policy.model.backward(pass.tape, &pass.groups.packed, &pass.groups.targets, &dlogps, grads);
+    }
+
+    fn recall(&mut self, last: &Metrics) {
+        for by in std::iter::once(&mut self.learnt).chain(&mut self.held_out) {
+            by.objective.recall(&last.values);
+        }
     }
 
     fn check_first_step(&self, examples: &[usize], outputs: &[PairOutput], loss: f64) -> Result<()> {

@@ -57,6 +57,7 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
         past = Past { metrics: state.metrics, evaluations: state.evaluations };
         checkpoints = state.checkpoints;
         restore(task, &mut optimizer, state.tensors, work)?;
+        past.metrics.last().into_iter().for_each(|last| task.recall(last));
     }
     let mut log = Lines::open(work.join("train_log.jsonl"), &past.metrics)?;
     let mut eval_log = settings.evaluation.eval_steps.map(|_| Lines::open(work.join(EVAL_LOG), &past.evaluations)).transpose()?;
@@ -81,6 +82,7 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
         timings.append(&timing)?;
         events.step(&row)?;
         watch.advance(row.step, plan.total, &row.note(timing.tokens_per_second));
+        task.recall(&row);
         past.metrics.push(row.clone());
         if let Some(eval_log) = eval_log.as_mut().filter(|_| is_due(settings, &plan, row.step)) {
             let together = settings.per_device_train_batch_size;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::metrics::Metrics;
 use super::objective::Evaluation;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -104,6 +105,10 @@ pub trait Task {
 
     /// Adds d(loss)/d(parameters) of a micro-batch to `grads`, which has the shapes of the learner's parameters.
     fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[Self::Gradient], grads: &mut Gradients);
+
+    /// `last`: the step before the next one. Called after every step and when a run resumes: what the objective keeps of earlier batches
+    /// stands in the steps' metrics.
+    fn recall(&mut self, _last: &Metrics) {}
 
     /// Called once, before the first update: what must hold then (the loss is a known constant, the policy equals the
     /// reference bit for bit, …) is an error if it doesn't. The loop itself checks that every tensor got a gradient.

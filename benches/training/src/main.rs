@@ -101,6 +101,9 @@ impl Task for Timed {
     fn held_out_loss(&self, examples: &[usize], outputs: &[Self::Output]) -> BatchLoss<Self::Gradient> {
         self.task.held_out_loss(examples, outputs)
     }
+    fn recall(&mut self, last: &train::Metrics) {
+        self.task.recall(last);
+    }
     fn check_first_step(&self, examples: &[usize], outputs: &[Self::Output], loss: f64) -> dpo_eval::error::Result<()> {
         self.task.check_first_step(examples, outputs, loss)
     }

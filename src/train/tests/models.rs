@@ -7,7 +7,9 @@ use crate::data::{TokenizedExample, TokenizedPair};
 use crate::error::Result;
 use crate::model::{Gradients, Llama, Packed};
 use crate::rng::Stream;
-use crate::suite::settings::{BcoShift, Dialect, FreshModel, LossType, Numerics, ObjectiveSettings, TrainSettings};
+use crate::suite::settings::{
+    BcoShift, Dialect, EvaluationSettings, FreshModel, LossType, Numerics, ObjectiveSettings, TrainSettings,
+};
 use crate::train::{Feedback, Learner, Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, UnpairedTask, pair_scores, run};
 use crate::watch::{Silent, Watch};
 
@@ -173,6 +175,39 @@ fn no_objective_depends_on_micro_batches_interruptions_or_when_the_reference_sco
         let live = train_any(&TrainSettings { objective, ..settings.clone() }, 1, tempfile::tempdir().unwrap().path(), &Silent);
         assert_eq!(live.unwrap(), whole, "{:?}", settings.objective);
     }
+}
+
+#[test]
+fn a_shift_that_follows_the_rewards_goes_on_in_a_resumed_run_and_an_evaluation_leaves_it_alone() {
+    let objective = ObjectiveSettings {
+        loss_type: vec![LossType::Sigmoid, LossType::BcoPair],
+        loss_weights: vec![0.5, 0.5],
+        dialect: Dialect::LlamaFactory,
+        ..ObjectiveSettings::default()
+    };
+    let settings = TrainSettings {
+        objective,
+        per_device_train_batch_size: 2,
+        gradient_accumulation_steps: 2,
+        learning_rate: 0.05,
+        ..six_steps()
+    };
+    let whole = afresh(&settings, 1);
+    let log: Vec<Metrics> = serde_json::from_str(&whole.0).unwrap();
+    let rewards = |m: &Metrics| (m.values["rewards/chosen"] + m.values["rewards/rejected"]) / 2.0;
+    let mean = log[..4].iter().map(rewards).sum::<f64>() / 4.0;
+    assert!((log[3].values["bco/shift"] - mean).abs() < 1e-12 && mean != 0.0, "{} {mean}", log[3].values["bco/shift"]);
+    for at in 1..6 {
+        let work = tempfile::tempdir().unwrap();
+        assert!(train(&settings, 1, work.path(), &Stop(at, 0.into())).is_err());
+        assert_eq!(train(&settings, 1, work.path(), &Silent).unwrap(), whole, "interrupted after step {at}");
+    }
+    let reference = model(3, false);
+    let (pairs, evaluation) = (pairs(24), EvaluationSettings { eval_steps: Some(2), ..EvaluationSettings::default() });
+    let task = PreferenceTask::new(reference.clone(), &reference, &pairs[..18], &settings, &Silent).unwrap();
+    let mut task = task.with_held_out(&reference, &pairs[18..], &settings, None, &Silent).unwrap();
+    let settings = TrainSettings { evaluation, ..settings };
+    assert_eq!(run(&mut task, &settings, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap(), log);
 }
 
 fn following(loss: LossType, alpha: f64, every: u64) -> TrainSettings {

@@ -277,6 +277,9 @@ where
     fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[T::Gradient], grads: &mut Gradients) {
         self.task.backward(pass, examples, gradients, grads);
     }
+    fn recall(&mut self, last: &Metrics) {
+        self.task.recall(last);
+    }
     fn check_first_step(&self, examples: &[usize], outputs: &[T::Output], loss: f64) -> Result<()> {
         self.task.check_first_step(examples, outputs, loss)
     }
