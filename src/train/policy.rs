@@ -6,27 +6,28 @@ use crate::digest::Digest;
 use crate::model::{Adapter, Llama, Parameters, Tape};
 use crate::rng::Stream;
 
-/// The trained model. An adapter's dropout is on in the passes of optimizer steps and nowhere else.
+/// The trained model. Dropout is on in the passes of optimizer steps and nowhere else.
 pub struct Policy {
     pub(super) model: Llama,
-    /// The state that the step's masks are derived from; none outside of steps and without dropout.
-    step: Option<u64>,
+    /// Share of what attention and MLP add to the residual stream that a step drops.
+    resid_pdrop: f64,
+    /// The states that a step's masks are derived from, of the adapter and of the residual stream; none outside of steps and without dropout.
+    step: [Option<u64>; 2],
 }
 
 impl Policy {
-    pub(super) fn new(model: Llama) -> Self {
-        Self { model, step: None }
+    pub(super) fn new(model: Llama, resid_pdrop: f64) -> Self {
+        Self { model, resid_pdrop, step: [None; 2] }
     }
 
     /// The forward pass of these examples for a backward one.
     pub(super) fn forward(&self, groups: &PackedGroups, examples: &[usize]) -> Tape {
-        match self.step {
-            None => self.model.forward(&groups.packed, &groups.targets),
-            Some(step) => {
-                let states = groups.dropout_states(step, examples);
-                self.model.forward_under_dropout(&groups.packed, &groups.targets, states)
-            }
+        if self.step == [None; 2] {
+            return self.model.forward(&groups.packed, &groups.targets);
         }
+        let [adapter, residual] = self.step.map(|step| step.map(|step| groups.dropout_states(step, examples)));
+        let residual = residual.map(|states| (self.resid_pdrop, states));
+        self.model.forward_under_dropout(&groups.packed, &groups.targets, adapter, residual)
     }
 
     /// Whether it starts as `reference` and computes as it in the first step. `same_weights`: of the two, adapters aside.
@@ -40,7 +41,7 @@ impl Policy {
             }
             (None, Some(_)) => false,
         };
-        same_path && model.config == reference.config && same_weights
+        same_path && self.resid_pdrop == 0.0 && model.config == reference.config && same_weights
     }
 }
 
@@ -64,11 +65,12 @@ impl Learner for Policy {
 
     fn enter_step(&mut self, seed: u64, step: u64) {
         let drops = self.model.adapter.as_ref().is_some_and(|adapter| adapter.settings.lora_dropout > 0.0);
-        self.step = drops.then(|| Stream::of(seed, "train/lora_dropout", step).next_u64());
+        let state = |drops: bool, purpose| drops.then(|| Stream::of(seed, purpose, step).next_u64());
+        self.step = [state(drops, "train/lora_dropout"), state(self.resid_pdrop > 0.0, "train/resid_dropout")];
     }
 
     fn leave_step(&mut self) {
-        self.step = None;
+        self.step = [None; 2];
     }
 }
 

@@ -102,7 +102,7 @@ impl PreferenceTask {
         let o = &settings.objective;
         let pairs = fit_pairs(&policy.config, pairs, settings.max_length)?;
         let scores = || reference_scores(reference, &pairs, cache, watch);
-        let (learner, models) = Referenced::new(policy, reference, o, scores)?;
+        let (learner, models) = Referenced::new(policy, reference, settings, scores)?;
         let identity = Digest::of_value(&("preference", reference.numerics, models, &pairs));
         Ok(Self {
             identity: with_adapters(identity, &[&learner.policy.model, reference]),
@@ -398,18 +398,19 @@ pub struct ScoredPolicy<'a> {
 
 /// Log-probabilities of pairs under a policy and the reference: one row a pair, in order.
 ///
-/// `max_length` cuts completions as in training.
+/// `max_length` cuts completions as in training. The reference's scores are those of `cache`, where they are kept.
 pub fn pair_scores(
     of: &ScoredPolicy,
     policy: &Llama,
     reference: &Llama,
     pairs: &[TokenizedPair],
     max_length: Option<usize>,
+    cache: Option<&ScoreCache<'_>>,
     watch: &dyn Watch,
 ) -> Result<Vec<PairScore>> {
     let pairs = fit_pairs(&policy.config, pairs, max_length)?;
     let under_policy = score_pairs(policy, &pairs, watch, "policy log-probabilities")?;
-    let under_reference = score_pairs(reference, &pairs, watch, "reference log-probabilities")?;
+    let under_reference = reference_scores(reference, &pairs, cache, watch)?;
     let row = |((pair, p), r): ((&TokenizedPair, &PairOutput), &PairOutput)| PairScore {
         variant: of.variant.to_owned(),
         seed: of.seed,

@@ -5,7 +5,7 @@ use super::task::Learner;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::model::{Llama, Parameters};
-use crate::suite::settings::ObjectiveSettings;
+use crate::suite::settings::{ObjectiveSettings, TrainSettings};
 
 /// A policy in training against a reference that gives scores of the kind `S`.
 pub struct Referenced<S> {
@@ -27,18 +27,18 @@ impl<S: Copy> Referenced<S> {
     pub fn new(
         policy: Llama,
         reference: &Llama,
-        settings: &ObjectiveSettings,
+        settings: &TrainSettings,
         score: impl FnOnce() -> Result<Vec<S>>,
     ) -> Result<(Self, Models)> {
         assert_eq!(policy.numerics, reference.numerics, "policy and reference compute alike");
         let config = |model: &Llama| model.config.to_json("LlamaForCausalLM");
         let (policy_digest, reference_digest) = (policy.parameters.digest(), reference.parameters.digest());
         let models = (config(&policy), policy_digest, config(reference), reference_digest);
-        let policy = Policy::new(policy);
+        let policy = Policy::new(policy, settings.resid_pdrop);
         let starts_at_reference = policy.starts_as(reference, policy_digest == reference_digest);
-        let reference = match settings.precompute_ref_log_probs {
+        let reference = match settings.objective.precompute_ref_log_probs {
             true => Reference::Recorded(score()?),
-            false => Reference::Live(Box::new(reference.clone()), Sync::of(settings)),
+            false => Reference::Live(Box::new(reference.clone()), Sync::of(&settings.objective)),
         };
         Ok((Self { policy, reference, starts_at_reference }, models))
     }

@@ -113,7 +113,7 @@ impl UnpairedTask {
         }
         let context = policy.config.max_position_embeddings;
         let scores = || reference_scores(reference, &examples, cache, watch);
-        let (learner, models) = Referenced::new(policy, reference, o, scores)?;
+        let (learner, models) = Referenced::new(policy, reference, settings, scores)?;
         let identity = Digest::of_value(&("unpaired", reference.numerics, models, &examples, &whole_completions));
         Ok(Self {
             identity: with_adapters(identity, &[&learner.policy.model, reference]),

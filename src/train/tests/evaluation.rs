@@ -110,7 +110,7 @@ fn dpo_is_measured_by_its_definition_over_all_held_out_pairs() {
     let mut task = task.with_held_out(&reference, held_out, &settings, None, &Silent).unwrap();
     run(&mut task, &settings, 1, work.path(), &Silent).unwrap();
     let of = ScoredPolicy { variant: "dpo", seed: Some(1), checkpoint: 3, beta: 0.1 };
-    let rows = pair_scores(&of, &task.into_policy(), &reference, held_out, None, &Silent).unwrap();
+    let rows = pair_scores(&of, &task.into_policy(), &reference, held_out, None, None, &Silent).unwrap();
     let margins: Vec<f64> = rows
         .iter()
         .map(|r| 0.1 * ((r.policy_chosen - r.reference_chosen) - (r.policy_rejected - r.reference_rejected)))
