@@ -30,6 +30,8 @@ fn training() -> TrainSettings {
         max_steps: None,
         max_length: None,
         packing: false,
+        packing_strategy: PackingStrategy::Bfd,
+        resid_pdrop: 0.0,
         save_steps: None,
         sampling: Sampling::Shuffle,
         lora: None,

@@ -44,8 +44,14 @@ pub trait PreferenceRow {
     fn id(&self) -> &str;
     fn prompt_id(&self) -> &str;
     fn prompt(&self) -> &str;
-    /// What is to be imitated, if anything.
-    fn demonstration(&self) -> Option<Demonstration>;
+    /// The completion that is to be imitated, if any.
+    fn imitated(&self) -> Option<&str>;
+
+    /// The same after its prompt.
+    fn demonstration(&self) -> Option<Demonstration> {
+        let (prompt_id, prompt) = (self.prompt_id().to_owned(), self.prompt().to_owned());
+        self.imitated().map(|completion| Demonstration { prompt_id, prompt, completion: completion.to_owned() })
+    }
 }
 
 impl PreferenceRow for Pair {
@@ -63,9 +69,8 @@ impl PreferenceRow for Pair {
         &self.prompt
     }
 
-    fn demonstration(&self) -> Option<Demonstration> {
-        let (prompt_id, prompt) = (self.prompt_id.clone(), self.prompt.clone());
-        Some(Demonstration { prompt_id, prompt, completion: self.chosen.clone() })
+    fn imitated(&self) -> Option<&str> {
+        Some(&self.chosen)
     }
 }
 
@@ -84,9 +89,8 @@ impl PreferenceRow for LabelledCompletion {
         &self.prompt
     }
 
-    fn demonstration(&self) -> Option<Demonstration> {
-        let (prompt_id, prompt) = (self.prompt_id.clone(), self.prompt.clone());
-        self.label.then(|| Demonstration { prompt_id, prompt, completion: self.completion.clone() })
+    fn imitated(&self) -> Option<&str> {
+        self.label.then_some(&self.completion)
     }
 }
 

@@ -273,6 +273,7 @@ impl JudgeTask {
 }
 
 impl Task for JudgeTask {
+    type Learner = Parameters;
     type Pass = Pass;
     /// The answers to an example's two questions.
     type Output = [f64; 2];
@@ -290,11 +291,11 @@ impl Task for JudgeTask {
         self.examples[example].pair_id.clone()
     }
 
-    fn parameters(&self) -> &Parameters {
+    fn learner(&self) -> &Parameters {
         &self.model.parameters
     }
 
-    fn parameters_mut(&mut self) -> &mut Parameters {
+    fn learner_mut(&mut self) -> &mut Parameters {
         &mut self.model.parameters
     }
 

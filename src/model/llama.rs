@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::model::lora::{Applied, Masks};
+use crate::model::dropout::{Masks, PassMasks};
+use crate::model::lora::Applied;
 use crate::model::trunk::{self, Trunk};
 use crate::model::{Adapter, Gradients, LlamaConfig, Packed, Parameters, Tape, Target, Tensor, fast, files};
 use crate::numerics::attention::Queries;
@@ -114,13 +115,14 @@ impl Llama {
     }
 
     pub(super) fn trunk(&self) -> Trunk<'_> {
-        self.trunk_under(None)
+        self.trunk_under(&PassMasks { adapter: None, residual: None })
     }
 
-    /// The trunk under an adapter's dropout.
-    fn trunk_under<'a>(&'a self, masks: Option<&'a Masks>) -> Trunk<'a> {
-        let adapter = self.adapter.as_ref().map(|adapter| Applied { adapter, masks });
-        Trunk { config: &self.config, parameters: &self.parameters, prepared: None, adapter }
+    /// The trunk under dropout.
+    fn trunk_under<'a>(&'a self, masks: &'a PassMasks) -> Trunk<'a> {
+        let adapter = self.adapter.as_ref().map(|adapter| Applied { adapter, masks: masks.adapter.as_ref() });
+        let dropout = masks.residual.as_ref();
+        Trunk { config: &self.config, parameters: &self.parameters, prepared: None, adapter, dropout }
     }
 
     pub(super) fn head_name(&self) -> &'static str {
@@ -147,14 +149,27 @@ impl Llama {
         self.pass(packed, targets, true)
     }
 
-    /// [`Self::forward`] under the adapter's dropout. `states`: one a packed row, from which its masks are derived; the backward pass
-    /// applies the same ones.
-    pub fn forward_under_dropout(&self, packed: &Packed, targets: &[Target], states: Vec<u64>) -> Tape {
-        let Some(adapter) = &self.adapter else { return self.forward(packed, targets) };
+    /// [`Self::forward`] under the dropout of the adapter, of what attention and MLP add to the residual stream, or of both. States: one a
+    /// packed row, from which its masks are derived; `residual` has its share too. The backward pass applies the same masks.
+    ///
+    /// # Panics
+    /// In the fast arithmetic, which has no dropout.
+    pub fn forward_under_dropout(
+        &self,
+        packed: &Packed,
+        targets: &[Target],
+        adapter: Option<Vec<u64>>,
+        residual: Option<(f64, Vec<u64>)>,
+    ) -> Tape {
+        assert_eq!(self.numerics, Numerics::Strict, "dropout is computed in the strict arithmetic");
         let asked = Queries::covering(packed.segments(), rows_of(targets));
-        let masks = Masks::new(adapter.settings.lora_dropout, states, &asked);
-        let mut tape = self.trunk_under(Some(&masks)).forward(packed, rows_of(targets), true);
-        tape.masks = Some(masks);
+        let of_adapter = self.adapter.as_ref().zip(adapter);
+        let masks = PassMasks {
+            adapter: of_adapter.map(|(adapter, states)| Masks::new(adapter.settings.lora_dropout, states, &asked)),
+            residual: residual.map(|(share, states)| Masks::new(share, states, &asked)),
+        };
+        let mut tape = self.trunk_under(&masks).forward(packed, rows_of(targets), true);
+        tape.masks = masks;
         Tape::Strict(tape)
     }
 
@@ -219,8 +234,8 @@ impl Llama {
         for (chunk, dlogps) in targets.chunks(CHUNK).zip(dlogps.chunks(CHUNK)) {
             self.chunk_backward(&tape, chunk, dlogps, &mut dhidden, grads);
         }
-        let masks = tape.masks.take();
-        self.trunk_under(masks.as_ref()).backward(tape, packed, dhidden, grads);
+        let masks = std::mem::take(&mut tape.masks);
+        self.trunk_under(&masks).backward(tape, packed, dhidden, grads);
     }
 
     fn chunk_backward(&self, tape: &trunk::Tape, chunk: &[Target], dlogps: &[f32], dhidden: &mut [f32], grads: &mut Gradients) {

@@ -17,12 +17,11 @@
 //! the base's bits. Merged weights, W + s · (B A) with one rounding for each of s · and +, give other last bits than the two paths.
 
 use crate::error::{Error, Result};
+use crate::model::dropout::Masks;
 use crate::model::{Gradients, LlamaConfig, Parameters, Tensor};
-use crate::numerics::attention::Queries;
 use crate::numerics::buffer::Buffer;
 use crate::numerics::gemm::{MatRef, gemm};
 use crate::numerics::linear;
-use crate::numerics::parallel::for_each_rows;
 use crate::rng::Stream;
 use crate::suite::settings::{Linear, LoraSettings};
 
@@ -57,6 +56,12 @@ fn shape(config: &LlamaConfig, linear: Linear) -> [usize; 2] {
         Linear::GateProj | Linear::UpProj => [inner, hidden],
         Linear::DownProj => [hidden, inner],
     }
+}
+
+/// The number of an adapted layer, which its dropout masks are addressed by.
+fn module(layer: usize, part: &str) -> u64 {
+    let linear = Linear::ALL.iter().position(|l| self::part(*l) == part).expect("a linear layer");
+    (layer * Linear::ALL.len() + linear) as u64
 }
 
 fn tensor_name(layer: usize, part: &str, matrix: char) -> String {
@@ -186,7 +191,7 @@ impl Applied<'_> {
         let Some(path) = self.adapter.path(layer, part) else { return };
         let low = match self.masks {
             None => path.low(x),
-            Some(masks) => path.low(&masks.dropped(layer, part, x, path.a.len() / path.rank)),
+            Some(masks) => path.low(&masks.dropped(module(layer, part), x, path.a.len() / path.rank)),
         };
         linear::forward(&low, path.b, path.rank, y, true);
     }
@@ -205,7 +210,7 @@ impl Applied<'_> {
             (Some(dx), Some(masks)) => {
                 let mut through = Buffer::unspecified(dx.len());
                 linear::backward_input(&dlow, path.a, inputs, &mut through, false);
-                let through = masks.dropped(layer, part, &through, inputs);
+                let through = masks.dropped(module(layer, part), &through, inputs);
                 dx.iter_mut().zip(through.iter()).for_each(|(dx, t)| *dx += t);
             }
         }
@@ -216,93 +221,9 @@ impl Applied<'_> {
     pub fn backward_weight(&self, layer: usize, part: &str, dy: &[f32], x: &[f32], dlow: &[f32], grads: &mut Gradients) {
         let Some(path) = self.adapter.path(layer, part) else { return };
         let inputs = path.a.len() / path.rank;
-        let dropped = self.masks.map(|masks| masks.dropped(layer, part, x, inputs));
+        let dropped = self.masks.map(|masks| masks.dropped(module(layer, part), x, inputs));
         let x = dropped.as_deref().unwrap_or(x);
         linear::backward_weight(dlow, x, inputs, grads.get_mut(&path.names[0]));
         linear::backward_weight(dy, &path.low(x), path.rank, grads.get_mut(&path.names[1]));
-    }
-}
-
-/// SplitMix64's increment and output function (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
-const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-
-fn mix(state: u64) -> u64 {
-    let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// The state that `value` leads to from `state`.
-pub(crate) fn derived(state: u64, value: u64) -> u64 {
-    mix(mix(state.wrapping_add(GAMMA)).wrapping_add(value))
-}
-
-/// The dropout masks of one pass, each element of them a function of its address alone.
-///
-/// Every row brings a state, derived from seed, step, example, segment and position (`train`). The row's input of a layer drops
-/// feature i where the i-th output of SplitMix64, started at the state derived from row and layer, has upper 32 bits below p · 2³²;
-/// what stays is multiplied by 1 / (1 − p).
-pub(crate) struct Masks {
-    threshold: u64,
-    keep: f32,
-    /// The states of all rows, and of those that the last layer is asked for.
-    all: Vec<u64>,
-    asked: Vec<u64>,
-}
-
-impl Masks {
-    /// `states`: one a packed row.
-    pub fn new(dropout: f64, states: Vec<u64>, asked: &Queries) -> Self {
-        Self {
-            threshold: (dropout * (1u64 << 32) as f64) as u64,
-            keep: (1.0 / (1.0 - dropout)) as f32,
-            asked: asked.rows().iter().map(|&row| states[row]).collect(),
-            all: states,
-        }
-    }
-
-    /// (rows, inputs): `x` under the layer's mask.
-    fn dropped(&self, layer: usize, part: &str, x: &[f32], inputs: usize) -> Buffer {
-        // The asked rows are some of all, in order: as many of them are the same ones.
-        let states = if x.len() / inputs == self.all.len() { &self.all } else { &self.asked };
-        let module = Linear::ALL.iter().position(|l| self::part(*l) == part).expect("a linear layer");
-        let module = (layer * Linear::ALL.len() + module) as u64;
-        let mut out = Buffer::unspecified(x.len());
-        for_each_rows(&mut out, inputs, 4 * inputs, |first, out| {
-            for (r, out) in out.chunks_exact_mut(inputs).enumerate() {
-                let x = &x[(first + r) * inputs..][..inputs];
-                let mut state = derived(states[first + r], module);
-                for (out, x) in out.iter_mut().zip(x) {
-                    state = state.wrapping_add(GAMMA);
-                    *out = if mix(state) >> 32 < self.threshold { 0.0 } else { x * self.keep };
-                }
-            }
-        });
-        out
-    }
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::numerics::attention::Segment;
-
-    /// How many of (rows, inputs) ones a mask keeps, and what they add up to.
-    pub fn masked_ones(dropout: f64, rows: usize, inputs: usize) -> (f64, f64) {
-        let asked = Queries::all(&[Segment { rows: 0..rows, parent: None }]);
-        let states = (0..rows as u64).map(|row| derived(9, row)).collect();
-        let out = Masks::new(dropout, states, &asked).dropped(1, "mlp.up_proj", &vec![1.0; rows * inputs], inputs);
-        (out.iter().filter(|v| **v > 0.0).count() as f64, out.iter().map(|v| f64::from(*v)).sum())
-    }
-
-    /// The generator's first outputs from the state 1234567, from Steele, Lea and Flood's reference code.
-    #[test]
-    fn the_masks_generator_is_splitmix64() {
-        let outputs = [6457827717110365317u64, 3203168211198807973, 9817491932198370423];
-        let mut state = 1234567u64;
-        for expected in outputs {
-            state = state.wrapping_add(GAMMA);
-            assert_eq!(mix(state), expected);
-        }
     }
 }

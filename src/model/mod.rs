@@ -7,6 +7,7 @@
 
 mod config;
 mod decode;
+mod dropout;
 mod fast;
 mod files;
 mod gradients;
@@ -20,10 +21,10 @@ mod scorer;
 mod trunk;
 
 pub use config::LlamaConfig;
+pub(crate) use dropout::derived;
 pub use gradients::Gradients;
 pub use llama::{Comparison, Llama, compare};
 pub use lora::Adapter;
-pub(crate) use lora::derived;
 pub use mode::{Decoder, Tape};
 pub use packed::{Packed, SegmentId, Target};
 pub use parameters::{Parameters, Tensor};

@@ -45,7 +45,7 @@ impl Scorer {
     }
 
     fn trunk(&self) -> Trunk<'_> {
-        Trunk { config: &self.config, parameters: &self.parameters, prepared: None, adapter: None }
+        Trunk { config: &self.config, parameters: &self.parameters, prepared: None, adapter: None, dropout: None }
     }
 
     /// One score a row of `rows` (packed rows, usually each sequence's last), with what [`Self::backward`] needs.

@@ -1,5 +1,6 @@
 //! The model held against candle (logits, autograd), TRL's recorded log-probabilities and identities of the arithmetic.
 
+mod dropout;
 mod fast;
 mod lora;
 mod oracle;

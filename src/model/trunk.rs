@@ -9,7 +9,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::lora::{Applied, Masks};
+use crate::model::dropout::{Masks, PassMasks};
+use crate::model::lora::Applied;
 use crate::model::{Gradients, LlamaConfig, Packed, Parameters, Tensor};
 use crate::numerics::attention::{self, Projections, Queries, gather_rows};
 use crate::numerics::buffer::Buffer;
@@ -44,8 +45,8 @@ pub struct Tape {
     asked: Queries,
     /// (asked, hidden), before the final norm.
     pub(super) hidden: Buffer,
-    /// Of an adapter's dropout.
-    pub(super) masks: Option<Masks>,
+    /// Of the pass's dropout.
+    pub(super) masks: PassMasks,
 }
 
 impl Tape {
@@ -71,6 +72,8 @@ pub(crate) struct Trunk<'a> {
     pub prepared: Option<&'a Prepared>,
     /// Over frozen weights.
     pub adapter: Option<Applied<'a>>,
+    /// Of what attention and MLP add to the residual stream; none outside of training steps.
+    pub dropout: Option<&'a Masks>,
 }
 
 /// Weight matrices by name, in the layout of [`linear::forward_prepared`].
@@ -123,7 +126,8 @@ impl<'a> Trunk<'a> {
         let positions = packed.positions().iter().max().map_or(0, |p| *p as usize + 1);
         let (all, asked) = (Queries::all(packed.segments()), Queries::covering(packed.segments(), asked));
         let hidden = self.embed(packed.tokens());
-        let mut tape = Tape { layers: Vec::new(), rotary: self.rotary(positions), all, asked, hidden, masks: None };
+        let mut tape =
+            Tape { layers: Vec::new(), rotary: self.rotary(positions), all, asked, hidden, masks: PassMasks::default() };
         let layers = self.config.num_hidden_layers;
         for layer in 0..layers {
             let x = std::mem::replace(&mut tape.hidden, Buffer::unspecified(0));
@@ -206,8 +210,23 @@ impl<'a> Trunk<'a> {
 
     /// `x` += attended · Woᵀ.
     pub(super) fn add_attended(&self, layer: usize, attended: &[f32], x: &mut [f32]) {
-        self.product(&layer_name(layer, "self_attn.o_proj"), attended, x, true);
-        self.adapt(layer, "self_attn.o_proj", attended, x);
+        self.add_branch(layer, "self_attn.o_proj", attended, x);
+    }
+
+    /// `x`: (rows, hidden) += the residual branch that ends with the layer `part` of `input`: its chain goes on from `x`. Under dropout it
+    /// starts from zero, is dropped and multiplied (GPT-2's `resid_pdrop`), and then added.
+    fn add_branch(&self, layer: usize, part: &str, input: &[f32], x: &mut [f32]) {
+        let Some(masks) = self.dropout else {
+            self.product(&layer_name(layer, part), input, x, true);
+            return self.adapt(layer, part, input, x);
+        };
+        let branch = masks.dropped(branch(layer, part), &self.linear(layer, part, input), self.config.hidden_size);
+        x.iter_mut().zip(branch.iter()).for_each(|(x, b)| *x += b);
+    }
+
+    /// The gradient of such a branch where that of the residual stream is `dx`; none where it is the same.
+    fn branch_gradient(&self, layer: usize, part: &str, dx: &[f32]) -> Option<Buffer> {
+        self.dropout.map(|masks| masks.dropped(branch(layer, part), dx, self.config.hidden_size))
     }
 
     /// `out` += the gated MLP of `x`; returns the inverse root mean squares of `x`, and gate and up: (rows, inner).
@@ -216,8 +235,7 @@ impl<'a> Trunk<'a> {
         let [gate, up] = ["mlp.gate_proj", "mlp.up_proj"].map(|p| self.linear(layer, p, &normed));
         let mut activated = Buffer::unspecified(gate.len());
         mlp::forward(&gate, &up, &mut activated);
-        self.product(&layer_name(layer, "mlp.down_proj"), &activated, out, true);
-        self.adapt(layer, "mlp.down_proj", &activated, out);
+        self.add_branch(layer, "mlp.down_proj", &activated, out);
         (inverse, gate, up)
     }
 
@@ -260,9 +278,11 @@ impl<'a> Trunk<'a> {
     fn mlp_backward(&self, layer: usize, saved: &mut LayerTape, dx: &mut [f32], grads: &mut Gradients) {
         // The gradient of the activated values, then these values again; gate and up become their gradients.
         let mut activated = Buffer::unspecified(saved.gate.len());
-        let dlow = self.input_gradient(layer, "mlp.down_proj", dx, Some((&mut activated, false)));
+        let dropped = self.branch_gradient(layer, "mlp.down_proj", dx);
+        let dy = dropped.as_deref().unwrap_or(dx);
+        let dlow = self.input_gradient(layer, "mlp.down_proj", dy, Some((&mut activated, false)));
         mlp::backward(&mut saved.gate, &mut saved.up, &mut activated);
-        self.weight_gradient(layer, "mlp.down_proj", dx, &activated, dlow, grads);
+        self.weight_gradient(layer, "mlp.down_proj", dy, &activated, dlow, grads);
         drop(activated);
         let norm = layer_name(layer, "post_attention_layernorm");
         let normed = self.scaled(&norm, &saved.middle, &saved.middle_inverse);
@@ -289,8 +309,10 @@ impl<'a> Trunk<'a> {
     ) -> Buffer {
         let (hidden, heads, asked) = (self.config.hidden_size, self.config.heads(), queries.rows());
         let mut dattended = Buffer::unspecified(saved.attended.len());
-        let dlow = self.input_gradient(layer, "self_attn.o_proj", &dx, Some((&mut dattended, false)));
-        self.weight_gradient(layer, "self_attn.o_proj", &dx, &saved.attended, dlow, grads);
+        let dropped = self.branch_gradient(layer, "self_attn.o_proj", &dx);
+        let dy = dropped.as_deref().unwrap_or(&dx);
+        let dlow = self.input_gradient(layer, "self_attn.o_proj", dy, Some((&mut dattended, false)));
+        self.weight_gradient(layer, "self_attn.o_proj", dy, &saved.attended, dlow, grads);
         let projections = Projections { q: &saved.q, k: &saved.k, v: &saved.v };
         let mut d = attention::backward(packed.segments(), queries, heads, projections, &dattended);
         rotary.backward(&mut d.dq, heads.query_width(), &positions_of(packed.positions(), asked));
@@ -355,6 +377,11 @@ impl<'a> Trunk<'a> {
             x[r * hidden..][..hidden].iter_mut().zip(part).for_each(|(x, p)| *x += p);
         }
     }
+}
+
+/// The number that the masks of a residual branch are addressed by: attention and MLP of each layer in turn.
+fn branch(layer: usize, part: &str) -> u64 {
+    2 * layer as u64 + u64::from(part == "mlp.down_proj")
 }
 
 fn positions_of(positions: &[u32], rows: &[usize]) -> Vec<u32> {

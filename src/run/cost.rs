@@ -18,7 +18,7 @@ pub fn expected_seconds(suite: &Suite, cell: &Cell, rate: f64) -> f64 {
     let sampled = |prompts: usize, samples: usize| (prompts * samples) as f64 * TYPICAL_TOKENS;
     let tokens = match &cell.stage {
         Stage::Data => 0.0,
-        Stage::Reference => suite.sft.as_ref().map_or(0.0, |sft| 3.0 * trained_tokens(sft, demonstrations(suite), 1.0)),
+        Stage::Reference => suite.sft.as_ref().map_or(0.0, |sft| passes(sft) * trained_tokens(sft, demonstrations(suite), 1.0)),
         Stage::Pairs => match &suite.dataset {
             Dataset::World(w) => sampled(w.train_prompts + w.heldout_prompts + w.judge_prompts, w.samples_per_prompt),
             Dataset::Pairs(_) => 0.0,
@@ -27,16 +27,16 @@ pub fn expected_seconds(suite: &Suite, cell: &Cell, rate: f64) -> f64 {
             // Two texts a pair; a pairwise judge reads both of them in both orders.
             JudgeSource::Train(t) => {
                 let texts = if j.kind == JudgeKind::Pairwise { 4.0 } else { 2.0 };
-                3.0 * trained_tokens(t, judge_pairs(suite), texts)
+                passes(t) * trained_tokens(t, judge_pairs(suite), texts)
             }
             JudgeSource::Folder { .. } => 0.0,
         }),
         Stage::Train { variant, .. } => match suite.variants.iter().find(|v| &v.name == variant).map(|v| &v.policy) {
-            // Forward twice (metrics and gradient), backward as two forwards, the reference once; two completions a pair.
+            // The reference reads everything once; two completions a pair.
             Some(PolicySource::Train(t)) => {
                 let sides = if suite.dataset.has_pairs() { 2 } else { 1 };
                 let (examples, texts) = if t.objective.is_unpaired() { (sides, 1.0) } else { (1, 2.0) };
-                4.0 * trained_tokens(t, examples * train_pairs(suite), texts)
+                (1.0 + passes(t)) * trained_tokens(t, examples * train_pairs(suite), texts)
             }
             _ => 0.0,
         },
@@ -97,6 +97,12 @@ fn fresh_parameters(model: &FreshModel, vocab: usize) -> f64 {
     let attention = model.hidden_size * (2 * model.hidden_size + 2 * head * model.num_key_value_heads);
     let mlp = 3 * model.hidden_size * model.intermediate_size;
     (model.num_hidden_layers * (attention + mlp) + vocab * model.hidden_size) as f64
+}
+
+/// What a training step costs, in forward passes: a forward pass, the gradient of its inputs, and that of its weights unless they are
+/// frozen under an adapter, whose own products are small beside them.
+fn passes(settings: &TrainSettings) -> f64 {
+    if settings.lora.is_some() { 2.0 } else { 3.0 }
 }
 
 fn trained_tokens(settings: &TrainSettings, examples: usize, texts: f64) -> f64 {
@@ -160,4 +166,24 @@ pub fn open_cells<'a>(cells: &'a [Cell], finished: &dyn Fn(&Cell) -> bool) -> Ve
 /// Training runs a suite makes: for one-line summaries.
 pub fn training_runs(suite: &Suite) -> usize {
     suite.variants.iter().map(|v| variant_seeds(suite, v).iter().flatten().count()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::run::plan;
+
+    #[test]
+    fn a_step_of_an_adapter_is_expected_to_take_three_quarters_of_a_full_one() {
+        let text = include_str!("../suite/templates/world.toml").to_owned() + "\n[[variant]]\nname = \"adapter\"\nlora_r = 8\n";
+        let suite = crate::suite::parse(&text, std::path::Path::new("suite.toml")).unwrap();
+        let PolicySource::Train(settings) = &suite.variants[0].policy else { panic!("the template trains") };
+        assert!(settings.lora.is_none());
+        let plan = plan::plan(&suite, Digest::of_bytes(b"no runtime")).unwrap();
+        let seconds = |id: String| expected_seconds(&suite, plan.cell(&id).unwrap(), 1e9) - 0.1;
+        let seed = suite.seeds[0];
+        let [full, adapter] = [&suite.variants[0].name, "adapter"].map(|name| seconds(plan::train_id(name, seed)));
+        assert!((adapter / full - 0.75).abs() < 1e-9, "{adapter} {full}");
+    }
 }

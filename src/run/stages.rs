@@ -527,7 +527,15 @@ impl Body<'_> {
             let of = MeasuredPolicy { variant: name, seed, checkpoint };
             completions.extend(generate::measure(&of, &policy, &reference, &samples, self.gold(), self.context.watch)?);
             let of = ScoredPolicy { variant: name, seed, checkpoint, beta };
-            scores.extend(train::pair_scores(&of, &policy, &reference, &heldout, Some(max_length), self.context.watch)?);
+            scores.extend(train::pair_scores(
+                &of,
+                &policy,
+                &reference,
+                &heldout,
+                Some(max_length),
+                self.cache.as_ref(),
+                self.context.watch,
+            )?);
         }
         write_jsonl(&self.work().join("completions.jsonl"), &completions)?;
         write_jsonl(&self.work().join("pair_scores.jsonl"), &scores)?;

@@ -4,8 +4,8 @@
 
 use super::settings::{
     BcoShift, CheckSettings, Dialect, EvaluationSettings, FDivergence, FreshModel, GenerateSettings, JudgeKind, Linear,
-    LoraSettings, LossType, Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PairsFormat, Sampling, Scheduler,
-    StatisticsSettings, TrainSettings, WorldSettings,
+    LoraSettings, LossType, Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PackingStrategy, PairsFormat, Sampling,
+    Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
 };
 
 pub(super) const SEED: u64 = 42;
@@ -84,6 +84,8 @@ pub(super) fn training(purpose: Purpose, sampling: Sampling) -> TrainSettings {
         max_steps: None,
         max_length: Some(MAX_LENGTH),
         packing: false,
+        packing_strategy: PackingStrategy::Bfd,
+        resid_pdrop: 0.0,
         save_steps: None,
         sampling,
         lora: None,

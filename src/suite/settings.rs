@@ -437,6 +437,25 @@ fn is_zero(value: &f64) -> bool {
     *value == 0.0
 }
 
+/// How demonstrations are put into bins: TRL's names and definitions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PackingStrategy {
+    /// Best-fit decreasing; what is longer than a bin is cut at the end.
+    #[default]
+    Bfd,
+    /// Best-fit decreasing; what is longer than a bin is split, and its parts are packed as texts of their own.
+    BfdSplit,
+    /// One text after another, cut wherever a bin is full: texts in a bin see those before them.
+    Wrapped,
+}
+
+impl PackingStrategy {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Names and meanings as in TRL / transformers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TrainSettings {
@@ -465,9 +484,14 @@ pub struct TrainSettings {
     /// Fine-tuning: a batch counts bins of `max_length` tokens, not demonstrations.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub packing: bool,
+    #[serde(skip_serializing_if = "PackingStrategy::is_usual")]
+    pub packing_strategy: PackingStrategy,
     /// A checkpoint every so many steps, and always one at the end.
     pub save_steps: Option<u64>,
     pub sampling: Sampling,
+    /// Share of what attention and MLP add to the residual stream that a training step drops; 0: none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub resid_pdrop: f64,
     /// None: all weights are trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<AdapterSource>,

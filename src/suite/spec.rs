@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::one_or_many::OneOrMany;
 use super::settings::{
-    BcoShift, Dialect, FDivergence, JudgeKind, Linear, LossType, Numerics, OnInconclusive, Optimizer, PairsFormat, Sampling,
-    Scheduler,
+    BcoShift, Dialect, FDivergence, JudgeKind, Linear, LossType, Numerics, OnInconclusive, Optimizer, PackingStrategy,
+    PairsFormat, Sampling, Scheduler,
 };
 
 /// A suite: what is trained, on what, how it is judged, and what it is held against.
@@ -236,9 +236,16 @@ training_tables! {
     max_steps: u64,
     /// Prompt and completion together, in tokens; what is longer is cut at the end. 0: no limit.
     max_length: usize,
-    /// Fine-tuning only: put demonstrations into bins of max_length tokens by best-fit decreasing (TRL's strategy "bfd"); a batch then
-    /// counts bins. Demonstrations in a bin don't see each other.
+    /// Fine-tuning only: put demonstrations into bins of max_length tokens; a batch then counts bins. Demonstrations in a bin don't see
+    /// each other, unless packing_strategy is "wrapped".
     packing: bool,
+    /// With packing: "bfd" (best-fit decreasing), "bfd_split" (the same, but what is longer than max_length is split and its parts are
+    /// packed as texts of their own) or "wrapped" (one text after another, cut wherever max_length tokens are full; texts in a bin see
+    /// those before them).
+    packing_strategy: PackingStrategy,
+    /// Share of the values that each attention and each MLP adds to the residual stream that a training step drops (GPT-2's name and
+    /// place); 0: none. Off everywhere else: references, evaluations, scores, samples.
+    resid_pdrop: f64,
     /// A checkpoint every so many steps, and always one at the end. 0: only that one.
     save_steps: u64,
     /// Keep only so many of the latest checkpoints. 0: all.

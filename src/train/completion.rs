@@ -7,8 +7,8 @@ use crate::model::TokenScore;
 
 /// What objectives ask of one completion under one model.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct CompletionScore {
-    pub sum: SequenceScore,
+pub struct CompletionScore {
+    pub(super) sum: SequenceScore,
     /// log π of the tokens up to the length of the pair's shorter completion, nats.
     shared: f64,
     /// −Σ log(1 − π(token)), nats.

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::TrainStep;
 use crate::error::{Error, Result};
 use crate::store::write_atomically;
 
@@ -44,41 +43,6 @@ impl Metrics {
             note += &value.map_or_else(String::new, |(_, value)| format!(" {name} {value:.2}"));
         }
         note + &format!(" {tokens_per_second:.0} tok/s")
-    }
-
-    /// This step of a preference training as a row.
-    pub fn train_step(&self, variant: &str, seed: u64) -> Result<TrainStep> {
-        let value = |name: &str| self.values.get(name).copied();
-        if value("rewards/chosen").or(value("rewards/rejected")).is_none() {
-            return Err(Error::unexpected(format!("step {} has no rewards: it is no preference training", self.step)));
-        }
-        Ok(TrainStep {
-            variant: variant.to_owned(),
-            seed,
-            step: self.step,
-            epoch: self.epoch,
-            loss: self.loss,
-            rewards_chosen: value("rewards/chosen"),
-            rewards_rejected: value("rewards/rejected"),
-            rewards_margins: value("rewards/margins"),
-            rewards_accuracies: value("rewards/accuracies"),
-            rewards_ties: value("rewards/ties"),
-            logps_chosen: value("logps/chosen"),
-            logps_rejected: value("logps/rejected"),
-            logps_chosen_fell: value("logps/chosen_fell"),
-            kl_chosen: value("kl/chosen"),
-            kl_rejected: value("kl/rejected"),
-            kl: value("kl"),
-            nll_loss: value("nll_loss"),
-            log_odds_ratio: value("log_odds_ratio"),
-            log_odds_chosen: value("log_odds_chosen"),
-            logits_chosen: value("logits/chosen"),
-            logits_rejected: value("logits/rejected"),
-            entropy: self.values.get("entropy").copied().unwrap_or_default(),
-            grad_norm: self.grad_norm,
-            learning_rate: self.learning_rate,
-            num_tokens: self.num_tokens,
-        })
     }
 }
 

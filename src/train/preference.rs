@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use super::PairScore;
 use super::completion::{CompletionScore, token_gradients};
-use super::objective::{PairGradient, PairLogps, PairObjective, Reward, paired, scope, undivided};
-use super::policy::{Policy, with_adapters};
-use super::reference::Reference;
+use super::metrics::Metrics;
+use super::objective::{PairGradient, PairLogps, PairObjective, Reward, Scoped, paired};
+use super::policy::with_adapters;
+use super::reference::Referenced;
 use super::score_cache::ScoreCache;
 use super::sequence::{Group, PackedGroups, SequenceScore, fit_pairs};
 use super::task::{BatchLoss, Task};
 use crate::data::TokenizedPair;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::model::{Gradients, Llama, Parameters, Tape, TokenScore};
+use crate::model::{Gradients, Llama, Tape, TokenScore};
 use crate::suite::settings::{Dialect, LossType, Numerics, TrainSettings};
 use crate::watch::Watch;
 
@@ -57,22 +58,17 @@ pub struct PairPass {
 }
 
 pub struct PreferenceTask {
-    policy: Policy,
+    learner: Referenced<PairOutput>,
     /// Those to learn from, then the held-out ones.
     pairs: Vec<TokenizedPair>,
-    /// How many are held out, and the objective over them as one batch.
-    held_out: Option<(usize, PairObjective)>,
-    reference: Reference<PairOutput>,
-    /// Whether the policy starts as the reference, so that the first step must see no difference.
-    starts_at_reference: bool,
-    objective: PairObjective,
+    learnt: Scoped<PairObjective>,
+    /// Over the held-out pairs as one batch, if there are any.
+    held_out: Option<Scoped<PairObjective>>,
     reward: Reward,
     /// Of policy and reference.
     ld_alpha: [Option<f64>; 2],
     /// Whether the objective asks for the prompts' own log-probabilities.
     prompts: bool,
-    /// Examples that metrics are means over, before these are averaged.
-    scope: usize,
     identity: Digest,
 }
 
@@ -103,31 +99,20 @@ impl PreferenceTask {
         cache: Option<&ScoreCache<'_>>,
         watch: &dyn Watch,
     ) -> Result<Self> {
-        assert_eq!(policy.numerics, reference.numerics, "policy and reference compute alike");
         let o = &settings.objective;
         let pairs = fit_pairs(&policy.config, pairs, settings.max_length)?;
-        let scores = match settings.objective.precompute_ref_log_probs {
-            true => Reference::Recorded(reference_scores(reference, &pairs, cache, watch)?),
-            false => Reference::live(reference, o),
-        };
-        let (reference_digest, policy_digest) = (reference.parameters.digest(), policy.parameters.digest());
-        let config = |model: &Llama| model.config.to_json("LlamaForCausalLM");
-        let models = (config(&policy), policy_digest, config(reference), reference_digest);
-        let identity = Digest::of_value(&("preference", policy.numerics, models, &pairs));
-        let identity = with_adapters(identity, &[&policy, reference]);
-        let policy = Policy::new(policy);
+        let scores = || reference_scores(reference, &pairs, cache, watch);
+        let (learner, models) = Referenced::new(policy, reference, settings, scores)?;
+        let identity = Digest::of_value(&("preference", reference.numerics, models, &pairs));
         Ok(Self {
-            starts_at_reference: policy.starts_as(reference, policy_digest == reference_digest),
-            policy,
+            identity: with_adapters(identity, &[&learner.policy.model, reference]),
+            learner,
             pairs,
+            learnt: Scoped::of(settings, paired),
             held_out: None,
-            reference: scores,
-            objective: paired(settings),
             reward: Reward::of(o),
             ld_alpha: [o.ld_alpha, o.ld_alpha.filter(|_| o.dialect != Dialect::LlamaFactory)],
             prompts: o.dialect == Dialect::Trl && o.loss_type.contains(&LossType::Orpo),
-            scope: scope(settings),
-            identity,
         })
     }
 
@@ -140,24 +125,22 @@ impl PreferenceTask {
         cache: Option<&ScoreCache<'_>>,
         watch: &dyn Watch,
     ) -> Result<Self> {
-        let pairs = fit_pairs(&self.policy.model.config, pairs, settings.max_length)?;
-        if let Reference::Recorded(scores) = &mut self.reference {
-            scores.extend(reference_scores(reference, &pairs, cache, watch)?);
-        }
+        let pairs = fit_pairs(&self.learner.policy.model.config, pairs, settings.max_length)?;
+        self.learner.reference.extend(|| reference_scores(reference, &pairs, cache, watch))?;
         self.identity = Digest::of_value(&(self.identity, "held out", &pairs));
-        self.held_out = Some((pairs.len(), paired(&undivided(settings, pairs.len()))));
+        self.held_out = Some(Scoped::undivided(settings, pairs.len(), paired));
         self.pairs.extend(pairs);
         Ok(self)
     }
 
     /// The trained policy, after `run`.
     pub fn into_policy(self) -> Llama {
-        self.policy.model
+        self.learner.policy.model
     }
 
     /// What the reference says of some pairs.
     fn reference(&self, examples: &[usize]) -> Vec<PairOutput> {
-        self.reference.of(examples, |model| {
+        self.learner.reference.of(examples, |model| {
             let score = |part: &[usize]| {
                 let groups = pack(part.iter().map(|&i| &self.pairs[i]), false);
                 in_pairs(&groups, &model.score(&groups.packed, &groups.targets), false)
@@ -175,37 +158,32 @@ impl PreferenceTask {
         outputs.iter().zip(self.reference(examples)).map(pair).collect()
     }
 
-    /// `scope`: how many examples metrics are means over, before these are averaged.
-    fn batch_loss(
-        &self,
-        objective: &PairObjective,
-        scope: usize,
-        examples: &[usize],
-        outputs: &[PairOutput],
-    ) -> BatchLoss<PairGradient> {
+    /// Metrics are means over the objective's scope, which are then averaged.
+    fn batch_loss(&self, by: &Scoped<PairObjective>, examples: &[usize], outputs: &[PairOutput]) -> BatchLoss<PairGradient> {
         let logps = self.logps(examples, outputs);
-        let result = objective.evaluate(&logps);
         let tokens = examples
             .iter()
             .zip(outputs)
             .map(|(&i, o)| 2 * self.pairs[i].prompt.len() + o.chosen.sum.tokens + o.rejected.sum.tokens);
-        let parts = logps.chunks(scope).zip(outputs.chunks(scope));
-        let mut metrics = averaged(parts.map(|(logps, outputs)| metrics(&self.reward, logps, outputs)));
-        metrics.extend(result.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        BatchLoss {
-            loss: result.loss,
-            losses: result.losses,
-            gradients: result.gradients,
-            tokens: tokens.sum::<usize>() as u64,
-            metrics,
-        }
+        let parts = logps.chunks(by.scope).zip(outputs.chunks(by.scope));
+        let metrics = averaged(parts.map(|(logps, outputs)| metrics(&self.reward, logps, outputs)));
+        BatchLoss::of(by.objective.evaluate(&logps), tokens.sum(), metrics)
     }
 }
 
 impl Task for PreferenceTask {
+    type Learner = Referenced<PairOutput>;
     type Pass = PairPass;
     type Output = PairOutput;
     type Gradient = PairGradient;
+
+    fn learner(&self) -> &Self::Learner {
+        &self.learner
+    }
+
+    fn learner_mut(&mut self) -> &mut Self::Learner {
+        &mut self.learner
+    }
 
     fn identity(&self) -> Digest {
         self.identity
@@ -216,52 +194,27 @@ impl Task for PreferenceTask {
     }
 
     fn held_out(&self) -> usize {
-        self.held_out.as_ref().map_or(0, |(count, _)| *count)
+        self.held_out.as_ref().map_or(0, |all| all.scope)
     }
 
     fn example_id(&self, example: usize) -> String {
         self.pairs[example].id.clone()
     }
 
-    fn weights_file(&self) -> &'static str {
-        self.policy.weights_file()
-    }
-
-    fn enter_step(&mut self, seed: u64, step: u64) {
-        self.policy.enter_step(seed, step);
-    }
-
-    fn leave_step(&mut self) {
-        self.policy.leave_step();
-    }
-
-    fn may_rest_at_first(&self, tensor: &str) -> bool {
-        self.policy.may_rest_at_first(tensor)
-    }
-
-    fn parameters(&self) -> &Parameters {
-        self.policy.parameters()
-    }
-
-    fn parameters_mut(&mut self) -> &mut Parameters {
-        self.policy.parameters_mut()
-    }
-
     fn forward(&self, examples: &[usize]) -> (PairPass, Vec<PairOutput>) {
         let groups = pack(examples.iter().map(|&i| &self.pairs[i]), self.prompts);
-        let tape = self.policy.forward(&groups, examples);
-        let tokens = self.policy.model.token_scores(&tape, &groups.targets);
+        let tape = self.learner.policy.forward(&groups, examples);
+        let tokens = self.learner.policy.model.token_scores(&tape, &groups.targets);
         let outputs = in_pairs(&groups, &tokens, self.prompts);
         (PairPass { groups, tape, tokens }, outputs)
     }
 
     fn loss(&self, examples: &[usize], outputs: &[PairOutput]) -> BatchLoss<PairGradient> {
-        self.batch_loss(&self.objective, self.scope, examples, outputs)
+        self.batch_loss(&self.learnt, examples, outputs)
     }
 
     fn held_out_loss(&self, examples: &[usize], outputs: &[PairOutput]) -> BatchLoss<PairGradient> {
-        let (count, objective) = self.held_out.as_ref().expect("there are held-out pairs");
-        self.batch_loss(objective, *count, examples, outputs)
+        self.batch_loss(self.held_out.as_ref().expect("there are held-out pairs"), examples, outputs)
     }
 
     fn backward(&self, pass: PairPass, examples: &[usize], gradients: &[PairGradient], grads: &mut Gradients) {
@@ -278,26 +231,20 @@ impl Task for PreferenceTask {
                 dlogps.extend(token_gradients(tokens, shared, self.ld_alpha[0], side));
             }
         }
-        self.policy.model.backward(pass.tape, &pass.groups.packed, &pass.groups.targets, &dlogps, grads);
+        self.learner.policy.model.backward(pass.tape, &pass.groups.packed, &pass.groups.targets, &dlogps, grads);
     }
 
-    fn updated(&mut self, step: u64) {
-        self.reference.updated(self.policy.parameters(), step);
-    }
-
-    fn moving_reference(&self) -> Option<&Parameters> {
-        self.reference.moving()
-    }
-
-    fn moving_reference_mut(&mut self) -> Option<&mut Parameters> {
-        self.reference.moving_mut()
+    fn recall(&mut self, last: &Metrics) {
+        for by in std::iter::once(&mut self.learnt).chain(&mut self.held_out) {
+            by.objective.recall(&last.values);
+        }
     }
 
     fn check_first_step(&self, examples: &[usize], outputs: &[PairOutput], loss: f64) -> Result<()> {
-        if !self.starts_at_reference {
+        if !self.learner.starts_at_reference {
             return Ok(());
         }
-        let numerics = self.policy.model.numerics;
+        let numerics = self.learner.policy.model.numerics;
         for ((&i, output), reference) in examples.iter().zip(outputs).zip(self.reference(examples)) {
             for (side, policy, reference) in
                 [("chosen", &output.chosen, &reference.chosen), ("rejected", &output.rejected, &reference.rejected)]
@@ -308,7 +255,7 @@ impl Task for PreferenceTask {
         }
         // LLaMA-Factory weighs the policy's tokens and not the reference's, so its loss is no constant even here.
         match self.ld_alpha[0] == self.ld_alpha[1] {
-            true => constant_at_first(numerics, self.objective.loss_at_reference(), loss),
+            true => constant_at_first(numerics, self.learnt.objective.loss_at_reference(), loss),
             false => Ok(()),
         }
     }
@@ -451,18 +398,19 @@ pub struct ScoredPolicy<'a> {
 
 /// Log-probabilities of pairs under a policy and the reference: one row a pair, in order.
 ///
-/// `max_length` cuts completions as in training.
+/// `max_length` cuts completions as in training. The reference's scores are those of `cache`, where they are kept.
 pub fn pair_scores(
     of: &ScoredPolicy,
     policy: &Llama,
     reference: &Llama,
     pairs: &[TokenizedPair],
     max_length: Option<usize>,
+    cache: Option<&ScoreCache<'_>>,
     watch: &dyn Watch,
 ) -> Result<Vec<PairScore>> {
     let pairs = fit_pairs(&policy.config, pairs, max_length)?;
     let under_policy = score_pairs(policy, &pairs, watch, "policy log-probabilities")?;
-    let under_reference = score_pairs(reference, &pairs, watch, "reference log-probabilities")?;
+    let under_reference = reference_scores(reference, &pairs, cache, watch)?;
     let row = |((pair, p), r): ((&TokenizedPair, &PairOutput), &PairOutput)| PairScore {
         variant: of.variant.to_owned(),
         seed: of.seed,

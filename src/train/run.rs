@@ -11,7 +11,7 @@ use super::metrics::{Lines, Metrics};
 use super::optimizer::{self, Optimizer};
 use super::schedule::{Plan, learning_rate};
 use super::state;
-use super::task::{BatchLoss, Task};
+use super::task::{BatchLoss, Learner, Task};
 use super::tensorboard::Events;
 use super::timing::{self, Timing};
 use crate::digest::Digest;
@@ -51,19 +51,20 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
     let plan = Plan::of(settings, task.examples(), seed)?;
     let identity = Digest::of_value(&(task.identity(), settings, seed));
     fs::create_dir_all(work).map_err(|e| Error::io("create", work, &e))?;
-    let mut optimizer = Optimizer::new(settings, task.parameters());
+    let mut optimizer = Optimizer::new(settings, task.learner().parameters());
     let (mut past, mut checkpoints) = (Past::default(), BTreeMap::new());
     if let Some(state) = state::load(work, identity, watch)? {
         past = Past { metrics: state.metrics, evaluations: state.evaluations };
         checkpoints = state.checkpoints;
         restore(task, &mut optimizer, state.tensors, work)?;
+        past.metrics.last().into_iter().for_each(|last| task.recall(last));
     }
     let mut log = Lines::open(work.join("train_log.jsonl"), &past.metrics)?;
     let mut eval_log = settings.evaluation.eval_steps.map(|_| Lines::open(work.join(EVAL_LOG), &past.evaluations)).transpose()?;
     let mut events = Events::open(work, &past.metrics, &past.evaluations)?;
     let mut timings = timing::open(work, past.steps())?;
     let mut chain = Chain::open(work, &past.metrics, checkpoints)?;
-    let mut grads = Gradients::of(task.parameters());
+    let mut grads = Gradients::of(task.learner().parameters());
     while !past.is_over(settings, &plan) {
         let enough = watch.last_step().is_some_and(|last| past.steps() >= last);
         if enough || watch.interrupted() {
@@ -72,15 +73,16 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
             return Err(Error::new(Kind::Interrupted, format!("stopped after step {}, as asked", past.steps())));
         }
         let started = Instant::now();
-        task.enter_step(seed, past.metrics.len() as u64 + 1);
+        task.learner_mut().enter_step(seed, past.metrics.len() as u64 + 1);
         let row = step(task, settings, &plan, &mut optimizer, &mut grads, &past.metrics)?;
-        task.leave_step();
+        task.learner_mut().leave_step();
         let tokens = row.num_tokens - past.metrics.last().map_or(0, |m| m.num_tokens);
         let timing = Timing::of(row.step, tokens, started.elapsed());
         log.append(&row)?;
         timings.append(&timing)?;
         events.step(&row)?;
         watch.advance(row.step, plan.total, &row.note(timing.tokens_per_second));
+        task.recall(&row);
         past.metrics.push(row.clone());
         if let Some(eval_log) = eval_log.as_mut().filter(|_| is_due(settings, &plan, row.step)) {
             let together = settings.per_device_train_batch_size;
@@ -90,7 +92,8 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
             past.evaluations.push(evaluation);
         }
         let checkpoint = past.checkpoint(settings, &plan).map(|step| checkpoint_folder(work, step));
-        let save = |folder: PathBuf| save_checkpoint(&folder, row.step, task.weights_file(), task.parameters());
+        let save =
+            |folder: PathBuf| save_checkpoint(&folder, row.step, task.learner().weights_file(), task.learner().parameters());
         let weights = checkpoint.map(save).transpose()?;
         chain.extend(&row, weights)?;
         if weights.is_some() || past.is_over(settings, &plan) || row.step.is_multiple_of(STATE_EVERY) {
@@ -166,7 +169,7 @@ fn restore_best<T: Task>(task: &mut T, work: &Path, best: u64, last: u64, digest
         }
         fs::rename(&from, &to).map_err(|e| Error::io("rename", &from, &e))?;
     }
-    let path = to.join("model.safetensors");
+    let path = to.join(task.learner().weights_file());
     let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
     let damaged = || {
         Error::input(format!("these are not the weights that the best evaluation, after step {best}, was made with"))
@@ -176,7 +179,7 @@ fn restore_best<T: Task>(task: &mut T, work: &Path, best: u64, last: u64, digest
     if Digest::of_bytes(&bytes) != digest {
         return Err(damaged());
     }
-    match copy(&Parameters::from_safetensors(&bytes)?, task.parameters_mut()) {
+    match copy(&Parameters::from_safetensors(&bytes)?, task.learner_mut().parameters_mut()) {
         true => Ok(()),
         false => Err(damaged()),
     }
@@ -242,8 +245,8 @@ fn step<T: Task>(
     if done == 0 {
         check_every_gradient(task, grads)?;
     }
-    optimizer.update(task.parameters_mut(), grads, row.learning_rate, row.grad_norm, row.step);
-    task.updated(row.step);
+    optimizer.update(task.learner_mut().parameters_mut(), grads, row.learning_rate, row.grad_norm, row.step);
+    task.learner_mut().updated(row.step);
     Ok(row)
 }
 
@@ -277,7 +280,7 @@ fn gradients<T: Task>(
 
 /// A tensor without any gradient was forgotten in a backward pass, or cut off from the loss.
 fn check_every_gradient<T: Task>(task: &T, grads: &Parameters) -> Result<()> {
-    let rests = |name: &str, values: &[f32]| values.iter().all(|&g| g == 0.0) && !task.may_rest_at_first(name);
+    let rests = |name: &str, values: &[f32]| values.iter().all(|&g| g == 0.0) && !task.learner().may_rest_at_first(name);
     match grads.iter().find(|(name, tensor)| rests(name, &tensor.values)) {
         None => Ok(()),
         Some((name, _)) => Err(Error::unexpected(format!("the tensor `{name}` received no gradient at the first step"))
@@ -301,8 +304,8 @@ fn diverged<T: Task>(task: &T, row: &Metrics, name: &str, batch: &[usize], losse
 }
 
 fn save_state<T: Task>(work: &Path, identity: Digest, past: &Past, chain: &Chain, task: &T, optimizer: &Optimizer) -> Result<()> {
-    let weights = std::iter::once(task.parameters());
-    let tensors: Vec<&Parameters> = weights.chain(optimizer.moments()).chain(task.moving_reference()).collect();
+    let weights = std::iter::once(task.learner().parameters());
+    let tensors: Vec<&Parameters> = weights.chain(optimizer.moments()).chain(task.learner().moving_reference()).collect();
     state::save(work, identity, &past.metrics, &past.evaluations, chain.checkpoints(), &tensors)
 }
 
@@ -318,9 +321,12 @@ fn save_checkpoint(folder: &Path, step: u64, file: &str, weights: &Parameters) -
 
 fn restore<T: Task>(task: &mut T, optimizer: &mut Optimizer, tensors: Vec<Parameters>, work: &Path) -> Result<()> {
     let mut tensors = tensors.into_iter();
-    let fits = tensors.next().is_some_and(|weights| copy(&weights, task.parameters_mut()))
+    let fits = tensors.next().is_some_and(|weights| copy(&weights, task.learner_mut().parameters_mut()))
         && optimizer.moments_mut().all(|moment| tensors.next().is_some_and(|saved| copy(&saved, moment)))
-        && task.moving_reference_mut().is_none_or(|moving| tensors.next().is_some_and(|saved| copy(&saved, moving)))
+        && task
+            .learner_mut()
+            .moving_reference_mut()
+            .is_none_or(|moving| tensors.next().is_some_and(|saved| copy(&saved, moving)))
         && tensors.next().is_none();
     if fits {
         Ok(())

@@ -65,6 +65,15 @@ impl PackedGroups {
         Self { packed, targets, lengths }
     }
 
+    /// Without the targets that `kept` says no to, one entry a target.
+    pub fn only(mut self, kept: &[bool]) -> Self {
+        assert_eq!(kept.len(), self.targets.len(), "one entry a target");
+        self.lengths = self.split(kept).map(|kept| kept.iter().filter(|kept| **kept).count()).collect();
+        let mut kept = kept.iter();
+        self.targets.retain(|_| *kept.next().expect("one entry a target"));
+        self
+    }
+
     /// The state of each packed row from which an adapter's dropout derives its masks: derived from that of the step, then the
     /// example, the segment in its group (0: the prompt, which its completions share) and the position.
     pub fn dropout_states(&self, step: u64, examples: &[usize]) -> Vec<u64> {
@@ -110,10 +119,7 @@ pub(crate) fn fit(
     completion: &mut Vec<u32>,
     max_length: Option<usize>,
 ) -> Result<()> {
-    if prompt.is_empty() || completion.is_empty() {
-        let part = if prompt.is_empty() { "prompt" } else { "completion" };
-        return Err(Error::input(format!("example {id} has a {part} without tokens")).help("remove it from the data"));
-    }
+    not_empty(id, prompt, completion)?;
     if let Some(max) = max_length {
         if prompt.len() >= max {
             return Err(Error::input(format!(
@@ -124,8 +130,23 @@ pub(crate) fn fit(
         }
         completion.truncate(max - prompt.len());
     }
-    let whole = PackedGroups::of([Group { prompt, completions: vec![completion] }]);
-    whole.packed.check(config).map_err(|e| Error { message: format!("example {id}: {}", e.message), ..e })
+    check(config, id, &[prompt, completion].concat())
+}
+
+/// An error where an example has nothing to be asked or nothing to learn.
+pub(crate) fn not_empty(id: &str, prompt: &[u32], completion: &[u32]) -> Result<()> {
+    if prompt.is_empty() || completion.is_empty() {
+        let part = if prompt.is_empty() { "prompt" } else { "completion" };
+        return Err(Error::input(format!("example {id} has a {part} without tokens")).help("remove it from the data"));
+    }
+    Ok(())
+}
+
+/// An error where a sequence doesn't fit the model's vocabulary or context.
+pub(crate) fn check(config: &LlamaConfig, id: &str, tokens: &[u32]) -> Result<()> {
+    let mut packed = Packed::new();
+    packed.push(tokens);
+    packed.check(config).map_err(|e| Error { message: format!("example {id}: {}", e.message), ..e })
 }
 
 /// `fit` on both sides of pairs. Sides that the cut made equal are kept: their gradients cancel, as in TRL.

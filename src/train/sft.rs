@@ -3,66 +3,106 @@
 use std::collections::BTreeMap;
 
 use super::objective::{Objective, Sft};
-use super::packing::bins;
+use super::packing::{self, Part};
 use super::policy::{Policy, with_adapters};
-use super::sequence::{Group, PackedGroups, SequenceScore, fit};
+use super::sequence::{Group, PackedGroups, SequenceScore, check, fit, not_empty};
 use super::task::{BatchLoss, Task};
 use crate::data::TokenizedExample;
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::model::{Gradients, Llama, Parameters, Tape};
-use crate::suite::settings::TrainSettings;
+use crate::model::{Gradients, Llama, LlamaConfig, Tape};
+use crate::suite::settings::{PackingStrategy, TrainSettings};
 
-/// What the loop calls an example is a bin of them: one demonstration, or with `packing` as many as fit into `max_length` tokens.
+/// What the loop calls an example is a bin: one demonstration, or with `packing` what `packing_strategy` puts into `max_length` tokens.
 pub struct SftTask {
     policy: Policy,
-    examples: Vec<TokenizedExample>,
-    /// Numbers of `examples`: the bins to learn from, then the held-out examples, each alone.
+    sequences: Vec<Sequence>,
+    /// Numbers of `sequences`: the bins to learn from, then the held-out demonstrations, each alone.
     bins: Vec<Vec<usize>>,
     held_out: usize,
     identity: Digest,
 }
 
+/// Tokens that see each other and nothing else.
+struct Sequence {
+    id: String,
+    /// All before the first token that is learnt.
+    prompt: Vec<u32>,
+    /// The tokens from there on, and which of them are learnt: of a part of a demonstration there may be none.
+    completion: Vec<u32>,
+    learnt: Vec<bool>,
+}
+
+impl Sequence {
+    /// One after another. As in TRL a sequence's first token is never learnt, also where it is one of a completion.
+    fn of(parts: &[Part], examples: &[TokenizedExample]) -> Self {
+        let (mut ids, mut tokens, mut learnt): (Vec<&str>, Vec<u32>, Vec<bool>) = Default::default();
+        for part in parts {
+            let example = &examples[part.sequence];
+            ids.push(&example.prompt_id);
+            tokens.extend(&[&example.prompt[..], &example.completion].concat()[part.tokens.clone()]);
+            learnt.extend(part.tokens.clone().map(|place| place >= example.prompt.len()));
+        }
+        learnt[0] = false;
+        let first = learnt.iter().position(|learnt| *learnt).unwrap_or(learnt.len());
+        let (completion, learnt) = (tokens.split_off(first), learnt.split_off(first));
+        Self { id: ids.join(" + "), prompt: tokens, completion, learnt }
+    }
+
+    fn alone(example: &TokenizedExample) -> Self {
+        Self {
+            id: example.prompt_id.clone(),
+            prompt: example.prompt.clone(),
+            completion: example.completion.clone(),
+            learnt: vec![true; example.completion.len()],
+        }
+    }
+
+    fn teaches(&self) -> bool {
+        !self.completion.is_empty()
+    }
+
+    fn tokens(&self) -> usize {
+        self.prompt.len() + self.completion.len()
+    }
+}
+
 impl SftTask {
-    /// `model`: what training starts from. Completions are cut at `max_length`; a prompt that leaves no room is an error.
+    /// `model`: what training starts from. Completions are cut at `max_length`, and a prompt that leaves no room is an error; demonstrations
+    /// that `packing_strategy` splits are not cut.
     ///
     /// # Panics
     /// With `packing` and without `max_length`.
     pub fn new(model: Llama, examples: &[TokenizedExample], settings: &TrainSettings) -> Result<Self> {
-        let mut examples = examples.to_vec();
-        for example in &mut examples {
-            fit(&model.config, &example.prompt_id, &example.prompt, &mut example.completion, settings.max_length)?;
-        }
-        let bins = match settings.packing {
-            true => {
-                let lengths: Vec<usize> = examples.iter().map(|e| e.prompt.len() + e.completion.len()).collect();
-                bins(&lengths, settings.max_length.expect("bins have a size"))
-            }
-            false => (0..examples.len()).map(|i| vec![i]).collect(),
+        let splits = settings.packing && settings.packing_strategy != PackingStrategy::Bfd;
+        let examples = if splits { whole(examples)? } else { cut(&model.config, examples, settings.max_length)? };
+        let (sequences, bins) = match settings.packing {
+            true => packed(&examples, settings.packing_strategy, settings.max_length.expect("bins have a size")),
+            false => (examples.iter().map(Sequence::alone).collect(), (0..examples.len()).map(|i| vec![i]).collect()),
         };
+        for sequence in sequences.iter().filter(|_| splits) {
+            check(&model.config, &sequence.id, &[&sequence.prompt[..], &sequence.completion].concat())?;
+        }
         let config = model.config.to_json("LlamaForCausalLM");
         let identity = Digest::of_value(&("sft", model.numerics, config, model.parameters.digest(), &examples));
         let identity = with_adapters(identity, &[&model]);
-        Ok(Self { policy: Policy::new(model), examples, bins, held_out: 0, identity })
+        Ok(Self { policy: Policy::new(model, settings.resid_pdrop), sequences, bins, held_out: 0, identity })
     }
 
-    /// Adds examples that are measured every `eval_steps` and never learnt from; completions are cut as those of the others. They are
-    /// measured as one batch, so that packing them would change nothing.
+    /// Adds examples that are measured every `eval_steps` and never learnt from; completions are cut at `max_length`. They are measured as
+    /// one batch and never packed.
     pub fn with_held_out(mut self, examples: &[TokenizedExample], settings: &TrainSettings) -> Result<Self> {
-        let mut examples = examples.to_vec();
-        for example in &mut examples {
-            fit(&self.policy.model.config, &example.prompt_id, &example.prompt, &mut example.completion, settings.max_length)?;
-        }
+        let examples = cut(&self.policy.model.config, examples, settings.max_length)?;
         self.identity = Digest::of_value(&(self.identity, "held out", &examples));
         self.held_out = examples.len();
-        self.bins.extend((0..examples.len()).map(|i| vec![self.examples.len() + i]));
-        self.examples.extend(examples);
+        self.bins.extend((0..examples.len()).map(|i| vec![self.sequences.len() + i]));
+        self.sequences.extend(examples.iter().map(Sequence::alone));
         Ok(self)
     }
 
-    /// The examples of some bins, in order.
-    fn of_bins<'a>(&'a self, bins: &'a [usize]) -> impl Iterator<Item = &'a TokenizedExample> {
-        bins.iter().flat_map(|&bin| &self.bins[bin]).map(|&i| &self.examples[i])
+    /// The sequences of some bins, in order.
+    fn of_bins<'a>(&'a self, bins: &'a [usize]) -> impl Iterator<Item = &'a Sequence> {
+        bins.iter().flat_map(|&bin| &self.bins[bin]).map(|&i| &self.sequences[i])
     }
 
     /// The trained model, after `run`.
@@ -72,9 +112,18 @@ impl SftTask {
 }
 
 impl Task for SftTask {
+    type Learner = Policy;
     type Pass = (PackedGroups, Tape);
     type Output = Vec<SequenceScore>;
     type Gradient = Vec<f64>;
+
+    fn learner(&self) -> &Self::Learner {
+        &self.policy
+    }
+
+    fn learner_mut(&mut self) -> &mut Self::Learner {
+        &mut self.policy
+    }
 
     fn identity(&self) -> Digest {
         self.identity
@@ -89,56 +138,34 @@ impl Task for SftTask {
     }
 
     fn example_id(&self, example: usize) -> String {
-        let ids: Vec<&str> = self.bins[example].iter().map(|&i| self.examples[i].prompt_id.as_str()).collect();
+        let ids: Vec<&str> = self.bins[example].iter().map(|&i| self.sequences[i].id.as_str()).collect();
         ids.join(" + ")
     }
 
-    fn weights_file(&self) -> &'static str {
-        self.policy.weights_file()
-    }
-
-    fn enter_step(&mut self, seed: u64, step: u64) {
-        self.policy.enter_step(seed, step);
-    }
-
-    fn leave_step(&mut self) {
-        self.policy.leave_step();
-    }
-
-    fn may_rest_at_first(&self, tensor: &str) -> bool {
-        self.policy.may_rest_at_first(tensor)
-    }
-
-    fn parameters(&self) -> &Parameters {
-        self.policy.parameters()
-    }
-
-    fn parameters_mut(&mut self) -> &mut Parameters {
-        self.policy.parameters_mut()
-    }
-
     fn forward(&self, bins: &[usize]) -> (Self::Pass, Vec<Vec<SequenceScore>>) {
-        let examples: Vec<usize> = bins.iter().flat_map(|&bin| &self.bins[bin]).copied().collect();
-        let groups = self.of_bins(bins).map(|e| Group { prompt: &e.prompt, completions: vec![&e.completion] });
-        let groups = PackedGroups::of(groups);
-        let tape = self.policy.forward(&groups, &examples);
+        let teaches = |i: &usize| self.sequences[*i].teaches();
+        let numbers: Vec<usize> = bins.iter().flat_map(|&bin| &self.bins[bin]).copied().filter(teaches).collect();
+        let sequences = || numbers.iter().map(|&i| &self.sequences[i]);
+        let groups = PackedGroups::of(sequences().map(|s| Group { prompt: &s.prompt, completions: vec![&s.completion] }));
+        let groups = groups.only(&sequences().flat_map(|s| &s.learnt).copied().collect::<Vec<_>>());
+        let tape = self.policy.forward(&groups, &numbers);
         let mut scores = groups.sequences(&self.policy.model.token_scores(&tape, &groups.targets)).into_iter();
-        let outputs = bins.iter().map(|&bin| scores.by_ref().take(self.bins[bin].len()).collect()).collect();
+        let of = |&bin: &usize| scores.by_ref().take(self.bins[bin].iter().filter(|i| teaches(i)).count()).collect();
+        let outputs = bins.iter().map(of).collect();
         ((groups, tape), outputs)
     }
 
     fn loss(&self, bins: &[usize], outputs: &[Vec<SequenceScore>]) -> BatchLoss<Vec<f64>> {
         let logps: Vec<(f64, usize)> = outputs.iter().flatten().map(|s| (s.logp, s.tokens)).collect();
         let result = Sft.evaluate(&logps);
-        let completion_tokens: usize = outputs.iter().flatten().map(|s| s.tokens).sum();
-        let entropy = outputs.iter().flatten().map(|s| s.entropy).sum::<f64>() / completion_tokens as f64;
-        let prompt_tokens: usize = self.of_bins(bins).map(|e| e.prompt.len()).sum();
+        let learnt_tokens: usize = outputs.iter().flatten().map(|s| s.tokens).sum();
+        let entropy = outputs.iter().flatten().map(|s| s.entropy).sum::<f64>() / learnt_tokens as f64;
         let (mut losses, mut gradients) = (result.losses.into_iter(), result.gradients.into_iter());
         BatchLoss {
             loss: result.loss,
             losses: outputs.iter().map(|bin| losses.by_ref().take(bin.len()).sum()).collect(),
             gradients: outputs.iter().map(|bin| gradients.by_ref().take(bin.len()).collect()).collect(),
-            tokens: (prompt_tokens + completion_tokens) as u64,
+            tokens: self.of_bins(bins).map(Sequence::tokens).sum::<usize>() as u64,
             metrics: BTreeMap::from([("entropy".to_owned(), entropy)]),
         }
     }
@@ -146,5 +173,42 @@ impl Task for SftTask {
     fn backward(&self, (groups, tape): Self::Pass, _: &[usize], gradients: &[Vec<f64>], grads: &mut Gradients) {
         let dlogps = groups.spread(gradients.iter().flatten().copied());
         self.policy.model.backward(tape, &groups.packed, &groups.targets, &dlogps, grads);
+    }
+}
+
+/// Completions cut so that prompt and completion have at most `max_length` tokens.
+fn cut(config: &LlamaConfig, examples: &[TokenizedExample], max_length: Option<usize>) -> Result<Vec<TokenizedExample>> {
+    let mut examples = examples.to_vec();
+    for example in &mut examples {
+        fit(config, &example.prompt_id, &example.prompt, &mut example.completion, max_length)?;
+    }
+    Ok(examples)
+}
+
+/// Nothing is cut, but nothing may be empty.
+fn whole(examples: &[TokenizedExample]) -> Result<Vec<TokenizedExample>> {
+    examples.iter().try_for_each(|e| not_empty(&e.prompt_id, &e.prompt, &e.completion))?;
+    Ok(examples.to_vec())
+}
+
+/// The sequences in bins of at most `capacity` tokens, and which of them each bin holds.
+fn packed(examples: &[TokenizedExample], strategy: PackingStrategy, capacity: usize) -> (Vec<Sequence>, Vec<Vec<usize>>) {
+    let lengths: Vec<usize> = examples.iter().map(|e| e.prompt.len() + e.completion.len()).collect();
+    let bins = packing::bins(strategy, &lengths, capacity);
+    match strategy {
+        PackingStrategy::Bfd => {
+            let numbers = bins.iter().map(|bin| bin.iter().map(|part| part.sequence).collect()).collect();
+            (examples.iter().map(Sequence::alone).collect(), numbers)
+        }
+        PackingStrategy::BfdSplit => {
+            let parts: Vec<Part> = bins.iter().flatten().cloned().collect();
+            let mut numbers = 0..parts.len();
+            let numbers = bins.iter().map(|bin| numbers.by_ref().take(bin.len()).collect()).collect();
+            (parts.iter().map(|part| Sequence::of(std::slice::from_ref(part), examples)).collect(), numbers)
+        }
+        PackingStrategy::Wrapped => {
+            let numbers = (0..bins.len()).map(|bin| vec![bin]).collect();
+            (bins.iter().map(|parts| Sequence::of(parts, examples)).collect(), numbers)
+        }
     }
 }

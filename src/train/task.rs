@@ -1,27 +1,19 @@
-//! What the loop trains: the seam between "how steps go" (`run`) and "what is learnt" (SFT, preferences, judges).
+//! What the loop trains: the seams between "how steps go" (`run`), "what is trained" (`Learner`) and "what is learnt" (`Task`: SFT,
+//! preferences, judges).
 
 use std::collections::BTreeMap;
 
+use super::metrics::Metrics;
+use super::objective::Evaluation;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::model::{Gradients, Parameters};
 
-/// A model with its examples and its loss. The loop calls, for every optimizer batch,
-///
-/// 1. `forward` on each micro-batch, in order, for the examples' outputs (log-probabilities, scores);
-/// 2. `loss` once, on the outputs of the whole batch: objectives may couple examples;
-/// 3. `backward` on each micro-batch, in order, which adds to the gradients.
-///
-/// If a micro-batch is not the whole batch, its `forward` runs a second time before its `backward` rather than keeping
-/// every micro-batch's activations. Results don't depend on the split, provided that an example's output has the same
-/// bits in any batch, and that `backward` carries the sums over examples on in example order (NUMERICS 2 and 5).
-pub trait Task {
-    /// What `forward` keeps for `backward`: activations, the packed batch.
-    type Pass;
-    /// What the model says on one example.
-    type Output;
-    /// d(batch loss) / d(output) of one example.
-    type Gradient;
+/// What is trained: tensors, and where they stand among optimizer steps.
+pub trait Learner {
+    fn parameters(&self) -> &Parameters;
+
+    fn parameters_mut(&mut self) -> &mut Parameters;
 
     /// The file name of the weights in a checkpoint.
     fn weights_file(&self) -> &'static str {
@@ -39,6 +31,52 @@ pub trait Task {
         false
     }
 
+    /// Called after the update that ends `step`, from 1.
+    fn updated(&mut self, _step: u64) {}
+
+    /// Weights beside `parameters` that move during training: a reference that follows the policy. They are part of the resume state.
+    fn moving_reference(&self) -> Option<&Parameters> {
+        None
+    }
+
+    fn moving_reference_mut(&mut self) -> Option<&mut Parameters> {
+        None
+    }
+}
+
+/// Tensors and nothing else.
+impl Learner for Parameters {
+    fn parameters(&self) -> &Parameters {
+        self
+    }
+
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        self
+    }
+}
+
+/// A learner with its examples and its loss. The loop calls, for every optimizer batch,
+///
+/// 1. `forward` on each micro-batch, in order, for the examples' outputs (log-probabilities, scores);
+/// 2. `loss` once, on the outputs of the whole batch: objectives may couple examples;
+/// 3. `backward` on each micro-batch, in order, which adds to the gradients.
+///
+/// If a micro-batch is not the whole batch, its `forward` runs a second time before its `backward` rather than keeping
+/// every micro-batch's activations. Results don't depend on the split, provided that an example's output has the same
+/// bits in any batch, and that `backward` carries the sums over examples on in example order (NUMERICS 2 and 5).
+pub trait Task {
+    type Learner: Learner;
+    /// What `forward` keeps for `backward`: activations, the packed batch.
+    type Pass;
+    /// What the model says on one example.
+    type Output;
+    /// d(batch loss) / d(output) of one example.
+    type Gradient;
+
+    fn learner(&self) -> &Self::Learner;
+
+    fn learner_mut(&mut self) -> &mut Self::Learner;
+
     /// Whatever else determines the result, beside the training settings and the seed: data, initial weights, frozen
     /// models. A run resumes only from a state of the same identity.
     fn identity(&self) -> Digest;
@@ -54,10 +92,6 @@ pub trait Task {
     /// How error messages call an example.
     fn example_id(&self, example: usize) -> String;
 
-    fn parameters(&self) -> &Parameters;
-
-    fn parameters_mut(&mut self) -> &mut Parameters;
-
     /// `examples`: indices into the training set. Returns one output an example, in order.
     fn forward(&self, examples: &[usize]) -> (Self::Pass, Vec<Self::Output>);
 
@@ -69,20 +103,12 @@ pub trait Task {
         self.loss(examples, outputs)
     }
 
-    /// Adds d(loss)/d(parameters) of a micro-batch to `grads`, which has the shapes of `parameters`.
+    /// Adds d(loss)/d(parameters) of a micro-batch to `grads`, which has the shapes of the learner's parameters.
     fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[Self::Gradient], grads: &mut Gradients);
 
-    /// Called after the update that ends `step`, from 1.
-    fn updated(&mut self, _step: u64) {}
-
-    /// Weights beside `parameters` that move during training: a reference that follows the policy. They are part of the resume state.
-    fn moving_reference(&self) -> Option<&Parameters> {
-        None
-    }
-
-    fn moving_reference_mut(&mut self) -> Option<&mut Parameters> {
-        None
-    }
+    /// `last`: the step before the next one. Called after every step and when a run resumes: what the objective keeps of earlier batches
+    /// stands in the steps' metrics.
+    fn recall(&mut self, _last: &Metrics) {}
 
     /// Called once, before the first update: what must hold then (the loss is a known constant, the policy equals the
     /// reference bit for bit, …) is an error if it doesn't. The loop itself checks that every tensor got a gradient.
@@ -103,4 +129,12 @@ pub struct BatchLoss<G> {
     pub tokens: u64,
     /// Further metrics under TRL's names (`rewards/margins`, `entropy`, …).
     pub metrics: BTreeMap<String, f64>,
+}
+
+impl<G> BatchLoss<G> {
+    /// From what an objective made of the batch, and what was measured beside it.
+    pub(super) fn of(result: Evaluation<G>, tokens: usize, mut metrics: BTreeMap<String, f64>) -> Self {
+        metrics.extend(result.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        Self { loss: result.loss, losses: result.losses, gradients: result.gradients, tokens: tokens as u64, metrics }
+    }
 }

@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::completion::{CompletionScore, token_gradients};
-use super::objective::{Reward, SequenceGradient, UnpairedLogps, UnpairedObjective, scope, undivided, unpaired};
-use super::policy::{Policy, with_adapters};
+use super::objective::{Reward, Scoped, SequenceGradient, UnpairedLogps, UnpairedObjective, unpaired};
+use super::policy::with_adapters;
 use super::preference::{averaged, constant_at_first, per_token, same_at_first};
-use super::reference::Reference;
+use super::reference::{Reference, Referenced};
 use super::score_cache::ScoreCache;
 use super::sequence::{Group, PackedGroups, SequenceScore, fit};
 use super::task::{BatchLoss, Task};
 use crate::data::TokenizedPair;
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::model::{Gradients, Llama, Parameters, Tape, TokenScore};
+use crate::model::{Gradients, Llama, Tape, TokenScore};
 use crate::suite::settings::{Dialect, LossType, TrainSettings};
 use crate::watch::Watch;
 use serde::Serialize;
@@ -64,23 +64,19 @@ impl UnpairedOutput {
 }
 
 pub struct UnpairedTask {
-    policy: Policy,
+    learner: Referenced<CompletionScore>,
     asks_kl: bool,
     /// Scores mismatched completions, which differ from epoch to epoch, where the objective asks for a KL and `reference` is recorded.
     kl_reference: Option<Llama>,
     /// Those to learn from, then the held-out ones.
     examples: Vec<Feedback>,
-    /// How many are held out, and the objective over them as one batch.
-    held_out: Option<(usize, UnpairedObjective)>,
+    learnt: Scoped<UnpairedObjective>,
+    /// Over the held-out examples as one batch, if there are any.
+    held_out: Option<Scoped<UnpairedObjective>>,
     /// Before they were cut for their own prompts.
     whole_completions: Vec<Vec<u32>>,
     max_length: usize,
-    reference: Reference<CompletionScore>,
-    starts_at_reference: bool,
-    objective: UnpairedObjective,
     reward: Reward,
-    /// Examples that means range over.
-    scope: usize,
     dialect: Dialect,
     identity: Digest,
 }
@@ -109,7 +105,6 @@ impl UnpairedTask {
         cache: Option<&ScoreCache<'_>>,
         watch: &dyn Watch,
     ) -> Result<Self> {
-        assert_eq!(policy.numerics, reference.numerics, "policy and reference compute alike");
         let o = &settings.objective;
         let whole_completions: Vec<Vec<u32>> = examples.iter().map(|e| e.completion.clone()).collect();
         let mut examples = examples.to_vec();
@@ -117,32 +112,21 @@ impl UnpairedTask {
             fit(&policy.config, &e.id, &e.prompt, &mut e.completion, settings.max_length)?;
         }
         let context = policy.config.max_position_embeddings;
-        let (reference_digest, policy_digest) = (reference.parameters.digest(), policy.parameters.digest());
-        let config = |model: &Llama| model.config.to_json("LlamaForCausalLM");
-        let models = (config(&policy), policy_digest, config(reference), reference_digest);
-        let identity = Digest::of_value(&("unpaired", policy.numerics, models, &examples, &whole_completions));
-        let identity = with_adapters(identity, &[&policy, reference]);
-        let policy = Policy::new(policy);
-        let items: Vec<(&[u32], &[u32])> = examples.iter().map(|e| (&e.prompt[..], &e.completion[..])).collect();
-        let scores = match o.precompute_ref_log_probs {
-            true => Reference::Recorded(reference_scores(reference, &items, cache, watch)?),
-            false => Reference::live(reference, o),
-        };
+        let scores = || reference_scores(reference, &examples, cache, watch);
+        let (learner, models) = Referenced::new(policy, reference, settings, scores)?;
+        let identity = Digest::of_value(&("unpaired", reference.numerics, models, &examples, &whole_completions));
         Ok(Self {
-            starts_at_reference: policy.starts_as(reference, policy_digest == reference_digest),
+            identity: with_adapters(identity, &[&learner.policy.model, reference]),
+            learner,
             asks_kl: o.loss_type.contains(&LossType::Kto),
             kl_reference: (o.loss_type.contains(&LossType::Kto) && o.precompute_ref_log_probs).then(|| reference.clone()),
-            policy,
-            reference: scores,
             whole_completions,
             max_length: settings.max_length.map_or(context, |length| length.min(context)),
-            objective: unpaired(settings),
+            learnt: Scoped::of(settings, unpaired),
+            held_out: None,
             reward: Reward::of(o),
-            scope: scope(settings),
             dialect: o.dialect,
             examples,
-            held_out: None,
-            identity,
         })
     }
 
@@ -159,25 +143,22 @@ impl UnpairedTask {
         self.identity = Digest::of_value(&(self.identity, "held out", examples));
         let mut examples = examples.to_vec();
         for e in &mut examples {
-            fit(&self.policy.model.config, &e.id, &e.prompt, &mut e.completion, settings.max_length)?;
+            fit(&self.learner.policy.model.config, &e.id, &e.prompt, &mut e.completion, settings.max_length)?;
         }
-        if let Reference::Recorded(scores) = &mut self.reference {
-            let items: Vec<(&[u32], &[u32])> = examples.iter().map(|e| (&e.prompt[..], &e.completion[..])).collect();
-            scores.extend(reference_scores(reference, &items, cache, watch)?);
-        }
-        self.held_out = Some((examples.len(), unpaired(&undivided(settings, examples.len()))));
+        self.learner.reference.extend(|| reference_scores(reference, &examples, cache, watch))?;
+        self.held_out = Some(Scoped::undivided(settings, examples.len(), unpaired));
         self.examples.extend(examples);
         Ok(self)
     }
 
     /// The trained policy, after `run`.
     pub fn into_policy(self) -> Llama {
-        self.policy.model
+        self.learner.policy.model
     }
 
     /// What the reference says of some examples.
     fn reference(&self, examples: &[usize]) -> Vec<CompletionScore> {
-        self.reference.of(examples, |model| {
+        self.learner.reference.of(examples, |model| {
             let item = |&i: &usize| (&self.examples[i].prompt[..], &self.examples[i].completion[..]);
             let items: Vec<(&[u32], &[u32])> = examples.iter().map(item).collect();
             items.chunks(SCORED_TOGETHER).flat_map(|chunk| score(model, chunk)).collect()
@@ -203,7 +184,7 @@ impl UnpairedTask {
 
     /// The log-ratios of the mismatched completions, nats; zeros where the objective asks for no KL. No gradient flows here.
     fn mismatched_ratios(&self, batch: &[usize], scope: usize) -> Vec<f64> {
-        let reference = match (&self.reference, &self.kl_reference) {
+        let reference = match (&self.learner.reference, &self.kl_reference) {
             _ if !self.asks_kl => return vec![0.0; batch.len()],
             (Reference::Live(model, _), _) => model,
             (Reference::Recorded(_), model) => model.as_ref().expect("kept where the objective asks for a KL"),
@@ -219,18 +200,17 @@ impl UnpairedTask {
         let logps = |model: &Llama| -> Vec<f64> {
             items.chunks(SCORED_TOGETHER).flat_map(|chunk| score(model, chunk)).map(|s| s.sum.logp).collect()
         };
-        logps(&self.policy.model).iter().zip(logps(reference)).map(|(policy, reference)| policy - reference).collect()
+        logps(&self.learner.policy.model).iter().zip(logps(reference)).map(|(policy, reference)| policy - reference).collect()
     }
 
-    /// `scope`: how many examples means range over.
+    /// Metrics are means over the objective's scope, which are then averaged.
     fn batch_loss(
         &self,
-        objective: &UnpairedObjective,
-        scope: usize,
+        by: &Scoped<UnpairedObjective>,
         examples: &[usize],
         outputs: &[UnpairedOutput],
     ) -> BatchLoss<SequenceGradient> {
-        let ratios = self.mismatched_ratios(examples, scope);
+        let ratios = self.mismatched_ratios(examples, by.scope);
         let logps: Vec<UnpairedLogps> = examples
             .iter()
             .zip(outputs)
@@ -242,25 +222,26 @@ impl UnpairedTask {
                 mismatched,
             })
             .collect();
-        let result = objective.evaluate(&logps);
-        let parts = logps.chunks(scope).zip(outputs.chunks(scope));
-        let mut metrics = averaged(parts.map(|(logps, outputs)| metrics(&self.reward, logps, outputs)));
-        metrics.extend(result.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        let parts = logps.chunks(by.scope).zip(outputs.chunks(by.scope));
+        let metrics = averaged(parts.map(|(logps, outputs)| metrics(&self.reward, logps, outputs)));
         let tokens = examples.iter().zip(outputs).map(|(&i, o)| self.examples[i].prompt.len() + o.0.sum.tokens);
-        BatchLoss {
-            loss: result.loss,
-            losses: result.losses,
-            gradients: result.gradients,
-            tokens: tokens.sum::<usize>() as u64,
-            metrics,
-        }
+        BatchLoss::of(by.objective.evaluate(&logps), tokens.sum(), metrics)
     }
 }
 
 impl Task for UnpairedTask {
+    type Learner = Referenced<CompletionScore>;
     type Pass = UnpairedPass;
     type Output = UnpairedOutput;
     type Gradient = SequenceGradient;
+
+    fn learner(&self) -> &Self::Learner {
+        &self.learner
+    }
+
+    fn learner_mut(&mut self) -> &mut Self::Learner {
+        &mut self.learner
+    }
 
     fn identity(&self) -> Digest {
         self.identity
@@ -271,83 +252,46 @@ impl Task for UnpairedTask {
     }
 
     fn held_out(&self) -> usize {
-        self.held_out.as_ref().map_or(0, |(count, _)| *count)
+        self.held_out.as_ref().map_or(0, |all| all.scope)
     }
 
     fn example_id(&self, example: usize) -> String {
         self.examples[example].id.clone()
     }
 
-    fn weights_file(&self) -> &'static str {
-        self.policy.weights_file()
-    }
-
-    fn enter_step(&mut self, seed: u64, step: u64) {
-        self.policy.enter_step(seed, step);
-    }
-
-    fn leave_step(&mut self) {
-        self.policy.leave_step();
-    }
-
-    fn may_rest_at_first(&self, tensor: &str) -> bool {
-        self.policy.may_rest_at_first(tensor)
-    }
-
-    fn parameters(&self) -> &Parameters {
-        self.policy.parameters()
-    }
-
-    fn parameters_mut(&mut self) -> &mut Parameters {
-        self.policy.parameters_mut()
-    }
-
     fn forward(&self, examples: &[usize]) -> (UnpairedPass, Vec<UnpairedOutput>) {
         let items = examples.iter().map(|&i| (&self.examples[i].prompt[..], &self.examples[i].completion[..]));
         let groups = pack(items);
-        let tape = self.policy.forward(&groups, examples);
-        let tokens = self.policy.model.token_scores(&tape, &groups.targets);
+        let tape = self.learner.policy.forward(&groups, examples);
+        let tokens = self.learner.policy.model.token_scores(&tape, &groups.targets);
         let outputs = completions(&groups, &tokens).map(UnpairedOutput).collect();
         (UnpairedPass { groups, tape, tokens }, outputs)
     }
 
     fn loss(&self, examples: &[usize], outputs: &[UnpairedOutput]) -> BatchLoss<SequenceGradient> {
-        self.batch_loss(&self.objective, self.scope, examples, outputs)
+        self.batch_loss(&self.learnt, examples, outputs)
     }
 
     fn held_out_loss(&self, examples: &[usize], outputs: &[UnpairedOutput]) -> BatchLoss<SequenceGradient> {
-        let (count, objective) = self.held_out.as_ref().expect("there are held-out examples");
-        self.batch_loss(objective, *count, examples, outputs)
+        self.batch_loss(self.held_out.as_ref().expect("there are held-out examples"), examples, outputs)
     }
 
     fn backward(&self, pass: UnpairedPass, _: &[usize], gradients: &[SequenceGradient], grads: &mut Gradients) {
         let sequences = pass.groups.split(&pass.tokens).zip(gradients);
         let dlogps: Vec<f32> = sequences.flat_map(|(tokens, g)| token_gradients(tokens, tokens.len(), None, g)).collect();
-        self.policy.model.backward(pass.tape, &pass.groups.packed, &pass.groups.targets, &dlogps, grads);
-    }
-
-    fn updated(&mut self, step: u64) {
-        self.reference.updated(self.policy.parameters(), step);
-    }
-
-    fn moving_reference(&self) -> Option<&Parameters> {
-        self.reference.moving()
-    }
-
-    fn moving_reference_mut(&mut self) -> Option<&mut Parameters> {
-        self.reference.moving_mut()
+        self.learner.policy.model.backward(pass.tape, &pass.groups.packed, &pass.groups.targets, &dlogps, grads);
     }
 
     fn check_first_step(&self, examples: &[usize], outputs: &[UnpairedOutput], loss: f64) -> Result<()> {
-        if !self.starts_at_reference {
+        if !self.learner.starts_at_reference {
             return Ok(());
         }
-        let numerics = self.policy.model.numerics;
+        let numerics = self.learner.policy.model.numerics;
         for ((&i, output), reference) in examples.iter().zip(outputs).zip(self.reference(examples)) {
             let what = format!("example {}", self.examples[i].id);
             same_at_first(numerics, &what, &output.0.sum, &reference.sum)?;
         }
-        constant_at_first(numerics, self.objective.loss_at_reference(), loss)
+        constant_at_first(numerics, self.learnt.objective.loss_at_reference(), loss)
     }
 }
 
@@ -389,13 +333,14 @@ fn completions<'a>(groups: &'a PackedGroups, tokens: &'a [TokenScore]) -> impl I
 /// What the reference says of examples, from `cache` where it is kept there.
 fn reference_scores(
     model: &Llama,
-    items: &[(&[u32], &[u32])],
+    examples: &[Feedback],
     cache: Option<&ScoreCache<'_>>,
     watch: &dyn Watch,
 ) -> Result<Vec<CompletionScore>> {
+    let items: Vec<(&[u32], &[u32])> = examples.iter().map(|e| (&e.prompt[..], &e.completion[..])).collect();
     match cache {
-        Some(cache) => cache.scores(model, items, watch, || score_all(model, items, watch)),
-        None => score_all(model, items, watch),
+        Some(cache) => cache.scores(model, &items, watch, || score_all(model, &items, watch)),
+        None => score_all(model, &items, watch),
     }
 }
 

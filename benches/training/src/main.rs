@@ -14,7 +14,7 @@ use dpo_eval::data::tokenize::TextTokenizer;
 use dpo_eval::data::{Prompt, TokenizedPair};
 use dpo_eval::digest::Digest;
 use dpo_eval::generate;
-use dpo_eval::model::{Adapter, Decoder, Gradients, Llama, LlamaConfig, Parameters};
+use dpo_eval::model::{Adapter, Decoder, Gradients, Llama, LlamaConfig};
 use dpo_eval::suite;
 use dpo_eval::suite::settings::{GenerateSettings, Linear, LoraSettings, PairsFormat, PolicySource, TrainSettings};
 use dpo_eval::train::{self, BatchLoss, PreferenceTask, Task};
@@ -69,10 +69,17 @@ fn timed<T>(sum: &Cell<f64>, work: impl FnOnce() -> T) -> T {
 }
 
 impl Task for Timed {
+    type Learner = <PreferenceTask as Task>::Learner;
     type Pass = <PreferenceTask as Task>::Pass;
     type Output = <PreferenceTask as Task>::Output;
     type Gradient = <PreferenceTask as Task>::Gradient;
 
+    fn learner(&self) -> &Self::Learner {
+        self.task.learner()
+    }
+    fn learner_mut(&mut self) -> &mut Self::Learner {
+        self.task.learner_mut()
+    }
     fn identity(&self) -> Digest {
         self.task.identity()
     }
@@ -85,24 +92,6 @@ impl Task for Timed {
     fn example_id(&self, example: usize) -> String {
         self.task.example_id(example)
     }
-    fn weights_file(&self) -> &'static str {
-        self.task.weights_file()
-    }
-    fn enter_step(&mut self, seed: u64, step: u64) {
-        self.task.enter_step(seed, step);
-    }
-    fn leave_step(&mut self) {
-        self.task.leave_step();
-    }
-    fn may_rest_at_first(&self, tensor: &str) -> bool {
-        self.task.may_rest_at_first(tensor)
-    }
-    fn parameters(&self) -> &Parameters {
-        self.task.parameters()
-    }
-    fn parameters_mut(&mut self) -> &mut Parameters {
-        self.task.parameters_mut()
-    }
     fn forward(&self, examples: &[usize]) -> (Self::Pass, Vec<Self::Output>) {
         timed(&self.forward, || self.task.forward(examples))
     }
@@ -112,14 +101,8 @@ impl Task for Timed {
     fn held_out_loss(&self, examples: &[usize], outputs: &[Self::Output]) -> BatchLoss<Self::Gradient> {
         self.task.held_out_loss(examples, outputs)
     }
-    fn updated(&mut self, step: u64) {
-        self.task.updated(step);
-    }
-    fn moving_reference(&self) -> Option<&Parameters> {
-        self.task.moving_reference()
-    }
-    fn moving_reference_mut(&mut self) -> Option<&mut Parameters> {
-        self.task.moving_reference_mut()
+    fn recall(&mut self, last: &train::Metrics) {
+        self.task.recall(last);
     }
     fn check_first_step(&self, examples: &[usize], outputs: &[Self::Output], loss: f64) -> dpo_eval::error::Result<()> {
         self.task.check_first_step(examples, outputs, loss)

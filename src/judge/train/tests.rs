@@ -3,7 +3,9 @@ use crate::judge::reader::tests::{PAIRWISE, REWARD};
 use crate::judge::session::OnnxJudge;
 use crate::numerics::isa;
 use crate::rng::Stream;
-use crate::suite::settings::{EvaluationSettings, FreshModel, JudgeSource, ObjectiveSettings, Optimizer, Sampling, Scheduler};
+use crate::suite::settings::{
+    EvaluationSettings, FreshModel, JudgeSource, ObjectiveSettings, Optimizer, PackingStrategy, Sampling, Scheduler,
+};
 
 const GOOD: [&str; 4] = ["bright", "sturdy", "lovely", "quiet"];
 const BAD: [&str; 4] = ["dull", "flimsy", "ugly", "noisy"];
@@ -68,6 +70,8 @@ fn training(max_steps: u64) -> TrainSettings {
         max_steps: Some(max_steps),
         max_length: None,
         packing: false,
+        packing_strategy: PackingStrategy::Bfd,
+        resid_pdrop: 0.0,
         save_steps: None,
         sampling: Sampling::Shuffle,
         evaluation: EvaluationSettings::default(),

@@ -102,7 +102,7 @@ fn gradients_of_a_and_b_are_those_of_central_differences_with_and_without_dropou
         let dlogps = weights_of(targets.len());
         let states: Vec<u64> = (0..packed.rows() as u64).collect();
         let forward = |model: &Llama| match lora_dropout > 0.0 {
-            true => model.forward_under_dropout(&packed, &targets, states.clone()),
+            true => model.forward_under_dropout(&packed, &targets, Some(states.clone()), None),
             false => model.forward(&packed, &targets),
         };
         let mut grads = Gradients::of(model.trained());
@@ -147,12 +147,12 @@ fn dropout_drops_its_share_and_keeps_the_mean() {
     let (packed, targets) = trees(model.config.vocab_size);
     let scores = |offset: u64| {
         let states = (0..packed.rows() as u64).map(|r| 1000 * offset + r).collect();
-        model.token_scores(&model.forward_under_dropout(&packed, &targets, states), &targets)
+        model.token_scores(&model.forward_under_dropout(&packed, &targets, Some(states), None), &targets)
     };
     assert_eq!(bits(&scores(1)), bits(&scores(1)));
     assert_ne!(bits(&scores(1)), bits(&scores(2)));
     // Ones under the mask have the mean 1 and a share of zeros as asked, within four standard errors.
-    let (kept, sum) = crate::model::lora::tests::masked_ones(0.25, 4000, 24);
+    let (kept, sum) = crate::model::dropout::tests::masked_ones(0.25, 4000, 24);
     let n = 4000.0 * 24.0;
     assert!((kept / n - 0.75).abs() < 4.0 * (0.25f64 * 0.75 / n).sqrt(), "{kept}");
     assert!((sum / n - 1.0).abs() < 4.0 * (0.25f64 / 0.75 / n).sqrt(), "{sum}");

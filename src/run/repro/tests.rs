@@ -8,7 +8,7 @@ use crate::run::plan::Stage;
 use crate::store::{CHAIN, Clock};
 use crate::suite::settings::Sampling;
 use crate::train::tests::settings as train_settings;
-use crate::train::{BatchLoss, Task, run};
+use crate::train::{BatchLoss, Learner, Task, run};
 
 /// Twenty steps on the squared distance of two vectors to points; only step 7 looks at the last element of `b`.
 struct Distance {
@@ -30,7 +30,22 @@ impl Distance {
     }
 }
 
+impl Learner for Distance {
+    fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+    /// The optimizer takes these once a step, after the loss.
+    fn parameters_mut(&mut self) -> &mut Parameters {
+        let step = self.step.load(Ordering::Relaxed);
+        if let Some((_, index)) = self.planted.filter(|(planted, _)| *planted == step) {
+            self.parameters.get_mut("b").values[index] += 0.25;
+        }
+        &mut self.parameters
+    }
+}
+
 impl Task for Distance {
+    type Learner = Self;
     type Pass = ();
     type Output = f64;
     type Gradient = f64;
@@ -44,16 +59,11 @@ impl Task for Distance {
     fn example_id(&self, example: usize) -> String {
         example.to_string()
     }
-    fn parameters(&self) -> &Parameters {
-        &self.parameters
+    fn learner(&self) -> &Self {
+        self
     }
-    /// The optimizer takes these once a step, after the loss.
-    fn parameters_mut(&mut self) -> &mut Parameters {
-        let step = self.step.load(Ordering::Relaxed);
-        if let Some((_, index)) = self.planted.filter(|(planted, _)| *planted == step) {
-            self.parameters.get_mut("b").values[index] += 0.25;
-        }
-        &mut self.parameters
+    fn learner_mut(&mut self) -> &mut Self {
+        self
     }
     fn forward(&self, examples: &[usize]) -> ((), Vec<f64>) {
         let seen = if self.step.load(Ordering::Relaxed) + 1 >= SEEN_FROM { 5 } else { 4 };

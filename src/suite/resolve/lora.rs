@@ -67,7 +67,7 @@ pub(super) fn ineffective(lora: Option<&AdapterSource>) -> &'static [&'static st
     }
 }
 
-/// Adapters are computed in the strict arithmetic only.
+/// Adapters and dropout are computed in the strict arithmetic only.
 pub(super) fn fits_numerics(
     numerics: Numerics,
     sft: Option<&TrainSettings>,
@@ -78,9 +78,17 @@ pub(super) fn fits_numerics(
         PolicySource::Train(settings) => Some(settings.as_ref()),
         PolicySource::Checkpoint { .. } => None,
     });
-    if numerics == Numerics::Fast && sft.into_iter().chain(of_variants).any(|settings| settings.lora.is_some()) {
-        let message = "numerics = \"fast\" doesn't train low-rank adapters (`lora_r`, `lora_adapter`)";
-        return Err(document.table("").at_value("numerics", message).help("leave `numerics` out: the strict arithmetic does"));
+    let mut trained = sft.into_iter().chain(of_variants).filter(|_| numerics == Numerics::Fast);
+    let missing = trained.find_map(|settings| match settings {
+        s if s.lora.is_some() => Some("low-rank adapters (`lora_r`, `lora_adapter`)"),
+        s if s.resid_pdrop > 0.0 => Some("under dropout (`resid_pdrop`)"),
+        _ => None,
+    });
+    match missing {
+        Some(what) => Err(document
+            .table("")
+            .at_value("numerics", format!("numerics = \"fast\" doesn't train {what}"))
+            .help("leave `numerics` out: the strict arithmetic does")),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -222,6 +222,14 @@ pub(super) fn agrees(settings: &TrainSettings, table: &Table<'_>) -> Result<()> 
         let message = "`sync_ref_model` doesn't go with low-rank adapters: the reference is the frozen base, which doesn't move";
         return conflict("sync_ref_model", message.to_owned(), "leave it out, or train all weights");
     }
+    if s.dialect == Dialect::LlamaFactory
+        && s.loss_type.contains(&LossType::BcoPair)
+        && !s.loss_type.iter().any(|loss| matches!(loss, LossType::Sigmoid | LossType::Hinge))
+    {
+        let message = "dialect = \"llama-factory\" has \"bco_pair\" beside \"sigmoid\" or \"hinge\" only: `pref_bco_weight` adds it to another loss";
+        let help = "a pref_bco_weight of γ is loss_weights = [1/(1 + γ), γ/(1 + γ)]";
+        return conflict("loss_type", message.to_owned(), help);
+    }
     dialect_has_options(s, table)?;
     kto(settings, table)
 }
@@ -237,10 +245,7 @@ fn known(loss: LossType, dialect: Dialect) -> std::result::Result<(), (&'static 
         (Dialect::Original | Dialect::Openrlhf, Sigmoid | Ipo | Sft) => Ok(()),
         (Dialect::Original, _) => Err(("the DPO paper's code has \"sigmoid\", \"ipo\" and \"sft\"", ours)),
         (Dialect::Openrlhf, _) => Err(("OpenRLHF has \"sigmoid\", \"ipo\" and \"sft\"", ours)),
-        (Dialect::LlamaFactory, Sigmoid | Hinge | Ipo | Kto | Orpo | Sft | Simpo) => Ok(()),
-        (Dialect::LlamaFactory, BcoPair) => {
-            Err(("LLaMA-Factory's follows a running mean of rewards, which isn't reproduced here", ours))
-        }
+        (Dialect::LlamaFactory, Sigmoid | Hinge | Ipo | Kto | Orpo | Sft | Simpo | BcoPair) => Ok(()),
         (Dialect::LlamaFactory, _) => Err(("LLaMA-Factory doesn't implement it", ours)),
     }
 }

@@ -194,6 +194,8 @@ fn overlay(settings: &mut TrainSettings, written: &TrainSpec, around: &Surroundi
     table.set_or_none(&mut s.max_length, "max_length", written.max_length, rules::TWO_OR_MORE)?;
     around.length_fits(s.max_length, table)?;
     table.set(&mut s.packing, "packing", written.packing, rules::any())?;
+    table.set(&mut s.packing_strategy, "packing_strategy", written.packing_strategy, rules::any())?;
+    table.set(&mut s.resid_pdrop, "resid_pdrop", written.resid_pdrop, rules::BELOW_ONE)?;
     table.set_or_none(&mut s.save_steps, "save_steps", written.save_steps, rules::STEPS)?;
     evaluation::overlay(&mut s.evaluation, written, table)?;
     lora::overlay(&mut s.lora, written, table)
@@ -217,6 +219,9 @@ fn duration(settings: &mut TrainSettings, written: &TrainSpec, table: &Table<'_>
     }
 }
 
+/// What only fine-tuning has.
+const PACKING: [&str; 2] = ["packing", "packing_strategy"];
+
 /// The keys that would change nothing, each with the reason.
 fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str, String)> {
     let mut keys = match purpose {
@@ -225,12 +230,18 @@ fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str,
     };
     let mut add = |names: &[&'static str], why: &str| keys.extend(names.iter().map(|&name| (name, why.to_owned())));
     match purpose {
-        Purpose::Preference => add(&["packing"], "a batch of preference training counts examples; only [sft] packs"),
-        Purpose::Sft => add(&objective::KEYS, "fine-tuning minimises the cross-entropy"),
+        Purpose::Preference => add(&PACKING, "a batch of preference training counts examples; only [sft] packs"),
+        Purpose::Sft => {
+            add(&objective::KEYS, "fine-tuning minimises the cross-entropy");
+            if !settings.packing {
+                add(&["packing_strategy"], "`packing` isn't true");
+            }
+        }
         Purpose::Judge => {
             add(&objective::KEYS, "judges are trained by the Bradley–Terry likelihood");
             add(&lora::KEYS, "judges are trained whole");
-            add(&["packing"], "a batch of a judge's training counts pairs; only [sft] packs");
+            add(&["resid_pdrop"], "judges are trained without dropout");
+            add(&PACKING, "a batch of a judge's training counts pairs; only [sft] packs");
         }
     }
     add(lora::ineffective(settings.lora.as_ref()), "the adapter of `lora_adapter` has its own");

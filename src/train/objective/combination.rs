@@ -1,5 +1,7 @@
 //! Several objectives at once.
 
+use std::collections::BTreeMap;
+
 use super::{Evaluation, Gradient, Objective};
 
 /// Σ weight · loss. MPO (Wang et al. 2024, arXiv 2411.10442, eq. 2) is `["sigmoid", "bco_pair", "sft"]` with 0.8, 0.2 and 1.
@@ -31,5 +33,9 @@ impl<E, G: Gradient> Objective for Combination<E, G> {
 
     fn loss_at_reference(&self) -> Option<f64> {
         self.terms.iter().map(|(weight, objective)| objective.loss_at_reference().map(|loss| weight * loss)).sum()
+    }
+
+    fn recall(&mut self, metrics: &BTreeMap<String, f64>) {
+        self.terms.iter_mut().for_each(|(_, objective)| objective.recall(metrics));
     }
 }

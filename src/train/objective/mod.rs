@@ -14,6 +14,7 @@
 //! | `ld_alpha` | policy and reference | policy and reference | – | – | policy only |
 //! | `sft`, NLL of `cpo`: mean over | tokens | tokens | sequences, of sums | sequences, of means | sequences, of means |
 //! | NLL of `orpo`: mean over | completions' tokens | prompts' and completions' tokens | – | – | sequences, of means |
+//! | `bco_pair` subtracts | nothing, or the batch's mean reward | nothing | – | – | the running mean of micro-batches' mean rewards |
 //! | mean of a step, `aot`'s sort, `kto`'s KL | optimizer batch | mean of micro-batches | same | same | same |
 //! | `kto`'s other completion: the one before | in the optimizer batch | in the micro-batch | – | – | in 1000 rows of the file |
 //!
@@ -50,6 +51,8 @@ pub use gradient::{Gradient, PairGradient, SequenceGradient};
 pub use kto::UnpairedLogps;
 pub use reward::Reward;
 pub use sft::{Mean, Sft};
+
+use std::collections::BTreeMap;
 
 use crate::suite::settings::{Dialect, LossType, ObjectiveSettings, TrainSettings};
 use combination::Combination;
@@ -112,6 +115,9 @@ pub trait Objective: Send + Sync {
 
     /// The loss where the policy equals the reference, if it is a constant.
     fn loss_at_reference(&self) -> Option<f64>;
+
+    /// `metrics`: of the step before the next batch. What an objective keeps of earlier batches stands there.
+    fn recall(&mut self, _metrics: &BTreeMap<String, f64>) {}
 }
 
 pub type PairObjective = Box<dyn Objective<Example = PairLogps, Gradient = PairGradient>>;
@@ -120,12 +126,18 @@ pub type UnpairedObjective = Box<dyn Objective<Example = UnpairedLogps, Gradient
 /// The objective over pairs. `settings`: as `suite` resolves them; losses over single completions are a defect here.
 pub fn paired(settings: &TrainSettings) -> PairObjective {
     let o = &settings.objective;
+    let runs = |loss: LossType| o.dialect == Dialect::LlamaFactory && loss == LossType::BcoPair;
+    let losses = || o.loss_type.iter().zip(&o.loss_weights);
     let mut terms: Vec<(f64, PairObjective)> =
-        o.loss_type.iter().zip(&o.loss_weights).map(|(&loss, &weight)| (weight, weighted(loss, o))).collect();
+        losses().filter(|(loss, _)| !runs(**loss)).map(|(&loss, &weight)| (weight, weighted(loss, o))).collect();
     if o.kl_coef > 0.0 {
         terms.push((o.kl_coef, Box::new(kl_penalty::OfPairs)));
     }
-    in_dialect(combined(terms), settings)
+    let objective = in_dialect(combined(terms), settings);
+    let Some((_, &weight)) = losses().find(|(loss, _)| runs(**loss)) else { return objective };
+    // It sees the micro-batches itself, as each moves the shift of the next.
+    let bco = bco_pair::RunningBco { beta: o.beta, size: scope(settings), before: bco_pair::Running::default() };
+    Box::new(Combination { terms: vec![(1.0, objective), (weight, Box::new(bco))] })
 }
 
 /// The objective over single completions with a label.
@@ -141,7 +153,7 @@ pub fn unpaired(settings: &TrainSettings) -> UnpairedObjective {
 }
 
 /// How many examples an objective's means and sorts range over: the optimizer batch, or other trainers' micro-batches.
-pub fn scope(settings: &TrainSettings) -> usize {
+fn scope(settings: &TrainSettings) -> usize {
     let micro = settings.per_device_train_batch_size;
     match settings.objective.dialect {
         Dialect::DpoEval => micro * settings.gradient_accumulation_steps,
@@ -149,9 +161,22 @@ pub fn scope(settings: &TrainSettings) -> usize {
     }
 }
 
-/// Settings under which means and sorts range over `n` examples at once: how held-out examples are measured.
-pub fn undivided(settings: &TrainSettings, n: usize) -> TrainSettings {
-    TrainSettings { per_device_train_batch_size: n, gradient_accumulation_steps: 1, ..settings.clone() }
+/// An objective, and over how many examples its means and sorts range.
+pub struct Scoped<O> {
+    pub objective: O,
+    pub scope: usize,
+}
+
+impl<O> Scoped<O> {
+    /// `objective`: [`paired`] or [`unpaired`].
+    pub fn of(settings: &TrainSettings, objective: fn(&TrainSettings) -> O) -> Self {
+        Self { objective: objective(settings), scope: scope(settings) }
+    }
+
+    /// Over `n` examples at once: how held-out examples are measured.
+    pub fn undivided(settings: &TrainSettings, n: usize, objective: fn(&TrainSettings) -> O) -> Self {
+        Self::of(&TrainSettings { per_device_train_batch_size: n, gradient_accumulation_steps: 1, ..settings.clone() }, objective)
+    }
 }
 
 type Boxed<E, G> = Box<dyn Objective<Example = E, Gradient = G>>;

@@ -437,6 +437,40 @@ fn bco_may_shift_rewards_by_their_mean_over_the_batch() {
     assert!((shifted.losses[0] - softplus(-(0.15 - delta)) - softplus(-0.175 - delta)).abs() < 1e-15);
 }
 
+/// `golden/train/llama_factory_bco.py` worked it out.
+#[test]
+fn llama_factorys_bco_follows_the_rewards_from_micro_batch_to_micro_batch() {
+    let golden: Value = serde_json::from_str(include_str!("../../../golden/train/llama_factory_bco.json")).unwrap();
+    let number = |name: &str| golden[name].as_f64().unwrap();
+    let gamma = number("gamma");
+    let objective = ObjectiveSettings {
+        loss_type: vec![Sigmoid, BcoPair],
+        loss_weights: vec![1.0 / (1.0 + gamma), gamma / (1.0 + gamma)],
+        dialect: Dialect::LlamaFactory,
+        beta: number("beta"),
+        ..ObjectiveSettings::default()
+    };
+    let micro_batch = golden["micro_batch"].as_u64().unwrap() as usize;
+    let mut bco = paired(&TrainSettings { objective, per_device_train_batch_size: micro_batch, ..settings() });
+    let steps = golden["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 3);
+    for step in steps {
+        let of = |name: &str| serde_json::from_value::<Vec<[f64; 2]>>(step[name].clone()).unwrap();
+        let pair = |(p, r): ([f64; 2], [f64; 2])| PairLogps {
+            chosen: side(p[0], r[0], 9),
+            rejected: side(p[1], r[1], 7),
+            prompt: (-9.0, 5),
+        };
+        let found = bco.evaluate(&of("policy").into_iter().zip(of("reference")).map(pair).collect::<Vec<_>>());
+        let gradients: Vec<f64> = found.gradients.iter().flat_map(|g| [g.chosen.policy, g.rejected.policy]).collect();
+        assert_close(&[found.loss], &Value::from(vec![step["loss"].clone()]), "loss");
+        assert_close(&gradients, &Value::from(of("gradient").concat()), "gradient");
+        let metrics = found.metrics.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>();
+        assert_close(&[metrics["bco/shift"]], &Value::from(vec![step["shift"].clone()]), "shift");
+        bco.recall(&metrics);
+    }
+}
+
 #[test]
 fn dpop_counts_a_fall_of_the_chosen_side_and_rdpo_length() {
     let at = |o: ObjectiveSettings, i: usize| of(o).evaluate(&some_pairs()).losses[i];

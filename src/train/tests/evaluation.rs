@@ -3,15 +3,17 @@
 use std::fs;
 use std::path::Path;
 
+use super::invariance::adapted;
 use super::models::{demonstrations, model, pairs};
 use super::quadratic::{Quadratic, StopAfter};
 use super::settings;
 use crate::digest::Digest;
 use crate::error::Result;
+use crate::model::{Adapter, Parameters};
 use crate::store::TIMING;
 use crate::suite::settings::{Dialect, EvaluationSettings, LossType, ObjectiveSettings, TrainSettings};
 use crate::train::{
-    EVAL_LOG, Evaluation, Feedback, Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, UnpairedTask, checkpoint,
+    EVAL_LOG, Evaluation, Feedback, Learner, Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, UnpairedTask, checkpoint,
     checkpoint_folder, checkpoint_steps, pair_scores, run,
 };
 use crate::watch::{Silent, Watch};
@@ -36,14 +38,14 @@ fn train(settings: &TrainSettings, held_out: bool) -> (Vec<Metrics>, Digest, Vec
             true => task.with_held_out(&reference, &Feedback::of_pairs(others), settings, None, &Silent).unwrap(),
             false => task,
         };
-        (run(&mut task, settings, 1, work.path(), &Silent).unwrap(), task.parameters().digest())
+        (run(&mut task, settings, 1, work.path(), &Silent).unwrap(), task.learner().parameters().digest())
     } else {
         let task = PreferenceTask::new(reference.clone(), &reference, learnt, settings, &Silent).unwrap();
         let mut task = match held_out {
             true => task.with_held_out(&reference, others, settings, None, &Silent).unwrap(),
             false => task,
         };
-        (run(&mut task, settings, 1, work.path(), &Silent).unwrap(), task.parameters().digest())
+        (run(&mut task, settings, 1, work.path(), &Silent).unwrap(), task.learner().parameters().digest())
     };
     let rows = if held_out { evaluations(work.path()) } else { Vec::new() };
     (metrics, weights, rows)
@@ -108,7 +110,7 @@ fn dpo_is_measured_by_its_definition_over_all_held_out_pairs() {
     let mut task = task.with_held_out(&reference, held_out, &settings, None, &Silent).unwrap();
     run(&mut task, &settings, 1, work.path(), &Silent).unwrap();
     let of = ScoredPolicy { variant: "dpo", seed: Some(1), checkpoint: 3, beta: 0.1 };
-    let rows = pair_scores(&of, &task.into_policy(), &reference, held_out, None, &Silent).unwrap();
+    let rows = pair_scores(&of, &task.into_policy(), &reference, held_out, None, None, &Silent).unwrap();
     let margins: Vec<f64> = rows
         .iter()
         .map(|r| 0.1 * ((r.policy_chosen - r.reference_chosen) - (r.policy_rejected - r.reference_rejected)))
@@ -140,6 +142,19 @@ fn fine_tuning_is_measured_by_the_mean_over_all_held_out_tokens() {
 }
 
 #[test]
+fn an_adapter_too_ends_with_its_best_weights() {
+    let evaluation = EvaluationSettings { load_best_model_at_end: true, ..every(2) };
+    let settings = TrainSettings { max_steps: Some(6), evaluation, ..settings() };
+    let work = tempfile::tempdir().unwrap();
+    let (base, pairs) = (model(3, false), pairs(18));
+    let task = PreferenceTask::new(adapted(&base), &base, &pairs[..12], &settings, &Silent).unwrap();
+    let mut task = task.with_held_out(&base, &pairs[12..], &settings, None, &Silent).unwrap();
+    run(&mut task, &settings, 1, work.path(), &Silent).unwrap();
+    let best = fs::read(checkpoint_folder(work.path(), 6).join(Adapter::WEIGHTS)).unwrap();
+    assert_eq!(Parameters::from_safetensors(&best).unwrap(), *task.learner().parameters());
+}
+
+#[test]
 fn asking_for_evaluations_without_held_out_examples_is_an_error() {
     let settings = TrainSettings { evaluation: every(2), ..settings() };
     let error = run(&mut Quadratic::new(), &settings, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap_err();
@@ -151,7 +166,7 @@ fn overshooting(evaluation: EvaluationSettings) -> TrainSettings {
     TrainSettings { learning_rate: 0.4, warmup_steps: 0, max_steps: Some(30), evaluation, ..settings() }
 }
 
-fn quadratic(settings: &TrainSettings, work: &Path, watch: &dyn Watch) -> Result<(usize, crate::model::Parameters)> {
+fn quadratic(settings: &TrainSettings, work: &Path, watch: &dyn Watch) -> Result<(usize, Parameters)> {
     let mut task = Quadratic::new();
     task.held_out = 3;
     let metrics = run(&mut task, settings, 1, work, watch)?;

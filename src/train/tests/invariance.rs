@@ -13,7 +13,7 @@ use crate::numerics::isa::{self, Isa};
 use crate::rng::Stream;
 use crate::store::CHAIN;
 use crate::suite::settings::{FreshModel, Linear, LoraSettings, LossType, ObjectiveSettings, TrainSettings};
-use crate::train::{Feedback, PreferenceTask, SftTask, Task, UnpairedTask, run};
+use crate::train::{Feedback, Learner, PreferenceTask, SftTask, Task, UnpairedTask, run};
 use crate::watch::{Silent, Watch};
 
 const STEPS: u64 = 20;
@@ -25,11 +25,14 @@ enum Kind {
     /// Preferences under an adapter with dropout, all of them or of single completions.
     Lora,
     LoraUnpaired,
+    LoraSft,
+    /// Preferences with dropout in the residual stream.
+    Dropout,
 }
 
-const KINDS: [Kind; 4] = [Kind::Sft, Kind::Preferences, Kind::Lora, Kind::LoraUnpaired];
+const KINDS: [Kind; 6] = [Kind::Sft, Kind::Preferences, Kind::Lora, Kind::LoraUnpaired, Kind::LoraSft, Kind::Dropout];
 
-fn adapted(model: &Llama) -> Llama {
+pub(super) fn adapted(model: &Llama) -> Llama {
     let target_modules = vec![Linear::QProj, Linear::VProj, Linear::OProj, Linear::UpProj, Linear::DownProj];
     let lora = LoraSettings { r: 4, lora_alpha: 8.0, lora_dropout: 0.2, target_modules, use_rslora: false };
     model.clone().with_adapter(Adapter::fresh(&model.config, &lora, 1)).unwrap()
@@ -64,16 +67,19 @@ fn train(
     watch: &dyn Watch,
 ) -> Option<Bits> {
     let weights = match kind {
-        Kind::Sft => {
+        Kind::Sft | Kind::LoraSft => {
             let objective = ObjectiveSettings { loss_type: vec![LossType::Sft], ..settings.objective.clone() };
             let settings = TrainSettings { objective, ..settings.clone() };
-            let mut task = SftTask::new(model.clone(), &demonstrations(pairs), &settings).unwrap();
+            let start = if kind == Kind::Sft { model.clone() } else { adapted(model) };
+            let mut task = SftTask::new(start, &demonstrations(pairs), &settings).unwrap();
             run(&mut task, &settings, 1, work, watch).ok()?;
-            task.into_model().parameters
+            task.into_model().trained().clone()
         }
-        Kind::Preferences => {
-            let mut task = PreferenceTask::new(model.clone(), model, pairs, settings, &Silent).unwrap();
-            run(&mut task, settings, 1, work, watch).ok()?;
+        Kind::Preferences | Kind::Dropout => {
+            let resid_pdrop = if kind == Kind::Dropout { 0.2 } else { 0.0 };
+            let settings = TrainSettings { resid_pdrop, ..settings.clone() };
+            let mut task = PreferenceTask::new(model.clone(), model, pairs, &settings, &Silent).unwrap();
+            run(&mut task, &settings, 1, work, watch).ok()?;
             task.into_policy().parameters
         }
         Kind::Lora => {
@@ -208,25 +214,27 @@ fn a_training_interrupted_after_any_step_and_resumed_has_the_bits_of_an_unbroken
 }
 
 #[test]
-fn an_adapters_dropout_depends_on_the_seed_and_is_off_outside_of_steps() {
+fn dropout_depends_on_the_seed_and_is_off_outside_of_steps() {
     let (model, pairs) = (model(3, false), pairs(18));
-    let settings = split(8);
-    let weights = |seed| {
-        let mut task = PreferenceTask::new(adapted(&model), &model, &pairs, &settings, &Silent).unwrap();
-        run(&mut task, &settings, seed, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
-        let scores = |task: &PreferenceTask| task.forward(&[0, 1, 2]).1;
-        let after = scores(&task);
-        task.enter_step(seed, 21);
-        let within = scores(&task);
-        assert_ne!(within, after);
-        task.enter_step(seed, 22);
-        assert_ne!(scores(&task), within);
-        task.leave_step();
-        assert_eq!(scores(&task), after);
-        task.into_policy().trained().clone()
-    };
-    assert_eq!(weights(1), weights(1));
-    assert_ne!(weights(1), weights(2));
+    let dropout = TrainSettings { resid_pdrop: 0.2, ..split(8) };
+    for (policy, settings) in [(adapted(&model), split(8)), (model.clone(), dropout.clone()), (adapted(&model), dropout)] {
+        let weights = |seed| {
+            let mut task = PreferenceTask::new(policy.clone(), &model, &pairs, &settings, &Silent).unwrap();
+            run(&mut task, &settings, seed, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
+            let scores = |task: &PreferenceTask| task.forward(&[0, 1, 2]).1;
+            let after = scores(&task);
+            task.learner_mut().enter_step(seed, 21);
+            let within = scores(&task);
+            assert_ne!(within, after);
+            task.learner_mut().enter_step(seed, 22);
+            assert_ne!(scores(&task), within);
+            task.learner_mut().leave_step();
+            assert_eq!(scores(&task), after);
+            task.into_policy().trained().clone()
+        };
+        assert_eq!(weights(1), weights(1));
+        assert_ne!(weights(1), weights(2));
+    }
 }
 
 #[test]

@@ -7,7 +7,9 @@ mod parity;
 mod quadratic;
 mod score_cache;
 
-use crate::suite::settings::{EvaluationSettings, ObjectiveSettings, Optimizer, Sampling, Scheduler, TrainSettings};
+use crate::suite::settings::{
+    EvaluationSettings, ObjectiveSettings, Optimizer, PackingStrategy, Sampling, Scheduler, TrainSettings,
+};
 
 /// Four examples a step, shuffled, AdamW.
 pub(crate) fn settings() -> TrainSettings {
@@ -29,6 +31,8 @@ pub(crate) fn settings() -> TrainSettings {
         max_steps: None,
         max_length: None,
         packing: false,
+        packing_strategy: PackingStrategy::Bfd,
+        resid_pdrop: 0.0,
         save_steps: None,
         sampling: Sampling::Shuffle,
         lora: None,

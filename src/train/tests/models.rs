@@ -7,8 +7,11 @@ use crate::data::{TokenizedExample, TokenizedPair};
 use crate::error::Result;
 use crate::model::{Gradients, Llama, Packed};
 use crate::rng::Stream;
-use crate::suite::settings::{BcoShift, Dialect, FreshModel, LossType, Numerics, ObjectiveSettings, TrainSettings};
-use crate::train::{Feedback, Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, UnpairedTask, pair_scores, run};
+use crate::suite::settings::{
+    BcoShift, Dialect, EvaluationSettings, FreshModel, LossType, Numerics, ObjectiveSettings, PackingStrategy, TrainSettings,
+};
+use crate::train::packing::{Part, bins};
+use crate::train::{Feedback, Learner, Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, UnpairedTask, pair_scores, run};
 use crate::watch::{Silent, Watch};
 
 const VOCABULARY: usize = 40;
@@ -175,6 +178,39 @@ fn no_objective_depends_on_micro_batches_interruptions_or_when_the_reference_sco
     }
 }
 
+#[test]
+fn a_shift_that_follows_the_rewards_goes_on_in_a_resumed_run_and_an_evaluation_leaves_it_alone() {
+    let objective = ObjectiveSettings {
+        loss_type: vec![LossType::Sigmoid, LossType::BcoPair],
+        loss_weights: vec![0.5, 0.5],
+        dialect: Dialect::LlamaFactory,
+        ..ObjectiveSettings::default()
+    };
+    let settings = TrainSettings {
+        objective,
+        per_device_train_batch_size: 2,
+        gradient_accumulation_steps: 2,
+        learning_rate: 0.05,
+        ..six_steps()
+    };
+    let whole = afresh(&settings, 1);
+    let log: Vec<Metrics> = serde_json::from_str(&whole.0).unwrap();
+    let rewards = |m: &Metrics| (m.values["rewards/chosen"] + m.values["rewards/rejected"]) / 2.0;
+    let mean = log[..4].iter().map(rewards).sum::<f64>() / 4.0;
+    assert!((log[3].values["bco/shift"] - mean).abs() < 1e-12 && mean != 0.0, "{} {mean}", log[3].values["bco/shift"]);
+    for at in 1..6 {
+        let work = tempfile::tempdir().unwrap();
+        assert!(train(&settings, 1, work.path(), &Stop(at, 0.into())).is_err());
+        assert_eq!(train(&settings, 1, work.path(), &Silent).unwrap(), whole, "interrupted after step {at}");
+    }
+    let reference = model(3, false);
+    let (pairs, evaluation) = (pairs(24), EvaluationSettings { eval_steps: Some(2), ..EvaluationSettings::default() });
+    let task = PreferenceTask::new(reference.clone(), &reference, &pairs[..18], &settings, &Silent).unwrap();
+    let mut task = task.with_held_out(&reference, &pairs[18..], &settings, None, &Silent).unwrap();
+    let settings = TrainSettings { evaluation, ..settings };
+    assert_eq!(run(&mut task, &settings, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap(), log);
+}
+
 fn following(loss: LossType, alpha: f64, every: u64) -> TrainSettings {
     let objective = ObjectiveSettings {
         loss_type: vec![loss],
@@ -240,7 +276,7 @@ fn gradients_of_token_weights_reach_the_weights() {
         let all = [0, 1, 2, 3];
         let (pass, outputs) = task.forward(&all);
         let gradients = task.loss(&all, &outputs).gradients;
-        let mut grads = Gradients::of(task.parameters());
+        let mut grads = Gradients::of(task.learner().parameters());
         task.backward(pass, &all, &gradients, &mut grads);
         let grads = grads.total().clone();
         let name = "model.layers.1.mlp.down_proj.weight";
@@ -248,12 +284,12 @@ fn gradients_of_token_weights_reach_the_weights() {
         let direction = grads.get(name).values.clone();
         let norm: f64 = direction.iter().map(|&d| f64::from(d).powi(2)).sum();
         let mut at = |h: f32| {
-            let before = task.parameters().get(name).values.clone();
+            let before = task.learner().parameters().get(name).values.clone();
             let moved = before.iter().zip(&direction).map(|(w, d)| w + h * d).collect::<Vec<f32>>();
-            task.parameters_mut().get_mut(name).values.copy_from_slice(&moved);
+            task.learner_mut().parameters_mut().get_mut(name).values.copy_from_slice(&moved);
             let outputs = task.forward(&all).1;
             let loss = task.loss(&all, &outputs).loss;
-            task.parameters_mut().get_mut(name).values.copy_from_slice(&before);
+            task.learner_mut().parameters_mut().get_mut(name).values.copy_from_slice(&before);
             loss
         };
         let h = 1e-2 / norm.sqrt() as f32;
@@ -388,7 +424,7 @@ fn a_packed_batch_counts_bins_and_learns_from_each_of_their_examples_as_if_alone
         let bits = |task: &SftTask, batch: &[usize]| {
             let (pass, outputs) = task.forward(batch);
             let result = task.loss(batch, &outputs);
-            let mut grads = Gradients::of(task.parameters());
+            let mut grads = Gradients::of(task.learner().parameters());
             task.backward(pass, batch, &result.gradients, &mut grads);
             assert_eq!((outputs.len(), result.losses.len()), (batch.len(), batch.len()));
             (result.loss.to_bits(), result.tokens, result.metrics, grads.total().digest())
@@ -400,35 +436,76 @@ fn a_packed_batch_counts_bins_and_learns_from_each_of_their_examples_as_if_alone
     assert_eq!(seen, (0..18).collect::<Vec<_>>());
 }
 
+/// The definition again, by scoring each bin as plain sequences: parts of a demonstration alone, wrapped ones one after another. A
+/// sequence's first token is never learnt.
+#[test]
+fn split_and_wrapped_bins_teach_every_completion_token_but_first_ones_after_what_their_sequence_holds() {
+    let (model, examples) = (model(3, false), demonstrations(&pairs(18)));
+    for strategy in [PackingStrategy::BfdSplit, PackingStrategy::Wrapped] {
+        let capacity = 10;
+        let settings = TrainSettings { packing: true, packing_strategy: strategy, max_length: Some(capacity), ..settings() };
+        let task = SftTask::new(model.clone(), &examples, &settings).unwrap();
+        let lengths: Vec<usize> = examples.iter().map(|e| e.prompt.len() + e.completion.len()).collect();
+        let bins = bins(strategy, &lengths, capacity);
+        assert_eq!(task.examples(), bins.len());
+        for (number, parts) in bins.iter().enumerate() {
+            let together = strategy == PackingStrategy::Wrapped;
+            let sequences: Vec<&[Part]> = if together { vec![parts] } else { parts.chunks(1).collect() };
+            let (mut sum, mut learnt, mut tokens) = (0.0, 0, 0);
+            for parts in sequences {
+                let token = |part: &Part, at: usize| {
+                    let e = &examples[part.sequence];
+                    let (prompt, text) = (e.prompt.len(), e.prompt.iter().chain(&e.completion));
+                    (*text.clone().nth(at).unwrap(), at >= prompt)
+                };
+                let all: Vec<(u32, bool)> = parts.iter().flat_map(|p| p.tokens.clone().map(|at| token(p, at))).collect();
+                let mut packed = Packed::new();
+                let whole = packed.push(&all.iter().map(|t| t.0).collect::<Vec<_>>());
+                let scores = model.score(&packed, &packed.targets_within(whole));
+                let taught = scores.iter().zip(&all[1..]).filter(|(_, (_, taught))| *taught);
+                sum += taught.clone().map(|(score, _)| f64::from(score.logp)).sum::<f64>();
+                (learnt, tokens) = (learnt + taught.count(), tokens + all.len());
+            }
+            let result = task.loss(&[number], &task.forward(&[number]).1);
+            assert_eq!(result.tokens as usize, tokens);
+            let expected = -sum / learnt as f64;
+            assert!((result.loss - expected).abs() < 1e-12 || learnt == 0, "{strategy:?} {number}: {} {expected}", result.loss);
+        }
+    }
+}
+
 #[test]
 fn packed_fine_tuning_depends_on_neither_micro_batches_nor_interruptions() {
-    let train = |micro_batch, work: &Path, watch: &dyn Watch| {
-        let settings = TrainSettings {
-            packing: true,
-            max_length: Some(40),
-            per_device_train_batch_size: micro_batch,
-            gradient_accumulation_steps: 4 / micro_batch,
-            ..six_steps()
+    for strategy in [PackingStrategy::Bfd, PackingStrategy::BfdSplit, PackingStrategy::Wrapped] {
+        let train = |micro_batch, work: &Path, watch: &dyn Watch| {
+            let settings = TrainSettings {
+                packing: true,
+                packing_strategy: strategy,
+                max_length: Some(if strategy == PackingStrategy::Bfd { 40 } else { 14 }),
+                per_device_train_batch_size: micro_batch,
+                gradient_accumulation_steps: 4 / micro_batch,
+                ..six_steps()
+            };
+            let mut task = SftTask::new(model(3, true), &demonstrations(&pairs(18)), &settings).unwrap();
+            let metrics = run(&mut task, &settings, 1, work, watch)?;
+            Ok::<_, crate::Error>((metrics, task.into_model().parameters.digest()))
         };
-        let mut task = SftTask::new(model(3, true), &demonstrations(&pairs(18)), &settings).unwrap();
-        let metrics = run(&mut task, &settings, 1, work, watch)?;
-        Ok::<_, crate::Error>((metrics, task.into_model().parameters.digest()))
-    };
-    let folder = || tempfile::tempdir().unwrap();
-    let whole = train(4, folder().path(), &Silent).unwrap();
-    for micro_batch in [1, 2] {
-        assert_eq!(train(micro_batch, folder().path(), &Silent).unwrap(), whole);
+        let folder = || tempfile::tempdir().unwrap();
+        let whole = train(4, folder().path(), &Silent).unwrap();
+        for micro_batch in [1, 2] {
+            assert_eq!(train(micro_batch, folder().path(), &Silent).unwrap(), whole);
+        }
+        let work = folder();
+        assert!(train(4, work.path(), &Stop(2, 0.into())).is_err());
+        assert_eq!(train(4, work.path(), &Silent).unwrap(), whole);
     }
-    let work = folder();
-    assert!(train(4, work.path(), &Stop(2, 0.into())).is_err());
-    assert_eq!(train(4, work.path(), &Silent).unwrap(), whole);
 }
 
 #[test]
 fn pair_scores_are_the_reference_log_probabilities_of_training() {
     let (policy, reference, pairs) = (model(4, false), model(3, false), pairs(18));
     let of = ScoredPolicy { variant: "dpo", seed: Some(1), checkpoint: 6, beta: 0.1 };
-    let rows = pair_scores(&of, &policy, &reference, &pairs, None, &Silent).unwrap();
+    let rows = pair_scores(&of, &policy, &reference, &pairs, None, None, &Silent).unwrap();
     let task = preference_task(&pairs, &settings()).unwrap();
     let all: Vec<usize> = (0..pairs.len()).collect();
     let (_, outputs) = task.forward(&all);
@@ -475,7 +552,7 @@ fn a_reference_that_scores_otherwise_than_the_policy_is_caught_at_the_first_step
     for (numerics, change) in [(Numerics::Strict, 1e-3), (Numerics::Fast, 1e-2)] {
         let reference = model(3, false).with_numerics(numerics);
         let mut task = PreferenceTask::new(reference.clone(), &reference, &pairs(18), &settings(), &Silent).unwrap();
-        task.parameters_mut().get_mut("model.norm.weight").values[0] += change;
+        task.learner_mut().parameters_mut().get_mut("model.norm.weight").values[0] += change;
         let work = tempfile::tempdir().unwrap();
         let error = run(&mut task, &six_steps(), 1, work.path(), &Silent).unwrap_err();
         assert!(error.message.contains("before the first update"), "{error}");

@@ -17,11 +17,12 @@ use crate::digest::Digest;
 use crate::error::Result;
 use crate::model::{Adapter, Gradients, Llama, Parameters};
 use crate::suite::settings::{
-    Dialect, EvaluationSettings, LossType, Numerics, ObjectiveSettings, Optimizer, Sampling, Scheduler, TrainSettings,
+    Dialect, EvaluationSettings, LossType, Numerics, ObjectiveSettings, Optimizer, PackingStrategy, Sampling, Scheduler,
+    TrainSettings,
 };
 use crate::train::preference::PairOutput;
 use crate::train::unpaired::UnpairedOutput;
-use crate::train::{BatchLoss, Feedback, Metrics, PreferenceTask, SftTask, Task, UnpairedTask, run};
+use crate::train::{BatchLoss, Feedback, Learner, Metrics, PreferenceTask, SftTask, Task, UnpairedTask, run};
 use crate::watch::Silent;
 
 const RELATIVE: f64 = 2e-4;
@@ -145,6 +146,8 @@ fn case_settings(case: &Path, config: &Value, kind: &str) -> TrainSettings {
             false => Some(1024),
         },
         packing: false,
+        packing_strategy: PackingStrategy::Bfd,
+        resid_pdrop: 0.0,
         save_steps: None,
         sampling: Sampling::Sequential,
         lora: None,
@@ -248,9 +251,16 @@ impl<T: Task> Task for Recorded<T>
 where
     T::Output: Clone,
 {
+    type Learner = T::Learner;
     type Pass = T::Pass;
     type Output = T::Output;
     type Gradient = T::Gradient;
+    fn learner(&self) -> &T::Learner {
+        self.task.learner()
+    }
+    fn learner_mut(&mut self) -> &mut T::Learner {
+        self.task.learner_mut()
+    }
     fn identity(&self) -> Digest {
         self.task.identity()
     }
@@ -259,24 +269,6 @@ where
     }
     fn example_id(&self, example: usize) -> String {
         self.task.example_id(example)
-    }
-    fn weights_file(&self) -> &'static str {
-        self.task.weights_file()
-    }
-    fn enter_step(&mut self, seed: u64, step: u64) {
-        self.task.enter_step(seed, step);
-    }
-    fn leave_step(&mut self) {
-        self.task.leave_step();
-    }
-    fn may_rest_at_first(&self, tensor: &str) -> bool {
-        self.task.may_rest_at_first(tensor)
-    }
-    fn parameters(&self) -> &Parameters {
-        self.task.parameters()
-    }
-    fn parameters_mut(&mut self) -> &mut Parameters {
-        self.task.parameters_mut()
     }
     fn forward(&self, examples: &[usize]) -> (Self::Pass, Vec<T::Output>) {
         self.task.forward(examples)
@@ -288,11 +280,8 @@ where
     fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[T::Gradient], grads: &mut Gradients) {
         self.task.backward(pass, examples, gradients, grads);
     }
-    fn updated(&mut self, step: u64) {
-        self.task.updated(step);
-    }
-    fn moving_reference(&self) -> Option<&Parameters> {
-        self.task.moving_reference()
+    fn recall(&mut self, last: &Metrics) {
+        self.task.recall(last);
     }
     fn check_first_step(&self, examples: &[usize], outputs: &[T::Output], loss: f64) -> Result<()> {
         self.task.check_first_step(examples, outputs, loss)
@@ -320,7 +309,7 @@ fn compare<T: Task>(
     let metrics = run(&mut recorded, settings, 0, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
     assert_metrics(case, settings, numerics, &metrics);
     if case.join("final.safetensors").exists() {
-        assert_weights(case, recorded.parameters());
+        assert_weights(case, recorded.learner().parameters());
     }
     let path = case.join("per_seq.jsonl");
     let mut expected = if path.exists() { lines(&path).into_iter() } else { return };
@@ -446,6 +435,34 @@ fn a_run_of_trl_whose_reference_follows_the_policy_is_reproduced() {
     let Some(root) = folder() else { return };
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/train/sync_ref_model");
     agrees_with_trl(&root, &case, Numerics::Strict);
+}
+
+/// Rounding in binary32 alone moves this loss's gradients by more than the tolerance: `golden/train/discopop.py` says why, and recorded
+/// both of TRL's runs.
+#[test]
+fn discopop_is_within_the_tolerance_of_trl_in_binary64_or_as_close_to_it_as_trl_in_binary32() {
+    let Some(root) = folder() else { return };
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/train/discopop");
+    let config: Value = serde_json::from_str(&std::fs::read_to_string(case.join("config.json")).unwrap()).unwrap();
+    let (settings, model) = (case_settings(&case, &config, "dpo"), Llama::load(&root.join("model")).unwrap());
+    let mut task = PreferenceTask::new(model.clone(), &model, &pairs(&root, &settings), &settings, &Silent).unwrap();
+    let found = run(&mut task, &settings, 0, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
+    let (single, double) = (lines(&case.join("steps.jsonl")), lines(&case.join("steps_f64.jsonl")));
+    assert_eq!((found.len(), single.len(), double.len()), (20, 20, 20));
+    let mut beyond = Vec::new();
+    for ((found, single), double) in found.iter().zip(&single).zip(&double) {
+        let own = serde_json::to_value(found).unwrap();
+        for (name, value) in double.as_object().unwrap().iter().filter(|(name, _)| *name != "mean_token_accuracy") {
+            let (expected, of) = (value.as_f64().unwrap(), |row: &Value| row[name].as_f64().unwrap());
+            let (tolerance, trls) = (ABSOLUTE.max(RELATIVE * expected.abs()), (of(single) - expected).abs());
+            let apart = (of(&own) - expected).abs();
+            assert!(apart <= tolerance.max(trls), "step {}: {name} is {}, TRL has {expected}", found.step, of(&own));
+            if trls > tolerance {
+                beyond.push(format!("{name} at step {}", found.step));
+            }
+        }
+    }
+    assert!(beyond.len() > 3, "TRL's two runs agree but for {beyond:?}");
 }
 
 #[test]

@@ -38,6 +38,7 @@ impl Quadratic {
 }
 
 impl Task for Quadratic {
+    type Learner = Parameters;
     type Pass = ();
     type Output = f64;
     type Gradient = f64;
@@ -54,10 +55,10 @@ impl Task for Quadratic {
     fn example_id(&self, example: usize) -> String {
         format!("point-{example}")
     }
-    fn parameters(&self) -> &Parameters {
+    fn learner(&self) -> &Parameters {
         &self.parameters
     }
-    fn parameters_mut(&mut self) -> &mut Parameters {
+    fn learner_mut(&mut self) -> &mut Parameters {
         &mut self.parameters
     }
     fn forward(&self, examples: &[usize]) -> ((), Vec<f64>) {

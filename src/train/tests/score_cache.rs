@@ -9,7 +9,7 @@ use crate::data::TokenizedPair;
 use crate::model::{Adapter, Llama};
 use crate::store::Store;
 use crate::suite::settings::{Linear, LoraSettings, LossType, ObjectiveSettings, TrainSettings};
-use crate::train::{Feedback, PreferenceTask, ScoreCache, Task, UnpairedTask};
+use crate::train::{Feedback, PairScore, PreferenceTask, ScoreCache, ScoredPolicy, Task, UnpairedTask, pair_scores};
 use crate::watch::Watch;
 
 /// Counts how often a reference was asked, and keeps warnings.
@@ -91,6 +91,25 @@ fn variants_with_the_same_reference_ask_it_once_and_any_other_difference_asks_an
     asking.engine += 1;
     assert!(asking.loss(&reference, &pairs, &of(LossType::Sigmoid)).1);
     assert!(asking.watch.warnings.into_inner().unwrap().is_empty());
+}
+
+#[test]
+fn checkpoints_are_compared_with_what_the_reference_said_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (asking, reference, pairs) = (Asking::of(&folder), model(3, false), pairs(6));
+    let cache = ScoreCache::new(&asking.store, asking.engine);
+    let scores = |checkpoint, cache: Option<&ScoreCache<'_>>| {
+        let of = ScoredPolicy { variant: "dpo", seed: Some(1), checkpoint, beta: 0.1 };
+        let rows = pair_scores(&of, &model(checkpoint, false), &reference, &pairs, None, cache, &asking.watch).unwrap();
+        rows.into_iter().map(|row| PairScore { checkpoint: 0, ..row }).collect::<Vec<_>>()
+    };
+    let asked = || *asking.watch.asked.lock().unwrap();
+    let (first, second) = (scores(4, Some(&cache)), scores(5, Some(&cache)));
+    assert_eq!(asked(), 1);
+    // It serves training too: the same pairs under the same reference.
+    assert!(!asking.loss(&reference, &pairs, &of(LossType::Sigmoid)).1);
+    assert_eq!((scores(4, None), scores(5, None)), (first, second));
+    assert_eq!(asked(), 3);
 }
 
 #[test]
