@@ -33,6 +33,7 @@ fn training() -> TrainSettings {
         save_steps: None,
         sampling: Sampling::Shuffle,
         lora: None,
+        rounds: None,
         evaluation: EvaluationSettings::default(),
     }
 }

@@ -1,6 +1,6 @@
 //! What each kind of cell does. A body reads its inputs' files, writes its outputs into its scratch folder, and names them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::data::files::{read_jsonl, write_jsonl};
 use crate::data::tokenize::TextTokenizer;
@@ -17,10 +17,15 @@ use crate::suite::settings::{Dataset, JudgeSettings, JudgeSource, Numerics, Poli
 use crate::train::{self, PairScore, ScoreCache, ScoredPolicy};
 
 mod data;
+mod rounds;
 mod training;
+
+/// The cell of the pairs that every variant begins with.
+const PAIRS: &str = "pairs";
 
 /// Where a judge stands among its cell's outputs.
 pub use crate::judge::train::FOLDER as JUDGE_FOLDER;
+pub use rounds::ROUND_AUDIT;
 
 pub fn run_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec<String>> {
     let cache = ScoreCache::new(context.store, plan::ENGINE);
@@ -33,19 +38,21 @@ fn run_body(body: &Body<'_>, cell: &Cell) -> Result<Vec<String>> {
         Stage::Reference => body.reference(),
         Stage::Pairs => body.pairs(),
         Stage::Judge { judge } => body.judge(judge),
-        Stage::Train { variant, seed } => body.train(variant, *seed),
+        Stage::RoundPairs { variant, seed, round } => body.round_pairs(variant, *seed, *round),
+        Stage::Train { variant, seed, round } => body.train(variant, *seed, *round),
         Stage::Evaluate { variant: None, .. } => body.evaluate_reference(),
         Stage::Evaluate { variant: Some(variant), seed } => body.evaluate(variant, *seed),
         Stage::Judgments { judge, variant, seed } => body.judgments(judge, variant, *seed),
     }
 }
 
-/// `run_cell` as far as our own arithmetic goes: of a judge its training alone, without the export and what ONNX Runtime says. What
-/// the reference said before isn't taken from the store: it is part of what is repeated.
+/// `run_cell` as far as our own arithmetic goes: of a judge its training alone, without the export and what ONNX Runtime says, and of
+/// pairs that a judge labels the texts alone. What the reference said before isn't taken from the store: it is part of what is repeated.
 pub fn repeat_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec<String>> {
     let body = Body { suite, context, cache: None };
     match &cell.stage {
         Stage::Judge { judge } => body.judge_training(judge),
+        Stage::RoundPairs { variant, seed, round } => body.round_pairs_repeated(variant, *seed, *round),
         _ => run_body(&body, cell),
     }
 }
@@ -187,7 +194,7 @@ impl Body<'_> {
         let (reference, tokenizer) = (self.reference_model()?, self.tokenizer()?);
         // Single completions have no margin: there is nothing to score.
         let heldout = match self.suite.dataset.has_pairs() {
-            true => self.tokenized_pairs("heldout.jsonl", &tokenizer)?,
+            true => self.tokenized_pairs(PAIRS, "heldout.jsonl", &tokenizer)?,
             false => Vec::new(),
         };
         let (mut completions, mut scores) = (Vec::<Completion>::new(), Vec::<PairScore>::new());
@@ -224,9 +231,11 @@ impl Body<'_> {
                 Ok(vec![(0, policy, *beta)])
             }
             (PolicySource::Train(settings), Some(seed)) => {
-                let folder = self.context.folder(&plan::train_id(name, seed))?;
-                let load = |step: u64| self.load_policy(&folder.join(format!("checkpoint-{step}")), reference);
-                checkpoints_in(&folder)?.into_iter().map(|step| Ok((step, load(step)?, settings.objective.beta))).collect()
+                let ids = plan::train_ids(name, settings, seed);
+                let rounds = ids.iter().map(|id| self.context.folder(id)).collect::<Result<Vec<PathBuf>>>()?;
+                let load =
+                    |(step, folder): (u64, PathBuf)| Ok((step, self.load_policy(&folder, reference)?, settings.objective.beta));
+                checkpoints_of(&rounds)?.into_iter().map(load).collect()
             }
             (PolicySource::Train(_), None) => Err(Error::unexpected(format!("variant `{name}` is trained under a seed"))),
         }
@@ -255,12 +264,23 @@ impl Body<'_> {
 }
 
 /// The steps of the `checkpoint-<step>` folders, ascending.
-pub fn checkpoints_in(folder: &Path) -> Result<Vec<u64>> {
+fn checkpoints_in(folder: &Path) -> Result<Vec<u64>> {
     let entries = std::fs::read_dir(folder).map_err(|e| Error::io("list", folder, &e))?;
     let mut steps: Vec<u64> =
         entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix("checkpoint-")?.parse().ok()).collect();
     steps.sort_unstable();
     Ok(steps)
+}
+
+/// The checkpoints of a training, whose rounds lie in these folders: their steps, counted over all rounds, and their own folders.
+pub fn checkpoints_of(rounds: &[PathBuf]) -> Result<Vec<(u64, PathBuf)>> {
+    let (mut all, mut before) = (Vec::new(), 0);
+    for round in rounds {
+        let steps = checkpoints_in(round)?;
+        all.extend(steps.iter().map(|&step| (before + step, train::checkpoint_folder(round, step))));
+        before += steps.last().copied().unwrap_or_default();
+    }
+    Ok(all)
 }
 
 /// Copies the files of a judge's folder; gives their names in order.

@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod rounds;
 mod verdict;
 
+pub use rounds::{RoundReference, RoundSettings};
 pub use verdict::{
     CheckSettings, CompareSettings, GateSettings, GenerateSettings, JudgeKind, JudgeSettings, JudgeSource, OnInconclusive,
     ReportSettings, StatisticsSettings,
@@ -478,8 +480,23 @@ pub struct TrainSettings {
     /// None: all weights are trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<AdapterSource>,
+    /// None: there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<RoundSettings>,
     #[serde(flatten)]
     pub evaluation: EvaluationSettings,
+}
+
+impl TrainSettings {
+    /// How often the policy is trained.
+    pub fn rounds(&self) -> u64 {
+        self.rounds.as_ref().map_or(1, |rounds| rounds.rounds)
+    }
+
+    /// The training of a round by itself: `steps` of its own, or as many as these settings give.
+    pub fn of_one_round(&self, steps: Option<u64>) -> Self {
+        Self { rounds: None, max_steps: steps.or(self.max_steps), ..self.clone() }
+    }
 }
 
 /// When held-out examples are measured, and what follows from it: names as in transformers.

@@ -70,6 +70,7 @@ fn training(max_steps: u64) -> TrainSettings {
         packing: false,
         save_steps: None,
         sampling: Sampling::Shuffle,
+        rounds: None,
         evaluation: EvaluationSettings::default(),
     }
 }

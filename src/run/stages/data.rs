@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::rounds::untempered;
 use super::{Body, names};
 use crate::data::audit::{self, AuditInput, Audited};
 use crate::data::files::{PairFile, both_labels, read_jsonl, read_labelled, read_pairs, write_jsonl};
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::generate;
 use crate::model::LlamaConfig;
 use crate::run::plan;
-use crate::suite::settings::{Dataset, GenerateSettings, ModelSource, PairsSettings, WorldSettings};
+use crate::suite::settings::{Dataset, ModelSource, PairsSettings, WorldSettings};
 
 /// Share of the judges' own prompts on which they are trained; the rest measures them.
 const JUDGE_TRAINING_SHARE: f64 = 0.75;
@@ -167,13 +168,7 @@ impl Body<'_> {
     /// Samples from the reference, labelled by Bradley–Terry on the gold reward.
     fn world_pairs(&self, settings: &WorldSettings, items: &mut Vec<AuditItem>) -> Result<(Vec<Pair>, Vec<Pair>, Vec<Pair>)> {
         let (model, tokenizer) = (self.reference_model()?, self.tokenizer()?);
-        let sampling = GenerateSettings {
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: None,
-            max_new_tokens: self.suite.generate.max_new_tokens,
-            samples_per_prompt: settings.samples_per_prompt,
-        };
+        let sampling = untempered(self.suite.generate.max_new_tokens, settings.samples_per_prompt);
         let mut label_set = |name: &str, noise: f64| -> Result<Vec<Pair>> {
             let prompts: Vec<Prompt> = read_jsonl(&self.context.file("data", &format!("{name}_prompts.jsonl"))?)?;
             let purpose = format!("pairs/sample/{name}");
