@@ -265,6 +265,19 @@ fn a_judge_that_favours_a_place_is_found() {
 }
 
 #[test]
+fn a_judge_that_decides_and_labels_what_is_trained_on_is_told() {
+    let labelled = |judge: &str| {
+        let (reference, judge) = (RoundReference::Previous, judge.to_owned());
+        let rounds = RoundSettings { rounds: 2, reference, judge, samples_per_prompt: 2, pairs_per_prompt: 1 };
+        let policy = PolicySource::Train(Box::new(TrainSettings { rounds: Some(rounds), ..training() }));
+        Suite { variants: vec![Variant { name: "dpo".to_owned(), policy }], ..suite() }
+    };
+    let found = healthy().inspected(&labelled("pairwise"));
+    assert_eq!((found.len(), found[0].id.as_str(), found[0].severity), (1, "judge-labels", Severity::Warn));
+    assert_eq!(healthy().inspected(&labelled("another")), []);
+}
+
+#[test]
 fn conclusions_have_three_answers_with_a_number_when_undecided() {
     let mut rows = healthy();
     let better = rows.conclusion();

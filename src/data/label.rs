@@ -235,6 +235,24 @@ mod tests {
     }
 
     #[test]
+    fn a_judges_labels_stand_on_the_same_pairs_and_its_ties_are_left_out_and_counted() {
+        let (prompts, samples) = world(40, 6);
+        let (opposed, audit) = opposed(&prompts, &samples, 2, 9, "p");
+        let by_gold = pairs(&prompts, &samples, 2, 0.0, 0.0, 9, "p");
+        assert_eq!(audit, by_gold.audit);
+        // A judge that says what gold says, and of every seventh pair nothing.
+        let gold = |o: &Opposed| gold_reward(&o.prompt.text, o.sides[0]) - gold_reward(&o.prompt.text, o.sides[1]);
+        let said: Vec<Option<bool>> = opposed.iter().enumerate().map(|(i, o)| (i % 7 != 3).then(|| gold(o) > 0.0)).collect();
+        let judged = by_judge(&opposed, &said, true);
+        let differs = |p: &&Pair| p.gold.unwrap().chosen != p.gold.unwrap().rejected;
+        let expected: Vec<&Pair> = by_gold.pairs.iter().enumerate().filter(|(i, _)| i % 7 != 3).map(|(_, p)| p).collect();
+        assert_eq!(judged.pairs.len(), expected.len());
+        assert!(judged.pairs.iter().zip(&expected).filter(|(_, p)| differs(p)).all(|(found, p)| found == *p));
+        assert_eq!((judged.audit[0].count, judged.audit[0].total), (11, opposed.len() as u64), "{:?}", judged.audit[0]);
+        assert!(by_judge(&opposed, &said, false).pairs.iter().all(|p| p.gold.is_none()));
+    }
+
+    #[test]
     fn pairs_are_distinct_repeatable_and_seeded() {
         let (prompts, samples) = world(300, 4);
         let make = |seed| pairs(&prompts, &samples, 3, 0.5, 0.1, seed, "label/test");

@@ -425,3 +425,6 @@ fn folder_digests(folder: &Path) -> Result<Value> {
     }
     Ok(json!(digests))
 }
+
+#[cfg(test)]
+mod tests;
