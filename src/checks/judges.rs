@@ -6,7 +6,7 @@
 use super::{Finding, Severity, finding, percent};
 use crate::statistics::{Estimate, find};
 use crate::suite::Suite;
-use crate::suite::settings::JudgeSettings;
+use crate::suite::settings::{JudgeSettings, PolicySource};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Fitness {
@@ -35,7 +35,35 @@ pub(super) fn findings(suite: &Suite, judge: &JudgeSettings, estimates: &[Estima
     let mut findings = Vec::new();
     findings.extend(about_accuracy(suite, judge, estimates));
     findings.extend(about_position(suite, judge, estimates));
+    findings.extend(about_labels(suite, judge));
     findings
+}
+
+/// The variants whose later rounds learn from this judge's labels.
+fn labelled_by<'a>(suite: &'a Suite, judge: &JudgeSettings) -> Vec<&'a str> {
+    let labels = |policy: &PolicySource| match policy {
+        PolicySource::Train(settings) => settings.rounds.as_ref().is_some_and(|rounds| rounds.judge == judge.name),
+        PolicySource::Checkpoint { .. } => false,
+    };
+    suite.variants.iter().filter(|v| labels(&v.policy)).map(|v| v.name.as_str()).collect()
+}
+
+/// A policy that was trained to please a judge pleases it, whatever else it does (Gao, Schulman and Hilton 2023, arXiv 2210.10760).
+fn about_labels(suite: &Suite, judge: &JudgeSettings) -> Option<Finding> {
+    let variants = labelled_by(suite, judge);
+    if variants.is_empty() || judge.name != suite.compare.judge {
+        return None;
+    }
+    let message = format!(
+        "judge `{}` decides and also labels the pairs of later rounds of {}: a win rate by the judge that was trained for says less than one by another",
+        judge.name,
+        variants.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    );
+    let mut found = finding("judge-labels", Severity::Warn, None);
+    found.message = message;
+    found.evidence = "the suite: `round_judge` and `[compare] judge`".to_owned();
+    found.hint = "let another judge decide (`[compare] judge`), or another one label (`round_judge`)".to_owned();
+    Some(found)
 }
 
 fn about_accuracy(suite: &Suite, judge: &JudgeSettings, estimates: &[Estimate]) -> Option<Finding> {
@@ -48,8 +76,11 @@ fn about_accuracy(suite: &Suite, judge: &JudgeSettings, estimates: &[Estimate]) 
     let found = match (fitness(judge, estimates), accuracy(judge, estimates)) {
         (Fitness::Unfit, Some(e)) => {
             let severity = if decides { Severity::Fail } else { Severity::Warn };
-            let message =
-                format!("judge `{name}` is right on {} of held-out pairs, below {least}: its win rates are void", seen(e));
+            let labels = if labelled_by(suite, judge).is_empty() { "" } else { ", and later rounds learn from its labels" };
+            let message = format!(
+                "judge `{name}` is right on {} of held-out pairs, below {least}: its win rates are void{labels}",
+                seen(e)
+            );
             finding("judge-unfit", severity, None).estimate(e).words(minimum, message, evidence(e), hint)
         }
         (Fitness::Unproven, Some(e)) => {

@@ -3,7 +3,7 @@
 //! | file | findings |
 //! |---|---|
 //! | `audit` | what the data audit counted: overlap of splits, duplicates, truncation |
-//! | `judges` | `judge-unfit`, `judge-accuracy`, `judge-position` |
+//! | `judges` | `judge-unfit`, `judge-accuracy`, `judge-position`, `judge-labels` |
 //! | `policy` | `kl-budget`, `kl-disagreement`, `chosen-displacement`, `length-drift`, `no-eos`, `repetition`, `empty` |
 //! | `overoptimisation` | `win-rate-hump`, `judge-gold-disagreement` |
 //! | `conclusion` | better, worse, undecided or void: one answer a variant |

@@ -35,6 +35,7 @@ fn training() -> TrainSettings {
         save_steps: None,
         sampling: Sampling::Shuffle,
         lora: None,
+        rounds: None,
         evaluation: EvaluationSettings::default(),
     }
 }
@@ -263,6 +264,19 @@ fn a_judge_that_favours_a_place_is_found() {
     rows.judge_trials.iter_mut().for_each(|t| t.position_effect = Some(-1.5));
     assert_eq!(ids(&rows), one("judge-position", Severity::Warn));
     assert!(rows.inspected(&suite())[0].message.contains("shown second"));
+}
+
+#[test]
+fn a_judge_that_decides_and_labels_what_is_trained_on_is_told() {
+    let labelled = |judge: &str| {
+        let (reference, judge) = (RoundReference::Previous, judge.to_owned());
+        let rounds = RoundSettings { rounds: 2, reference, judge, samples_per_prompt: 2, pairs_per_prompt: 1 };
+        let policy = PolicySource::Train(Box::new(TrainSettings { rounds: Some(rounds), ..training() }));
+        Suite { variants: vec![Variant { name: "dpo".to_owned(), policy }], ..suite() }
+    };
+    let found = healthy().inspected(&labelled("pairwise"));
+    assert_eq!((found.len(), found[0].id.as_str(), found[0].severity), (1, "judge-labels", Severity::Warn));
+    assert_eq!(healthy().inspected(&labelled("another")), []);
 }
 
 #[test]

@@ -208,7 +208,8 @@ pub struct TrainArguments {
     #[arg(long)]
     pub seed: Option<u64>,
     /// Gets train_log.csv, eval_log.csv where the suite has eval_steps, timing.jsonl, tensorboard/ and final/, a Hugging Face
-    /// folder; of an adapter final/ is a PEFT folder, and base/ what it adapts
+    /// folder; of an adapter final/ is a PEFT folder, and base/ what it adapts; with several rounds timing.jsonl and tensorboard/ are
+    /// in round-1/, round-2/, …
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
 }

@@ -1,6 +1,6 @@
 //! `dpo-eval repro`: a finished run's cells again, under other settings of the machine, compared bit by bit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use comfy_table::{Table, TableStyle};
@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::judge::runtime;
 use crate::numerics::isa::{self, Isa};
 use crate::report::plural;
-use crate::run::plan::{Cell, Plan, Stage, plan};
+use crate::run::plan::{Cell, Plan, plan};
 use crate::run::repro::{self, Comparison, Difference, Parting, Repeater, Setting, WeightDifference};
 use crate::run::{cost, stages};
 use crate::store::{Receipt, RunRecord, Store};
@@ -116,12 +116,12 @@ fn find(store: &Store, name: Option<&str>) -> Result<RunRecord> {
 fn recorded_plan(record: &RunRecord) -> Result<(Suite, Plan)> {
     let suite = suite::parse(&record.suite_text, &record.suite_file)?;
     let mut plan = plan(&suite, runtime::expected_library())?;
+    let through_judges: BTreeSet<String> = plan.through_judges().into_iter().map(str::to_owned).collect();
     for cell in &mut plan.cells {
         let recorded = record.cells.get(&cell.id).copied();
-        let through_onnx = matches!(cell.stage, Stage::Judge { .. } | Stage::Judgments { .. });
         match recorded {
             // The runtime's digest is part of a judge's key, and repeating a judge's training doesn't take one.
-            Some(key) if key == cell.key || through_onnx => cell.key = key,
+            Some(key) if key == cell.key || through_judges.contains(&cell.id) => cell.key = key,
             _ => {
                 return Err(Error::input(format!(
                     "cell {} of run {} can't be repeated: the files that it read, or dpo-eval's way to compute it, changed since",

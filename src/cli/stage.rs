@@ -1,22 +1,24 @@
 //! One stage by itself, on files: `train`, `logps`, `merge`, `data`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::cli::args::{Common, DataCommand, Format, Layout, LogpsArguments, MergeArguments, TrainArguments};
-use crate::cli::suite::{Prepared, execute_plan};
+use crate::cli::suite::execute_plan;
 use crate::cli::{Code, print};
 use crate::data::AuditItem;
 use crate::data::audit::{AuditInput, Audited, audit};
 use crate::data::files::{PairFile, read_jsonl, read_labelled, read_pairs};
 use crate::data::tokenize::TextTokenizer;
 use crate::error::{Error, Kind, Result};
+use crate::judge::runtime;
 use crate::model::{Adapter, Llama, Packed, Target};
 use crate::report::write_logs;
-use crate::run::plan::{plan, train_id};
-use crate::run::stages::checkpoints_in;
+use crate::run::plan::{Plan, Stage, plan, train_ids};
+use crate::run::stages::checkpoints_of;
 use crate::store::{Store, TENSORBOARD, TIMING};
+use crate::suite::Suite;
 use crate::suite::settings::{PairsFormat, PolicySource};
 use crate::train::{EVAL_LOG, EvalStep, TrainStep};
 
@@ -27,37 +29,41 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
         Error::new(Kind::NothingSelected, format!("the suite has no variant `{}`", arguments.variant))
             .help(format!("it has {}", names.join(", ")))
     })?;
-    if !matches!(variant.policy, PolicySource::Train(_)) {
+    let PolicySource::Train(settings) = &variant.policy else {
         return Err(Error::usage(format!("variant `{}` was trained elsewhere", variant.name)));
-    }
+    };
     let seed = arguments.seed.unwrap_or(suite.seeds[0]);
     if !suite.seeds.contains(&seed) {
         return Err(Error::new(Kind::NothingSelected, format!("{seed} is none of the suite's seeds {:?}", suite.seeds)));
     }
-    // Judges play no part in training, so their runtime doesn't either.
-    let whole = plan(&suite, crate::judge::runtime::expected_library())?;
-    let id = train_id(&variant.name, seed);
-    let prepared = Prepared { plan: whole.restricted_to(std::slice::from_ref(&id)), suite, versions: Vec::new() };
+    let ids = train_ids(&variant.name, settings, seed);
+    let plan = training_plan(&suite, &ids)?;
     let store = Store::open(&common.store)?;
-    let receipts = execute_plan(&prepared.suite, &prepared.plan, &store, common)?;
-    let trained = store.verified_folder(&receipts[&id])?;
+    let receipts = execute_plan(&suite, &plan, &store, common)?;
+    let rounds = ids.iter().map(|id| store.verified_folder(&receipts[id])).collect::<Result<Vec<PathBuf>>>()?;
     let reference = store.verified_folder(&receipts["reference"])?;
-    let last = checkpoints_in(&trained)?.pop().ok_or_else(|| Error::unexpected("the training left no checkpoint"))?;
-    let log: Vec<TrainStep> = read_jsonl(&trained.join("train_log.jsonl"))?;
-    for name in [TIMING, TENSORBOARD] {
-        copy_aside(&trained.join(name), &arguments.output.join(name))?;
+    let (mut log, mut evaluations) = (Vec::<TrainStep>::new(), Vec::<EvalStep>::new());
+    for (number, (id, trained)) in (1..).zip(ids.iter().zip(&rounds)) {
+        log.extend(read_jsonl::<TrainStep>(&trained.join("train_log.jsonl"))?);
+        if receipts[id].outputs.contains_key(EVAL_LOG) {
+            evaluations.extend(read_jsonl::<EvalStep>(&trained.join(EVAL_LOG))?);
+        }
+        let beside = match rounds.len() {
+            1 => arguments.output.clone(),
+            _ => arguments.output.join(format!("round-{number}")),
+        };
+        for name in [TIMING, TENSORBOARD] {
+            copy_aside(&trained.join(name), &beside.join(name))?;
+        }
     }
     let folder = arguments.output.join("final");
     std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
-    let evaluations: Vec<EvalStep> = match receipts[&id].outputs.contains_key(EVAL_LOG) {
-        true => read_jsonl(&trained.join(EVAL_LOG))?,
-        false => Vec::new(),
-    };
     write_logs(&arguments.output, &log, &evaluations)?;
     for name in TOKENIZER {
         copy(&reference.join(name), &folder.join(name))?;
     }
-    let checkpoint = trained.join(format!("checkpoint-{last}"));
+    let last = checkpoints_of(&rounds)?.pop();
+    let (_, checkpoint) = last.ok_or_else(|| Error::unexpected("the training left no checkpoint"))?;
     let weights = match Adapter::is_in(&checkpoint) {
         true => [Adapter::CONFIG, Adapter::WEIGHTS],
         false => MODEL,
@@ -74,6 +80,16 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     }
     anstream::eprintln!("wrote {} and {}", arguments.output.join("train_log.csv").display(), folder.display());
     Ok(Code::Pass)
+}
+
+/// The cells of a training and what they need. Judges play no part in it, and so their runtime doesn't either, unless one labels the
+/// pairs of later rounds.
+fn training_plan(suite: &Suite, ids: &[String]) -> Result<Plan> {
+    let expected = plan(suite, runtime::expected_library())?.restricted_to(ids);
+    match expected.cells.iter().any(|cell| matches!(cell.stage, Stage::Judge { .. })) {
+        true => Ok(plan(suite, runtime::ensure()?.library)?.restricted_to(ids)),
+        false => Ok(expected),
+    }
 }
 
 const MODEL: [&str; 2] = ["config.json", "model.safetensors"];

@@ -11,15 +11,75 @@ pub struct Labelled {
     pub audit: Vec<AuditItem>,
 }
 
-/// Makes up to `pairs_per_prompt` pairs of the distinct texts among each prompt's samples and labels them:
-/// P(a preferred) = σ((gold(a) − gold(b)) / `label_temperature`) (Bradley and Terry 1952), then flips a share `label_noise`
-/// of the labels. Temperature 0 is its limit: the better side, or a coin for equals.
+/// Two samples of a prompt that are to be labelled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Opposed<'a> {
+    pub prompt: &'a Prompt,
+    /// Its position among all prompts.
+    position: usize,
+    /// Among those of its prompt, from 0.
+    number: usize,
+    pub sides: [&'a str; 2],
+}
+
+impl Opposed<'_> {
+    fn labelled(&self, first_preferred: bool, gold: Option<[f64; 2]>) -> Pair {
+        let (chosen, rejected) = if first_preferred { (0, 1) } else { (1, 0) };
+        Pair {
+            id: format!("{}/{}", self.prompt.id, self.number),
+            prompt_id: self.prompt.id.clone(),
+            prompt: self.prompt.text.clone(),
+            chosen: self.sides[chosen].to_owned(),
+            rejected: self.sides[rejected].to_owned(),
+            gold: gold.map(|gold| GoldPair { chosen: gold[chosen], rejected: gold[rejected] }),
+        }
+    }
+
+    fn gold(&self) -> [f64; 2] {
+        self.sides.map(|text| gold_reward(&self.prompt.text, text))
+    }
+}
+
+/// Sets up to `pairs_per_prompt` pairs of the distinct texts among each prompt's samples against each other, and counts what fell
+/// short. Which ones is drawn from the stream `purpose/choose` at the prompt's position.
 ///
-/// `samples`: the texts of each prompt. Draws come from the streams `purpose/choose` and `purpose/label` at the prompt's
-/// position, so no prompt's labels depend on another's texts.
+/// `samples`: the texts of each prompt.
 ///
 /// # Panics
 /// When there are not as many lists of samples as prompts.
+pub fn opposed<'a>(
+    prompts: &'a [Prompt],
+    samples: &'a [Vec<String>],
+    pairs_per_prompt: usize,
+    seed: u64,
+    purpose: &str,
+) -> (Vec<Opposed<'a>>, Vec<AuditItem>) {
+    assert_eq!(prompts.len(), samples.len(), "each prompt has its samples");
+    let mut all = Vec::with_capacity(prompts.len() * pairs_per_prompt);
+    let (mut identical, mut short) = (Count::default(), Count::default());
+    for (position, (prompt, texts)) in prompts.iter().zip(samples).enumerate() {
+        let distinct = distinct(texts);
+        identical.add((texts.len() - distinct.len()) as u64, &prompt.id);
+        let mut sides: Vec<(usize, usize)> = (0..distinct.len()).flat_map(|b| (0..b).map(move |a| (a, b))).collect();
+        Stream::of(seed, &format!("{purpose}/choose"), position as u64).shuffle(&mut sides);
+        sides.truncate(pairs_per_prompt);
+        short.add(u64::from(sides.len() < pairs_per_prompt), &prompt.id);
+        let opposed = |(number, (a, b))| Opposed { prompt, position, number, sides: [distinct[a], distinct[b]] };
+        all.extend(sides.into_iter().enumerate().map(opposed));
+    }
+    let drawn: usize = samples.iter().map(Vec::len).sum();
+    let audit = vec![
+        identical.item("identical-samples", drawn as u64, "samples equal another of their prompt and make no pair"),
+        short.item("short-of-pairs", prompts.len() as u64, "prompts have too few distinct samples for all their pairs"),
+    ];
+    (all, audit)
+}
+
+/// Pairs of the samples as [`opposed`] chooses them, labelled with
+/// P(a preferred) = σ((gold(a) − gold(b)) / `label_temperature`) (Bradley and Terry 1952); then a share `label_noise` of the labels is
+/// flipped. Temperature 0 is its limit: the better side, or a coin for equals.
+///
+/// Labels are drawn from the stream `purpose/label` at the prompt's position, so no prompt's labels depend on another's texts.
 pub fn pairs(
     prompts: &[Prompt],
     samples: &[Vec<String>],
@@ -29,37 +89,32 @@ pub fn pairs(
     seed: u64,
     purpose: &str,
 ) -> Labelled {
-    assert_eq!(prompts.len(), samples.len(), "each prompt has its samples");
-    let mut pairs = Vec::with_capacity(prompts.len() * pairs_per_prompt);
-    let (mut identical, mut short) = (Count::default(), Count::default());
-    for (i, (prompt, texts)) in prompts.iter().zip(samples).enumerate() {
-        let distinct = distinct(texts);
-        identical.add((texts.len() - distinct.len()) as u64, &prompt.id);
-        let mut sides: Vec<(usize, usize)> = (0..distinct.len()).flat_map(|b| (0..b).map(move |a| (a, b))).collect();
-        Stream::of(seed, &format!("{purpose}/choose"), i as u64).shuffle(&mut sides);
-        sides.truncate(pairs_per_prompt);
-        short.add(u64::from(sides.len() < pairs_per_prompt), &prompt.id);
-        let gold: Vec<f64> = distinct.iter().map(|text| gold_reward(&prompt.text, text)).collect();
-        let mut stream = Stream::of(seed, &format!("{purpose}/label"), i as u64);
-        for (k, (a, b)) in sides.into_iter().enumerate() {
-            let a_preferred = stream.bernoulli(preference(gold[a] - gold[b], label_temperature));
+    let (opposed, audit) = opposed(prompts, samples, pairs_per_prompt, seed, purpose);
+    let mut pairs = Vec::with_capacity(opposed.len());
+    for of_prompt in opposed.chunk_by(|a, b| a.position == b.position) {
+        let mut stream = Stream::of(seed, &format!("{purpose}/label"), of_prompt[0].position as u64);
+        for pair in of_prompt {
+            let gold = pair.gold();
+            let first_preferred = stream.bernoulli(preference(gold[0] - gold[1], label_temperature));
             let flipped = stream.bernoulli(label_noise);
-            let (chosen, rejected) = if a_preferred != flipped { (a, b) } else { (b, a) };
-            pairs.push(Pair {
-                id: format!("{}/{k}", prompt.id),
-                prompt_id: prompt.id.clone(),
-                prompt: prompt.text.clone(),
-                chosen: distinct[chosen].to_owned(),
-                rejected: distinct[rejected].to_owned(),
-                gold: Some(GoldPair { chosen: gold[chosen], rejected: gold[rejected] }),
-            });
+            pairs.push(pair.labelled(first_preferred != flipped, Some(gold)));
         }
     }
-    let drawn: usize = samples.iter().map(Vec::len).sum();
-    let audit = vec![
-        identical.item("identical-samples", drawn as u64, "samples equal another of their prompt and make no pair"),
-        short.item("short-of-pairs", prompts.len() as u64, "prompts have too few distinct samples for all their pairs"),
-    ];
+    Labelled { pairs, audit }
+}
+
+/// Pairs with a judge's labels. Ties are left out and counted.
+///
+/// `first_preferred`: what the judge says of each; none: a tie. `gold`: whether the truth is known and kept beside them.
+pub fn by_judge(opposed: &[Opposed], first_preferred: &[Option<bool>], gold: bool) -> Labelled {
+    let mut ties = Count::default();
+    let mut pairs = Vec::with_capacity(opposed.len());
+    for (pair, label) in opposed.iter().zip(first_preferred) {
+        ties.add(u64::from(label.is_none()), &pair.prompt.id);
+        pairs.extend(label.map(|first_preferred| pair.labelled(first_preferred, gold.then(|| pair.gold()))));
+    }
+    let audit =
+        vec![ties.item("ties-left-out", opposed.len() as u64, "pairs are ties to the judge that labels and are left out")];
     Labelled { pairs, audit }
 }
 
@@ -82,25 +137,25 @@ fn distinct(texts: &[String]) -> Vec<&str> {
 
 /// A count that remembers its first case.
 #[derive(Default)]
-pub(super) struct Count {
+pub struct Count {
     count: u64,
     first: Option<String>,
 }
 
 impl Count {
-    pub(super) fn add(&mut self, count: u64, case: &str) {
+    pub fn add(&mut self, count: u64, case: &str) {
         if count > 0 {
             self.count += count;
             self.first.get_or_insert_with(|| case.to_owned());
         }
     }
 
-    pub(super) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.count
     }
 
     /// The item's message: count and total, what they are, and the first case.
-    pub(super) fn item(self, id: &str, total: u64, what: &str) -> AuditItem {
+    pub fn item(self, id: &str, total: u64, what: &str) -> AuditItem {
         let first = self.first.map_or_else(String::new, |first| format!("; the first: {first}"));
         let message = format!("{} of {total} {what}{first}", self.count);
         AuditItem { id: id.to_owned(), count: self.count, total, must_be_zero: false, message }
@@ -177,6 +232,24 @@ mod tests {
         let two = pairs(&prompts, &[vec![text(" It is good."), text(" It is bad."), text(" It is bad.")]], 2, 1.0, 0.0, 1, "p");
         assert_eq!((two.pairs.len(), two.audit[0].count), (1, 1));
         assert!(two.audit[0].message.contains("1 of 3") && two.audit[0].message.ends_with("first: a"));
+    }
+
+    #[test]
+    fn a_judges_labels_stand_on_the_same_pairs_and_its_ties_are_left_out_and_counted() {
+        let (prompts, samples) = world(40, 6);
+        let (opposed, audit) = opposed(&prompts, &samples, 2, 9, "p");
+        let by_gold = pairs(&prompts, &samples, 2, 0.0, 0.0, 9, "p");
+        assert_eq!(audit, by_gold.audit);
+        // A judge that says what gold says, and of every seventh pair nothing.
+        let gold = |o: &Opposed| gold_reward(&o.prompt.text, o.sides[0]) - gold_reward(&o.prompt.text, o.sides[1]);
+        let said: Vec<Option<bool>> = opposed.iter().enumerate().map(|(i, o)| (i % 7 != 3).then(|| gold(o) > 0.0)).collect();
+        let judged = by_judge(&opposed, &said, true);
+        let differs = |p: &&Pair| p.gold.unwrap().chosen != p.gold.unwrap().rejected;
+        let expected: Vec<&Pair> = by_gold.pairs.iter().enumerate().filter(|(i, _)| i % 7 != 3).map(|(_, p)| p).collect();
+        assert_eq!(judged.pairs.len(), expected.len());
+        assert!(judged.pairs.iter().zip(&expected).filter(|(_, p)| differs(p)).all(|(found, p)| found == *p));
+        assert_eq!((judged.audit[0].count, judged.audit[0].total), (11, opposed.len() as u64), "{:?}", judged.audit[0]);
+        assert!(by_judge(&opposed, &said, false).pairs.iter().all(|p| p.gold.is_none()));
     }
 
     #[test]

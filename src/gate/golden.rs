@@ -38,7 +38,7 @@ pub struct Golden {
     pub level: f64,
     /// Output digests of the cells that must hold bitwise, by cell id: none in the fast arithmetic, whose bits are a machine's own.
     pub cells: BTreeMap<String, Digest>,
-    /// Digest chains of every training, the judges' too (none of them passes through ONNX Runtime), by cell id.
+    /// Digest chains of the trainings that must hold bitwise, the judges' too (none of them passes through ONNX Runtime), by cell id.
     #[serde(default)]
     pub chains: BTreeMap<String, Abridged>,
     pub variants: Vec<GoldenVariant>,
@@ -96,7 +96,7 @@ impl Golden {
             judge: report.judge.clone(),
             level: report.conclusions[0].win_rate.level,
             cells: bitwise_cells(report),
-            chains: if report.suite.numerics == Numerics::Strict { report.chains.clone() } else { BTreeMap::new() },
+            chains: bitwise_chains(report),
             variants: report.conclusions.iter().map(|c| GoldenVariant::of(report, c)).collect(),
             curves: curves(&report.train_log),
             failures: failures(report),
@@ -184,9 +184,15 @@ fn preferences(report: &ReportData, variant: &str, checkpoint: u64) -> BTreeMap<
 }
 
 pub(super) fn bitwise_cells(report: &ReportData) -> BTreeMap<String, Digest> {
-    let portable = |c: &&CellRow| report.suite.numerics == Numerics::Strict && !THROUGH_ONNX.contains(&c.stage.as_str());
+    let through_onnx = |c: &CellRow| THROUGH_ONNX.contains(&c.stage.as_str()) || report.judged.contains(&c.id);
+    let portable = |c: &&CellRow| report.suite.numerics == Numerics::Strict && !through_onnx(c);
     let cells = report.cells.iter().filter(portable);
     cells.map(|c| (c.id.clone(), c.output)).collect()
+}
+
+fn bitwise_chains(report: &ReportData) -> BTreeMap<String, Abridged> {
+    let portable = |id: &str| report.suite.numerics == Numerics::Strict && !report.judged.contains(id);
+    report.chains.iter().filter(|(id, _)| portable(id)).map(|(id, chain)| (id.clone(), chain.clone())).collect()
 }
 
 /// Id and variant of each finding that fails.

@@ -42,6 +42,15 @@ pub fn items<'a>(policies: &'a [Completion], references: &'a [Completion]) -> Re
     policies.iter().map(join).collect()
 }
 
+/// Which of two completions a judge prefers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Comparison {
+    /// Of the first.
+    pub outcome: Outcome,
+    /// Whether they were too long for the judge to read as a whole.
+    pub truncated: bool,
+}
+
 /// What a judge says of two texts, first against second.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Verdict {
@@ -105,6 +114,13 @@ impl OnnxJudge {
             truncated: verdict.truncated,
         };
         Ok(items.iter().zip(verdicts).map(judgment).collect())
+    }
+
+    /// What the judge says of `[prompt, first, second]`, in order, by the same protocol.
+    pub fn compare(&mut self, texts: &[[&str; 3]], watch: &dyn Watch) -> Result<Vec<Comparison>> {
+        let tie_width = self.settings.tie_width;
+        let comparison = |verdict: Verdict| Comparison { outcome: verdict.outcome(tie_width), truncated: verdict.truncated };
+        Ok(self.verdicts(texts, watch)?.into_iter().map(comparison).collect())
     }
 
     /// The judge's answers on labelled pairs, from which its fitness is measured. The better side is that of the higher

@@ -42,6 +42,7 @@ pub(crate) fn report() -> ReportData {
         train_log: train_log(),
         eval_log: eval_log(),
         chains: [("train/dpo/seed-1".to_owned(), Abridged { last: Digest::of_bytes(b"link"), links: "0a1b2c3d".into() })].into(),
+        judged: Default::default(),
         pair_scores: pair_scores(),
         completions: completions(),
         judgments: Vec::new(),

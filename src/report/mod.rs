@@ -18,7 +18,7 @@ mod terminal;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -104,6 +104,9 @@ pub struct ReportData {
     /// Digest chains of the cells that train, by cell id.
     #[serde(default)]
     pub chains: BTreeMap<String, Abridged>,
+    /// Cells beside the judges' own whose bits rest on what a judge said, by id: later rounds that a judge labelled.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub judged: BTreeSet<String>,
     pub pair_scores: Vec<PairScore>,
     pub completions: Vec<Completion>,
     pub judgments: Vec<Judgment>,

@@ -1,6 +1,7 @@
 //! From the rows of finished cells to `ReportData`: summarise, inspect, conclude.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 
@@ -11,8 +12,8 @@ use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::model::Adapter;
 use crate::report::{CellRow, Fact, ReportData, SCHEMA, SuiteInfo, VariantInfo};
-use crate::run::plan::{self, Plan};
-use crate::run::stages::{JUDGE_FOLDER, checkpoints_in};
+use crate::run::plan::{self, Plan, Stage};
+use crate::run::stages::{JUDGE_FOLDER, ROUND_AUDIT, checkpoints_of};
 use crate::statistics::summary::{self, Evidence};
 use crate::store::{Receipt, Store};
 use crate::suite::Suite;
@@ -28,7 +29,8 @@ pub fn collect(
     versions: Vec<Fact>,
 ) -> Result<ReportData> {
     let collector = Collector { store, plan, receipts };
-    let audit: Vec<AuditItem> = collector.rows("audit.jsonl")?;
+    let mut audit: Vec<AuditItem> = collector.rows("audit.jsonl")?;
+    audit.extend(collector.round_audit()?);
     let completions = collector.rows("completions.jsonl")?;
     let judgments = collector.rows("judgments.jsonl")?;
     let pair_scores = collector.rows("pair_scores.jsonl")?;
@@ -60,6 +62,7 @@ pub fn collect(
         train_log: collector.rows("train_log.jsonl")?,
         eval_log: collector.rows(EVAL_LOG)?,
         chains: collector.chains()?,
+        judged: collector.judged(),
         pair_scores,
         completions,
         judgments,
@@ -106,6 +109,39 @@ impl Collector<'_> {
         Ok(chains)
     }
 
+    /// The audits of a variant's later rounds as one: counts add up over its seeds and rounds.
+    fn round_audit(&self) -> Result<Vec<AuditItem>> {
+        let mut sums: Vec<(&str, AuditItem)> = Vec::new();
+        for cell in &self.plan.cells {
+            let Stage::RoundPairs { variant, .. } = &cell.stage else { continue };
+            let place = cell.id.strip_prefix("pairs/").unwrap_or(&cell.id);
+            for mut item in read_jsonl::<AuditItem>(&self.store.output(self.receipt(&cell.id)?, ROUND_AUDIT)?)? {
+                item.message = format!("{place}: {}", item.message);
+                match sums.iter_mut().find(|(of, sum)| of == variant && sum.id == item.id) {
+                    None => sums.push((variant, item)),
+                    Some((_, sum)) => {
+                        if sum.count == 0 {
+                            sum.message = item.message;
+                        }
+                        (sum.count, sum.total) = (sum.count + item.count, sum.total + item.total);
+                    }
+                }
+            }
+        }
+        let told = |(variant, item): (&str, AuditItem)| {
+            let message = format!("later rounds of `{variant}`: {} of {}, first in {}", item.count, item.total, item.message);
+            AuditItem { message, ..item }
+        };
+        Ok(sums.into_iter().map(told).collect())
+    }
+
+    /// The cells beside the judges' own whose bits rest on what a judge said.
+    fn judged(&self) -> BTreeSet<String> {
+        let through = self.plan.through_judges();
+        let own = |cell: &&plan::Cell| matches!(cell.stage, Stage::Judge { .. } | Stage::Judgments { .. });
+        self.plan.cells.iter().filter(|c| !own(c) && through.contains(c.id.as_str())).map(|c| c.id.clone()).collect()
+    }
+
     fn cells(&self) -> Result<Vec<CellRow>> {
         let row = |cell: &plan::Cell| {
             let receipt = self.receipt(&cell.id)?;
@@ -118,12 +154,17 @@ impl Collector<'_> {
         let (label, seeds, checkpoints) = match &variant.policy {
             PolicySource::Checkpoint { beta, .. } => (format!("trained elsewhere, β = {beta}"), vec![], vec![0]),
             PolicySource::Train(settings) => {
-                let first = plan::train_id(&variant.name, suite.seeds[0]);
-                let steps = checkpoints_in(&self.store.folder(self.receipt(&first)?.key))?;
-                (label(settings), suite.seeds.clone(), steps)
+                let checkpoints = self.checkpoints(&plan::train_ids(&variant.name, settings, suite.seeds[0]))?;
+                (label(settings), suite.seeds.clone(), checkpoints.into_iter().map(|(step, _)| step).collect())
             }
         };
         Ok(VariantInfo { name: variant.name.clone(), label, seeds, checkpoints })
+    }
+
+    /// The checkpoints of a training whose rounds are these cells.
+    fn checkpoints(&self, rounds: &[String]) -> Result<Vec<(u64, PathBuf)>> {
+        let folders = rounds.iter().map(|id| Ok(self.store.folder(self.receipt(id)?.key))).collect::<Result<Vec<_>>>()?;
+        checkpoints_of(&folders)
     }
 
     /// Digests of what the claims rest on, then the versions given.
@@ -141,27 +182,40 @@ impl Collector<'_> {
                 digest_of(&plan::judge_id(&judge.name), &format!("{JUDGE_FOLDER}/model.onnx"))?,
             );
         }
-        for variant in &suite.variants {
-            for seed in plan::variant_seeds(suite, variant).into_iter().flatten() {
-                let cell = plan::train_id(&variant.name, seed);
-                let last = checkpoints_in(&self.store.folder(self.receipt(&cell)?.key))?.pop().unwrap_or_default();
-                for file in ["model.safetensors", Adapter::WEIGHTS] {
-                    let digest = digest_of(&cell, &format!("checkpoint-{last}/{file}"))?;
-                    add(format!("{} seed {seed} step {last} {file}", variant.name), digest);
+        for (variant, settings) in trained(suite) {
+            for &seed in &suite.seeds {
+                let mut step = 0;
+                for cell in plan::train_ids(variant, settings, seed) {
+                    let last = self.checkpoints(std::slice::from_ref(&cell))?.pop().map_or(0, |(last, _)| last);
+                    step += last;
+                    for file in ["model.safetensors", Adapter::WEIGHTS] {
+                        let digest = digest_of(&cell, &format!("checkpoint-{last}/{file}"))?;
+                        add(format!("{variant} seed {seed} step {step} {file}"), digest);
+                    }
                 }
             }
         }
-        for variant in &suite.variants {
-            if let PolicySource::Train(settings) = &variant.policy {
-                let o = &settings.objective;
-                let losses: Vec<String> = o.loss_type.iter().map(|loss| loss.name()).collect();
-                let value = format!("{}, dialect {}", losses.join(" + "), o.dialect.name());
-                facts.push(fact(&format!("{} loss_type", variant.name), value));
+        for (variant, settings) in trained(suite) {
+            let o = &settings.objective;
+            let losses: Vec<String> = o.loss_type.iter().map(|loss| loss.name()).collect();
+            let value = format!("{}, dialect {}", losses.join(" + "), o.dialect.name());
+            facts.push(fact(&format!("{variant} loss_type"), value));
+            if let Some(r) = &settings.rounds {
+                let value = format!("{}, labelled by {}, reference: {}", r.rounds, r.judge, r.reference.name());
+                facts.push(fact(&format!("{variant} rounds"), value));
             }
         }
         facts.extend(versions);
         Ok(facts)
     }
+}
+
+/// The variants that are trained here.
+fn trained(suite: &Suite) -> impl Iterator<Item = (&str, &TrainSettings)> {
+    suite.variants.iter().filter_map(|variant| match &variant.policy {
+        PolicySource::Train(settings) => Some((variant.name.as_str(), settings.as_ref())),
+        PolicySource::Checkpoint { .. } => None,
+    })
 }
 
 /// What distinguishes a variant, for people: `sigmoid, β = 0.1`, with the dialect where it isn't ours.
@@ -184,6 +238,9 @@ fn label(settings: &TrainSettings) -> String {
         None => {}
         Some(AdapterSource::Fresh(lora)) => parts.push(format!("LoRA r = {}", lora.r)),
         Some(AdapterSource::Folder { .. }) => parts.push("LoRA trained on".to_owned()),
+    }
+    if let Some(rounds) = &settings.rounds {
+        parts.push(format!("{} rounds labelled by {}", rounds.rounds, rounds.judge));
     }
     parts.join(", ")
 }

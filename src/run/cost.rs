@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::numerics::gemm::{MatRef, gemm};
 use crate::run::plan::{Cell, Stage, variant_seeds};
 use crate::suite::Suite;
-use crate::suite::settings::{Dataset, FreshModel, JudgeKind, JudgeSource, ModelSource, PolicySource, TrainSettings};
+use crate::suite::settings::{Dataset, FreshModel, JudgeKind, JudgeSource, ModelSource, PolicySource, TrainSettings, Variant};
 
 /// What small models reach of the machine's measured matrix-product rate, all overheads included.
 const EFFICIENCY: f64 = 0.45;
@@ -31,23 +31,24 @@ pub fn expected_seconds(suite: &Suite, cell: &Cell, rate: f64) -> f64 {
             }
             JudgeSource::Folder { .. } => 0.0,
         }),
-        Stage::Train { variant, .. } => match suite.variants.iter().find(|v| &v.name == variant).map(|v| &v.policy) {
-            // The reference reads everything once; two completions a pair.
-            Some(PolicySource::Train(t)) => {
-                let sides = if suite.dataset.has_pairs() { 2 } else { 1 };
-                let (examples, texts) = if t.objective.is_unpaired() { (sides, 1.0) } else { (1, 2.0) };
-                (1.0 + passes(t)) * trained_tokens(t, examples * train_pairs(suite), texts)
-            }
-            _ => 0.0,
-        },
+        Stage::RoundPairs { variant, .. } => training(suite, variant).and_then(|t| t.rounds.as_ref()).map_or(0.0, |rounds| {
+            let pairs = sampled(train_prompts(suite), rounds.pairs_per_prompt);
+            sampled(train_prompts(suite), rounds.samples_per_prompt) + judged_texts(suite, &rounds.judge) * pairs
+        }),
+        // The reference reads everything once; two completions a pair.
+        Stage::Train { variant, .. } => training(suite, variant).map_or(0.0, |t| {
+            let sides = if suite.dataset.has_pairs() { 2 } else { 1 };
+            let (examples, texts) = if t.objective.is_unpaired() { (sides, 1.0) } else { (1, 2.0) };
+            (1.0 + passes(t)) * trained_tokens(t, examples * train_pairs(suite), texts)
+        }),
         Stage::Evaluate { variant, .. } => {
             let policies = variant.as_ref().map_or(1.0, |name| checkpoints(suite, name));
             3.0 * policies * sampled(eval_prompts(suite), suite.generate.samples_per_prompt)
         }
         Stage::Judgments { judge, variant, .. } => {
-            let kind = suite.judges.iter().find(|j| &j.name == judge).map(|j| j.kind);
-            let texts = kind.map_or(0.0, |k| if k == JudgeKind::Pairwise { 4.0 } else { 2.0 });
-            texts * checkpoints(suite, variant) * sampled(eval_prompts(suite), suite.generate.samples_per_prompt)
+            judged_texts(suite, judge)
+                * checkpoints(suite, variant)
+                * sampled(eval_prompts(suite), suite.generate.samples_per_prompt)
         }
     };
     0.1 + tokens * forward / rate
@@ -117,6 +118,27 @@ fn trained_tokens(settings: &TrainSettings, examples: usize, texts: f64) -> f64 
     seen * texts * TYPICAL_TOKENS
 }
 
+/// How a variant is trained, if it is trained here.
+fn training<'a>(suite: &'a Suite, variant: &str) -> Option<&'a TrainSettings> {
+    match &suite.variants.iter().find(|v| v.name == variant)?.policy {
+        PolicySource::Train(settings) => Some(settings),
+        PolicySource::Checkpoint { .. } => None,
+    }
+}
+
+/// Texts that a judge reads of two completions; gold reads none.
+fn judged_texts(suite: &Suite, judge: &str) -> f64 {
+    let kind = suite.judges.iter().find(|j| j.name == judge).map(|j| j.kind);
+    kind.map_or(0.0, |k| if k == JudgeKind::Pairwise { 4.0 } else { 2.0 })
+}
+
+fn train_prompts(suite: &Suite) -> usize {
+    match &suite.dataset {
+        Dataset::World(w) => w.train_prompts,
+        Dataset::Pairs(p) => p.limit.unwrap_or(1000),
+    }
+}
+
 fn demonstrations(suite: &Suite) -> usize {
     match &suite.dataset {
         Dataset::World(w) => w.demonstrations,
@@ -146,16 +168,14 @@ fn eval_prompts(suite: &Suite) -> usize {
 }
 
 fn checkpoints(suite: &Suite, variant: &str) -> f64 {
-    let policy = suite.variants.iter().find(|v| v.name == variant).map(|v| &v.policy);
-    match policy {
-        Some(PolicySource::Train(t)) if t.evaluation.selects() => 1.0,
-        Some(PolicySource::Train(t)) => match (t.max_steps, t.save_steps) {
-            (Some(steps), Some(save)) => steps.div_ceil(save.max(1)) as f64,
-            (None, Some(_)) => 3.0,
-            (_, None) => 1.0,
-        },
-        _ => 1.0,
-    }
+    let Some(t) = training(suite, variant) else { return 1.0 };
+    let of_a_round = match (t.max_steps, t.save_steps) {
+        _ if t.evaluation.selects() => 1.0,
+        (Some(steps), Some(save)) => steps.div_ceil(save.max(1)) as f64,
+        (None, Some(_)) => 3.0,
+        (_, None) => 1.0,
+    };
+    of_a_round * t.rounds() as f64
 }
 
 /// The cells that are still to be run.
@@ -163,9 +183,10 @@ pub fn open_cells<'a>(cells: &'a [Cell], finished: &dyn Fn(&Cell) -> bool) -> Ve
     cells.iter().filter(|c| !finished(c)).collect()
 }
 
-/// Training runs a suite makes: for one-line summaries.
+/// Training runs a suite makes, each round one: for one-line summaries.
 pub fn training_runs(suite: &Suite) -> usize {
-    suite.variants.iter().map(|v| variant_seeds(suite, v).iter().flatten().count()).sum()
+    let rounds = |v: &Variant| training(suite, &v.name).map_or(0, |t| t.rounds() as usize);
+    suite.variants.iter().map(|v| rounds(v) * variant_seeds(suite, v).len()).sum()
 }
 
 #[cfg(test)]
@@ -183,7 +204,7 @@ mod tests {
         let plan = plan::plan(&suite, Digest::of_bytes(b"no runtime")).unwrap();
         let seconds = |id: String| expected_seconds(&suite, plan.cell(&id).unwrap(), 1e9) - 0.1;
         let seed = suite.seeds[0];
-        let [full, adapter] = [&suite.variants[0].name, "adapter"].map(|name| seconds(plan::train_id(name, seed)));
+        let [full, adapter] = [&suite.variants[0].name, "adapter"].map(|name| seconds(plan::train_id(name, seed, 1)));
         assert!((adapter / full - 0.75).abs() < 1e-9, "{adapter} {full}");
     }
 }

@@ -3,6 +3,7 @@
 //! A key is the digest of everything that can change the cell's output, and of nothing else: the settings of its stage, the
 //! keys of its inputs, the digests of the files it reads, and the engine's version. So keys are known before anything runs.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
@@ -12,7 +13,9 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::judge::GOLD;
 use crate::suite::Suite;
-use crate::suite::settings::{AdapterSource, Dataset, JudgeSource, ModelSource, PolicySource, TrainSettings, Variant};
+use crate::suite::settings::{
+    AdapterSource, Dataset, JudgeSource, ModelSource, PolicySource, RoundSettings, TrainSettings, Variant,
+};
 
 /// Raised whenever the same settings would give other bytes: every finished cell is then made again.
 pub(super) const ENGINE: u32 = 2;
@@ -29,9 +32,17 @@ pub enum Stage {
     Judge {
         judge: String,
     },
+    /// Labelled pairs of what a policy writes after the round before this one, from 2.
+    RoundPairs {
+        variant: String,
+        seed: u64,
+        round: u64,
+    },
+    /// One round of a policy's training, from 1.
     Train {
         variant: String,
         seed: u64,
+        round: u64,
     },
     /// Completions and pair log-probabilities of a policy at each of its checkpoints; `variant` none: the reference's own.
     Evaluate {
@@ -52,6 +63,7 @@ impl Stage {
             Self::Reference => "reference",
             Self::Pairs => "pairs",
             Self::Judge { .. } => "judge",
+            Self::RoundPairs { .. } => "round-pairs",
             Self::Train { .. } => "train",
             Self::Evaluate { .. } => "evaluate",
             Self::Judgments { .. } => "judgments",
@@ -93,10 +105,41 @@ impl Plan {
         cells.reverse();
         Plan { cells }
     }
+
+    /// The cells whose outputs rest on what a judge says, which passes through ONNX Runtime: the judges, their judgments, and whatever
+    /// follows from pairs that a judge labelled.
+    pub fn through_judges(&self) -> BTreeSet<&str> {
+        let mut found = BTreeSet::new();
+        for cell in &self.cells {
+            let reads = cell.inputs.iter().any(|id| found.contains(id.as_str()));
+            if reads || matches!(cell.stage, Stage::Judge { .. }) {
+                found.insert(cell.id.as_str());
+            }
+        }
+        found
+    }
 }
 
-pub fn train_id(variant: &str, seed: u64) -> String {
-    format!("train/{variant}/seed-{seed}")
+/// The first round is named as a training of one round is: it is the same training.
+pub fn train_id(variant: &str, seed: u64, round: u64) -> String {
+    format!("train/{}", round_id(variant, seed, round))
+}
+
+/// `round`: whose training reads the pairs, from 2.
+pub fn round_pairs_id(variant: &str, seed: u64, round: u64) -> String {
+    format!("pairs/{}", round_id(variant, seed, round))
+}
+
+fn round_id(variant: &str, seed: u64, round: u64) -> String {
+    match round {
+        1 => format!("{variant}/seed-{seed}"),
+        _ => format!("{variant}/seed-{seed}/round-{round}"),
+    }
+}
+
+/// The cells of a variant's training under a seed, round by round.
+pub fn train_ids(variant: &str, settings: &TrainSettings, seed: u64) -> Vec<String> {
+    (1..=settings.rounds()).map(|round| train_id(variant, seed, round)).collect()
 }
 
 pub fn evaluate_id(variant: Option<&str>, seed: Option<u64>) -> String {
@@ -225,13 +268,7 @@ impl Planner<'_> {
         for variant in &suite.variants {
             if let PolicySource::Train(settings) = &variant.policy {
                 for &seed in &suite.seeds {
-                    self.add(
-                        train_id(&variant.name, seed),
-                        Stage::Train { variant: variant.name.clone(), seed },
-                        &["reference".into(), "pairs".into()],
-                        json!({"train": without_adapter_path(suite, settings)?, "seed": seed, "name": variant.name,
-                            "numerics": suite.numerics}),
-                    );
+                    self.training_cells(&variant.name, settings, seed)?;
                 }
             }
         }
@@ -244,8 +281,8 @@ impl Planner<'_> {
                     (PolicySource::Checkpoint { path, beta }, _) => {
                         json!({"files": folder_digests(&suite.locate(path))?, "beta": beta})
                     }
-                    (PolicySource::Train(_), seed) => {
-                        inputs.push(train_id(&variant.name, seed.expect("a trained variant has a seed")));
+                    (PolicySource::Train(settings), seed) => {
+                        inputs.extend(train_ids(&variant.name, settings, seed.expect("a trained variant has a seed")));
                         Value::Null
                     }
                 };
@@ -258,6 +295,59 @@ impl Planner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// How many rounds there are is part of no key: a round more leaves those before it as they are.
+    fn training_cells(&mut self, variant: &str, settings: &TrainSettings, seed: u64) -> Result<()> {
+        let suite = self.suite;
+        let training = without_adapter_path(suite, &settings.of_one_round(None))?;
+        let own = json!({"train": training, "seed": seed, "name": variant, "numerics": suite.numerics});
+        self.add(
+            train_id(variant, seed, 1),
+            Stage::Train { variant: variant.to_owned(), seed, round: 1 },
+            &["reference".into(), "pairs".into()],
+            own.clone(),
+        );
+        let Some(rounds) = &settings.rounds else { return Ok(()) };
+        for round in 2..=rounds.rounds {
+            let (pairs, before) = (round_pairs_id(variant, seed, round), train_id(variant, seed, round - 1));
+            self.round_pairs_cell(variant, settings, rounds, seed, round);
+            let mut own = own.clone();
+            own["round"] = json!({"number": round, "reference": rounds.reference});
+            self.add(
+                train_id(variant, seed, round),
+                Stage::Train { variant: variant.to_owned(), seed, round },
+                &["reference".into(), "pairs".into(), pairs, before],
+                own,
+            );
+        }
+        Ok(())
+    }
+
+    fn round_pairs_cell(&mut self, variant: &str, training: &TrainSettings, rounds: &RoundSettings, seed: u64, round: u64) {
+        let suite = self.suite;
+        let mut inputs = vec!["reference".to_owned(), train_id(variant, seed, round - 1)];
+        let labels = match &suite.dataset {
+            Dataset::World(world) => {
+                inputs.push("data".into());
+                (rounds.judge == GOLD).then(|| json!({"temperature": world.label_temperature, "noise": world.label_noise}))
+            }
+            Dataset::Pairs(_) => {
+                inputs.push("pairs".into());
+                None
+            }
+        };
+        if rounds.judge != GOLD {
+            inputs.push(judge_id(&rounds.judge));
+        }
+        self.add(
+            round_pairs_id(variant, seed, round),
+            Stage::RoundPairs { variant: variant.to_owned(), seed, round },
+            &inputs,
+            json!({"seed": seed, "round": round, "judge": rounds.judge, "labels": labels, "samples_per_prompt": rounds.samples_per_prompt,
+                "pairs_per_prompt": rounds.pairs_per_prompt, "max_new_tokens": suite.generate.max_new_tokens,
+                "max_length": training.max_length, "numerics": suite.numerics}),
+        );
     }
 
     fn judgment_cells(&mut self) {
@@ -335,3 +425,6 @@ fn folder_digests(folder: &Path) -> Result<Value> {
     }
     Ok(json!(digests))
 }
+
+#[cfg(test)]
+mod tests;

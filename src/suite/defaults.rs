@@ -4,8 +4,8 @@
 
 use super::settings::{
     BcoShift, CheckSettings, Dialect, EvaluationSettings, FDivergence, FreshModel, GenerateSettings, JudgeKind, Linear,
-    LoraSettings, LossType, Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PackingStrategy, PairsFormat, Sampling,
-    Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
+    LoraSettings, LossType, Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PackingStrategy, PairsFormat, RoundReference,
+    Sampling, Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
 };
 
 pub(super) const SEED: u64 = 42;
@@ -89,12 +89,17 @@ pub(super) fn training(purpose: Purpose, sampling: Sampling) -> TrainSettings {
         save_steps: None,
         sampling,
         lora: None,
+        rounds: None,
         evaluation: EvaluationSettings::default(),
     }
 }
 
 /// Tokens that training and judges read; a fresh model that reads less lowers it to what it reads.
 pub(super) const MAX_LENGTH: usize = 1024;
+
+/// In rounds after the first, where the data say nothing: samples of each prompt, and pairs made of them.
+pub(super) const ROUND_SAMPLES: [usize; 2] = [2, 1];
+pub(super) const ROUND_REFERENCE: RoundReference = RoundReference::Previous;
 
 /// TRL's `lora_alpha` (`ModelConfig`) and PEFT's modules for a Llama. Dropout is off; TRL's is 0.05.
 pub(super) fn lora(r: usize) -> LoraSettings {

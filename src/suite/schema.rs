@@ -52,6 +52,8 @@ fn documented_defaults() -> Vec<(&'static str, Map<String, Value>)> {
     let mut training = members(&defaults::training(Purpose::Preference, defaults::SAMPLING));
     // Differs between [train], [sft] and judges.
     training.remove("learning_rate");
+    training.insert("rounds".to_owned(), json!(1));
+    training.insert("round_reference".to_owned(), json!(defaults::ROUND_REFERENCE));
     let mut model = members(&defaults::fresh_model());
     // These follow other keys.
     model.remove("intermediate_size");

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::one_or_many::OneOrMany;
 use super::settings::{
     BcoShift, Dialect, FDivergence, JudgeKind, Linear, LossType, Numerics, OnInconclusive, Optimizer, PackingStrategy,
-    PairsFormat, Sampling, Scheduler,
+    PairsFormat, RoundReference, Sampling, Scheduler,
 };
 
 /// A suite: what is trained, on what, how it is judged, and what it is held against.
@@ -274,6 +274,20 @@ training_tables! {
     use_rslora: bool,
     /// LoRA: a PEFT folder, relative to the suite file, whose adapter is trained on; a frozen copy of it is the reference.
     lora_adapter: PathBuf,
+    /// Preference training: how often it is done. Before each round after the first the policy so far completes the training prompts, its
+    /// completions are labelled, and the round learns from these pairs alone. Each round takes as many steps as the first, with a new
+    /// optimizer and the learning rate from its beginning; steps are counted on.
+    rounds: u64,
+    /// Rounds after the first: what the policy is compared with: the policy that the round starts from ("previous"), or what the first
+    /// round was compared with ("original").
+    round_reference: RoundReference,
+    /// Rounds after the first: who labels: the name of a `[[judge]]`, which reads pairs in both orders and whose ties are left out and
+    /// counted, or `gold`, the world's own reward, which labels as in the first round. If not given: gold in a world, else the only judge.
+    round_judge: String,
+    /// Rounds after the first: completions of each training prompt; if not given, a world's samples_per_prompt, else 2.
+    round_samples: usize,
+    /// Rounds after the first: pairs made of the completions of a prompt; if not given, a world's pairs_per_prompt, else 1.
+    round_pairs: usize,
 }
 
 /// A linear layer by its name in Hugging Face's Llama, or all of them.

@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
-use super::settings::{Dataset, PolicySource, TrainSettings};
+use super::settings::{Dataset, PolicySource, RoundReference, TrainSettings};
 use super::templates::TEMPLATES;
 use super::*;
 
@@ -274,6 +274,60 @@ fn every_loss_is_accepted_and_keeps_what_is_written() {
     ] {
         understood(&with_keys(keys));
     }
+}
+
+#[test]
+fn rounds_are_laid_over_each_other_and_take_what_the_data_say() {
+    let train = "learning_rate = 1e-4\nrounds = 2\nround_judge = \"pairwise\"";
+    let keys = "rounds = 3\nround_samples = 6\nround_reference = \"original\"\nround_judge = \"gold\"";
+    let text = with_keys(keys).replacen("learning_rate = 1e-4", train, 1);
+    let suite = understood(&text.replacen("vocab_size = 500", "vocab_size = 500\nsamples_per_prompt = 5", 1));
+    let rounds = |name: &str| trained(&suite, name).rounds.clone().unwrap();
+    let (own, common) = (rounds("a"), rounds("b"));
+    assert_eq!((own.rounds, own.reference, own.judge.as_str()), (3, RoundReference::Original, "gold"));
+    assert_eq!((own.samples_per_prompt, own.pairs_per_prompt), (6, 2));
+    assert_eq!((common.rounds, common.reference, common.judge.as_str()), (2, RoundReference::Previous, "pairwise"));
+    assert_eq!((common.samples_per_prompt, common.pairs_per_prompt), (5, 2));
+    // One round is no round after the first, whatever [train] says of those.
+    let suite = understood(&text.replacen(keys, "rounds = 1", 1));
+    assert_eq!(trained(&suite, "a").rounds, None);
+    // A file's prompts, labelled by its only judge.
+    let suite = understood(&PAIRS.replacen("name = \"a\"", "name = \"a\"\nrounds = 2", 1));
+    let rounds = trained(&suite, "a").rounds.clone().unwrap();
+    assert_eq!((rounds.judge.as_str(), rounds.samples_per_prompt, rounds.pairs_per_prompt), ("pairwise", 2, 1));
+}
+
+#[test]
+fn rounds_that_cannot_be_or_would_change_nothing_are_errors() {
+    let keys = [
+        "rounds = 0",
+        "rounds = 2\nround_samples = 1",
+        "rounds = 2\nround_samples = 3\nround_pairs = 4",
+        "rounds = 2\nround_judge = \"parwise\"",
+        "rounds = 2\nround_reference = \"first\"",
+        "rounds = 1\nround_judge = \"pairwise\"",
+        "round_samples = 4",
+        "rounds = 2\nround_reference = \"original\"\nloss_type = \"simpo\"",
+        "rounds = 2\nround_reference = \"original\"\nloss_type = [\"sft\", \"orpo\"]",
+        "checkpoint = \"theirs\"\nrounds = 2",
+    ];
+    let mut edits: Vec<(&str, &str)> = keys.iter().map(|keys| ("beta = 0.2", *keys)).collect();
+    edits.push(("[sft]", "[sft]\nrounds = 2"));
+    edits.push(("[judge.train]", "[judge.train]\nround_judge = \"gold\""));
+    edits.push(("[train]", "[train]\nround_pairs = 2"));
+    edits.push(("[train]", "[train]\nrounds = 2\nround_samples = 2"));
+    refused("rounds_that_cannot_be_or_would_change_nothing_are_errors", refusals(WORLD, &edits));
+    understood(&with_keys("rounds = 2\nround_reference = \"original\"\nloss_type = \"simpo\"\nkl_coef = 0.1"));
+    refused(
+        "rounds_that_nobody_can_label_are_errors",
+        refusals(
+            &PAIRS.replacen("name = \"a\"", "name = \"a\"\nrounds = 2", 1),
+            &[
+                ("rounds = 2", "rounds = 2\nround_judge = \"gold\""),
+                ("[[judge]]", "[compare]\njudge = \"other\"\n[[judge]]\nname = \"other\"\nkind = \"pairwise\"\n[[judge]]"),
+            ],
+        ),
+    );
 }
 
 #[test]

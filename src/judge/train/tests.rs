@@ -74,6 +74,7 @@ fn training(max_steps: u64) -> TrainSettings {
         resid_pdrop: 0.0,
         save_steps: None,
         sampling: Sampling::Shuffle,
+        rounds: None,
         evaluation: EvaluationSettings::default(),
     }
 }

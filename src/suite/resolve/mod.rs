@@ -18,6 +18,7 @@ mod evaluation;
 mod judges;
 mod lora;
 mod objective;
+mod rounds;
 mod training;
 
 pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> Result<Suite> {
@@ -34,6 +35,7 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
         context,
         pairs: dataset.has_pairs(),
         held_out: !matches!(&dataset, Dataset::Pairs(pairs) if pairs.heldout_share == 0.0),
+        labelling: labelling(spec, &dataset),
     };
     let sft = training::sft(spec, &model, &surroundings, document)?;
     let variants = training::variants(spec, &surroundings, document)?;
@@ -62,6 +64,27 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
     })
 }
 
+/// Who can label what policies write, and who does unless the suite says otherwise.
+fn labelling(spec: &SuiteSpec, dataset: &Dataset) -> rounds::Labelling {
+    let names: Vec<String> = spec.judge.iter().map(|judge| judge.name.clone()).collect();
+    match dataset {
+        Dataset::World(world) => rounds::Labelling {
+            judge: Some(GOLD.to_owned()),
+            judges: names.into_iter().chain([GOLD.to_owned()]).collect(),
+            samples_per_prompt: world.samples_per_prompt,
+            pairs_per_prompt: world.pairs_per_prompt,
+        },
+        Dataset::Pairs(_) => {
+            let [samples_per_prompt, pairs_per_prompt] = defaults::ROUND_SAMPLES;
+            let judge = match names.as_slice() {
+                [only] => Some(only.clone()),
+                _ => None,
+            };
+            rounds::Labelling { judge, judges: names, samples_per_prompt, pairs_per_prompt }
+        }
+    }
+}
+
 fn sampling(dataset: &Dataset) -> super::settings::Sampling {
     match dataset {
         Dataset::World(world) => world.sampling,
@@ -70,7 +93,9 @@ fn sampling(dataset: &Dataset) -> super::settings::Sampling {
 }
 
 /// Names that mean something else where variants and judges stand in the results.
-const TAKEN: [(&str, &str); 2] = [("reference", "the frozen reference model"), ("gold", "the world's own reward")];
+const TAKEN: [(&str, &str); 2] = [("reference", "the frozen reference model"), (GOLD, "the world's own reward")];
+/// As `judge` names it.
+const GOLD: &str = "gold";
 
 fn name_is_free(name: &str, table: &Table<'_>) -> Result<()> {
     match TAKEN.iter().find(|(taken, _)| *taken == name) {
@@ -144,7 +169,7 @@ fn generate(spec: &SuiteSpec, context: Option<usize>, table: &Table<'_>) -> Resu
 
 fn compare(spec: &SuiteSpec, dataset: &Dataset, document: &Document) -> Result<CompareSettings> {
     let table = document.table("compare");
-    let gold = matches!(dataset, Dataset::World(_)).then(|| "gold".to_owned());
+    let gold = matches!(dataset, Dataset::World(_)).then(|| GOLD.to_owned());
     let names: Vec<String> = spec.judge.iter().map(|judge| judge.name.clone()).chain(gold).collect();
     let written = spec.compare.as_ref().and_then(|compare| compare.judge.clone());
     let judge = match (written, spec.judge.as_slice()) {
@@ -154,7 +179,7 @@ fn compare(spec: &SuiteSpec, dataset: &Dataset, document: &Document) -> Result<C
             return Err(error.help(super::translate::with_suggestion(&name, &names, "the judges are ")));
         }
         (None, [only]) => only.name.clone(),
-        (None, []) => "gold".to_owned(),
+        (None, []) => GOLD.to_owned(),
         (None, _) => {
             let listed = super::translate::with_suggestion("", &names, "write `[compare]` with `judge` one of ");
             let second = document.table("judge[1]");

@@ -1,6 +1,6 @@
 //! `[sft]`, `[train]` and `[[variant]]`: training settings, laid over each other.
 
-use super::{evaluation, lora, name_is_free, names_differ, objective};
+use super::{evaluation, lora, name_is_free, names_differ, objective, rounds};
 use crate::error::{Error, Result};
 use crate::suite::defaults::{self, Purpose};
 use crate::suite::document::{Document, Table};
@@ -17,6 +17,7 @@ pub(super) struct Surroundings {
     pub(super) pairs: bool,
     /// Whether any are held out.
     pub(super) held_out: bool,
+    pub(super) labelling: rounds::Labelling,
 }
 
 impl Surroundings {
@@ -99,13 +100,15 @@ pub(super) fn variants(spec: &SuiteSpec, surroundings: &Surroundings, document: 
     let names: Vec<&str> = spec.variant.iter().map(|variant| variant.name.as_str()).collect();
     names_differ(&names, "variant", document)?;
     let train = document.table("train");
+    let written = spec.train.clone().unwrap_or_default();
     let mut common = surroundings.defaults(Purpose::Preference);
-    overlay(&mut common, &spec.train.clone().unwrap_or_default(), surroundings, &train)?;
+    overlay(&mut common, &written, surroundings, &train)?;
+    let below = Below { settings: common, written: &written, table: &train };
     let variants = spec
         .variant
         .iter()
         .enumerate()
-        .map(|(index, written)| variant(written, &common, surroundings, &document.table(format!("variant[{index}]"))))
+        .map(|(index, written)| variant(written, &below, surroundings, &document.table(format!("variant[{index}]"))))
         .collect::<Result<Vec<Variant>>>()?;
     if spec.train.is_some() {
         train_has_effect(&variants, &train)?;
@@ -113,7 +116,14 @@ pub(super) fn variants(spec: &SuiteSpec, surroundings: &Surroundings, document: 
     Ok(variants)
 }
 
-fn variant(written: &VariantSpec, common: &TrainSettings, surroundings: &Surroundings, table: &Table<'_>) -> Result<Variant> {
+/// `[train]`, over which variants are laid.
+struct Below<'a> {
+    settings: TrainSettings,
+    written: &'a TrainSpec,
+    table: &'a Table<'a>,
+}
+
+fn variant(written: &VariantSpec, below: &Below<'_>, surroundings: &Surroundings, table: &Table<'_>) -> Result<Variant> {
     name_is_free(&written.name, table)?;
     let policy = match &written.checkpoint {
         Some(path) => {
@@ -132,8 +142,9 @@ fn variant(written: &VariantSpec, common: &TrainSettings, surroundings: &Surroun
             PolicySource::Checkpoint { path: path.clone(), beta }
         }
         None => {
-            let mut settings = common.clone();
-            overlay(&mut settings, &written.training(), surroundings, table)?;
+            let (mut settings, own) = (below.settings.clone(), written.training());
+            overlay(&mut settings, &own, surroundings, table)?;
+            settings.rounds = rounds::settings(&[(below.written, below.table), (&own, table)], surroundings)?;
             if let Some((key, why)) = ineffective(&settings, Purpose::Preference).into_iter().find(|(key, _)| table.has(key)) {
                 return Err(no_effect(table, key, &why));
             }
@@ -225,7 +236,7 @@ const PACKING: [&str; 2] = ["packing", "packing_strategy"];
 /// The keys that would change nothing, each with the reason.
 fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str, String)> {
     let mut keys = match purpose {
-        Purpose::Preference => objective::ineffective(&settings.objective),
+        Purpose::Preference => [objective::ineffective(&settings.objective), rounds::ineffective(settings)].concat(),
         Purpose::Sft | Purpose::Judge => Vec::new(),
     };
     let mut add = |names: &[&'static str], why: &str| keys.extend(names.iter().map(|&name| (name, why.to_owned())));
@@ -233,6 +244,7 @@ fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str,
         Purpose::Preference => add(&PACKING, "a batch of preference training counts examples; only [sft] packs"),
         Purpose::Sft => {
             add(&objective::KEYS, "fine-tuning minimises the cross-entropy");
+            add(&rounds::KEYS, "fine-tuning has one round");
             if !settings.packing {
                 add(&["packing_strategy"], "`packing` isn't true");
             }
@@ -240,6 +252,7 @@ fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str,
         Purpose::Judge => {
             add(&objective::KEYS, "judges are trained by the Bradley–Terry likelihood");
             add(&lora::KEYS, "judges are trained whole");
+            add(&rounds::KEYS, "judges are trained once");
             add(&["resid_pdrop"], "judges are trained without dropout");
             add(&PACKING, "a batch of a judge's training counts pairs; only [sft] packs");
         }

@@ -36,6 +36,7 @@ pub(crate) fn settings() -> TrainSettings {
         save_steps: None,
         sampling: Sampling::Shuffle,
         lora: None,
+        rounds: None,
         evaluation: EvaluationSettings::default(),
     }
 }

@@ -151,6 +151,7 @@ fn case_settings(case: &Path, config: &Value, kind: &str) -> TrainSettings {
         save_steps: None,
         sampling: Sampling::Sequential,
         lora: None,
+        rounds: None,
         evaluation: EvaluationSettings::default(),
     };
     args.done();

@@ -1,0 +1,202 @@
+//! Training: the reference by fine-tuning, and the policies by preferences.
+
+use super::{Body, PAIRS, checkpoints_in, names};
+use crate::data::files::{read_jsonl, write_jsonl};
+use crate::data::tokenize::TextTokenizer;
+use crate::data::{Demonstration, LabelledCompletion, Pair, PreferenceRow, TokenizedPair, world};
+use crate::error::{Error, Result};
+use crate::model::{Adapter, Llama};
+use crate::store::{CHAIN, write_atomically};
+use crate::suite::settings::{AdapterSource, Dataset, ModelSource, PolicySource, TrainSettings};
+use crate::train::{self, EVAL_LOG, EvalStep, Evaluation, Feedback, Metrics, PreferenceTask, SftTask, TrainStep, UnpairedTask};
+
+/// Evaluations of the fine-tuning, among the reference's outputs.
+const SFT_EVAL_LOG: &str = "sft_eval_log.jsonl";
+
+/// What one round of a training starts with.
+pub(super) struct Start {
+    pub policy: Llama,
+    /// Frozen.
+    pub reference: Llama,
+    /// Of this round by itself.
+    pub settings: TrainSettings,
+    pub seed: u64,
+    /// The cell whose pairs are learnt from.
+    pub pairs: String,
+    pub before: Before,
+}
+
+/// What the rounds before took.
+#[derive(Default)]
+pub(super) struct Before {
+    pub steps: u64,
+    pub tokens: u64,
+}
+
+impl Body<'_> {
+    pub(super) fn reference(&self) -> Result<Vec<String>> {
+        let tokenizer = TextTokenizer::load(&self.context.folder("data")?)?;
+        tokenizer.save(self.work())?;
+        let mut outputs = names(&["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
+        let base = match &self.suite.model {
+            ModelSource::Fresh(shape) => {
+                let bos = tokenizer.bos().ok_or_else(|| Error::unexpected("our own tokenizer has no BOS"))?;
+                let fresh = Llama::fresh(shape, tokenizer.vocab_size(), bos, tokenizer.eos(), self.suite.seed);
+                fresh.with_numerics(self.suite.numerics)
+            }
+            ModelSource::Folder { path } => self.load(&self.suite.locate(path))?,
+        };
+        let model = match &self.suite.sft {
+            None => base,
+            Some(settings) => {
+                let (base, _) = self.start(base, settings, self.suite.seed)?;
+                let demonstrations: Vec<Demonstration> = read_jsonl(&self.context.file("data", "demonstrations.jsonl")?)?;
+                let examples: Vec<_> = demonstrations.iter().map(|d| tokenizer.example(d)).collect();
+                let mut task = SftTask::new(base, &examples, settings)?;
+                if settings.evaluation.eval_steps.is_some() {
+                    let held_out: Vec<_> = self.heldout_demonstrations()?.iter().map(|d| tokenizer.example(d)).collect();
+                    task = task.with_held_out(&held_out, settings)?;
+                }
+                let log = train::run(&mut task, settings, self.suite.seed, self.work(), self.context.watch)?;
+                write_jsonl(&self.work().join("sft_log.jsonl"), &log)?;
+                outputs.extend(["sft_log.jsonl".to_owned(), CHAIN.to_owned()]);
+                if settings.evaluation.eval_steps.is_some() {
+                    let rows: Vec<Evaluation> = read_jsonl(&self.work().join(EVAL_LOG))?;
+                    write_jsonl(&self.work().join(SFT_EVAL_LOG), &rows)?;
+                    outputs.push(SFT_EVAL_LOG.to_owned());
+                }
+                task.into_model().merged()
+            }
+        };
+        model.save(self.work())?;
+        Ok(outputs)
+    }
+
+    /// What fine-tuning is measured on: in a world, reviews after the prompts of the held-out pairs; of a file, the chosen sides of the
+    /// held-out pairs, or the desirable ones of the held-out completions.
+    fn heldout_demonstrations(&self) -> Result<Vec<Demonstration>> {
+        match &self.suite.dataset {
+            Dataset::World(settings) => world::heldout_demonstrations(settings, self.suite.seed),
+            Dataset::Pairs(pairs) => {
+                let file = self.context.file("data", "heldout_pairs.jsonl")?;
+                if pairs.is_unpaired() {
+                    let rows: Vec<LabelledCompletion> = read_jsonl(&file)?;
+                    return Ok(rows.iter().filter_map(PreferenceRow::demonstration).collect());
+                }
+                let rows: Vec<Pair> = read_jsonl(&file)?;
+                Ok(rows.iter().filter_map(PreferenceRow::demonstration).collect())
+            }
+        }
+    }
+
+    /// One round of a variant's training. The logs count steps and tokens on from the round before it.
+    pub(super) fn train(&self, name: &str, seed: u64, round: u64) -> Result<Vec<String>> {
+        let training = self.trained(name)?;
+        let tokenizer = self.tokenizer()?;
+        let start = match round {
+            1 => self.first_round(training, seed, &tokenizer)?,
+            _ => self.later_round(name, training, seed, round)?,
+        };
+        let Start { policy, reference, settings, before, .. } = start;
+        let (watch, cache, settings) = (self.context.watch, self.cache.as_ref(), &settings);
+        let adapter = policy.adapter.clone();
+        let evaluates = settings.evaluation.eval_steps.is_some();
+        let metrics = if settings.objective.is_unpaired() {
+            let examples = self.feedback(&start.pairs, "train.jsonl", &tokenizer)?;
+            let mut task = UnpairedTask::with_cache(policy, &reference, &examples, settings, cache, watch)?;
+            if evaluates {
+                let held_out = self.feedback(PAIRS, "heldout.jsonl", &tokenizer)?;
+                task = task.with_held_out(&reference, &held_out, settings, cache, watch)?;
+            }
+            train::run(&mut task, settings, start.seed, self.work(), watch)?
+        } else {
+            let pairs = self.tokenized_pairs(&start.pairs, "train.jsonl", &tokenizer)?;
+            let mut task = PreferenceTask::with_cache(policy, &reference, &pairs, settings, cache, watch)?;
+            if evaluates {
+                let held_out = self.tokenized_pairs(PAIRS, "heldout.jsonl", &tokenizer)?;
+                task = task.with_held_out(&reference, &held_out, settings, cache, watch)?;
+            }
+            train::run(&mut task, settings, start.seed, self.work(), watch)?
+        };
+        let row = |m: &Metrics| -> Result<TrainStep> {
+            let row = m.train_step(name, seed)?;
+            Ok(TrainStep { step: row.step + before.steps, num_tokens: row.num_tokens + before.tokens, ..row })
+        };
+        let log = metrics.iter().map(row).collect::<Result<Vec<TrainStep>>>()?;
+        write_jsonl(&self.work().join("train_log.jsonl"), &log)?;
+        let mut outputs = vec!["train_log.jsonl".to_owned(), CHAIN.to_owned()];
+        if evaluates {
+            let rows: Vec<Evaluation> = read_jsonl(&self.work().join(EVAL_LOG))?;
+            let row = |row: EvalStep| EvalStep { step: row.step + before.steps, ..row };
+            let rows: Vec<EvalStep> = rows.iter().map(|e| row(e.eval_step(name, seed))).collect();
+            write_jsonl(&self.work().join(EVAL_LOG), &rows)?;
+            outputs.push(EVAL_LOG.to_owned());
+        }
+        for step in checkpoints_in(self.work())? {
+            let folder = format!("checkpoint-{step}");
+            let (name, config, weights) = match &adapter {
+                None => ("config.json", reference.config.to_json("LlamaForCausalLM"), "model.safetensors"),
+                Some(adapter) => (Adapter::CONFIG, adapter.config_json(), Adapter::WEIGHTS),
+            };
+            write_atomically(&self.work().join(&folder).join(name), &[config.as_bytes()])?;
+            outputs.extend([format!("{folder}/{name}"), format!("{folder}/{weights}")]);
+        }
+        Ok(outputs)
+    }
+
+    pub(super) fn trained(&self, name: &str) -> Result<&TrainSettings> {
+        match &self.variant(name)?.policy {
+            PolicySource::Train(settings) => Ok(settings),
+            PolicySource::Checkpoint { .. } => Err(Error::unexpected(format!("variant `{name}` isn't trained here"))),
+        }
+    }
+
+    fn first_round(&self, settings: &TrainSettings, seed: u64, tokenizer: &TextTokenizer) -> Result<Start> {
+        let base = self.reference_model()?;
+        if settings.rounds.is_some() {
+            self.check_round_prompts(tokenizer, base.config.max_position_embeddings)?;
+        }
+        let (policy, reference) = self.start(base, settings, seed)?;
+        let settings = settings.of_one_round(None);
+        Ok(Start { policy, reference, settings, seed, pairs: PAIRS.to_owned(), before: Before::default() })
+    }
+
+    /// What a training starts from, and its frozen reference, of the weights `base`: without an adapter both are these.
+    pub(super) fn start(&self, base: Llama, settings: &TrainSettings, seed: u64) -> Result<(Llama, Llama)> {
+        match &settings.lora {
+            None => Ok((base.clone(), base)),
+            Some(AdapterSource::Fresh(lora)) => {
+                let adapter = Adapter::fresh(&base.config, lora, seed);
+                Ok((base.clone().with_adapter(adapter)?, base))
+            }
+            Some(AdapterSource::Folder { path, lora_dropout }) => {
+                let folder = self.suite.locate(path);
+                let mut adapter = Adapter::load(&folder)?;
+                adapter.settings.lora_dropout = *lora_dropout;
+                let model = base.with_adapter(adapter).map_err(|e| e.in_file(folder.join(Adapter::WEIGHTS)))?;
+                Ok((model.clone(), model))
+            }
+        }
+    }
+
+    /// The pairs in a file of the cell `id`.
+    pub(super) fn tokenized_pairs(&self, id: &str, name: &str, tokenizer: &TextTokenizer) -> Result<Vec<TokenizedPair>> {
+        let pairs: Vec<Pair> = read_jsonl(&self.context.file(id, name)?)?;
+        Ok(pairs.iter().map(|p| tokenizer.pair(p)).collect())
+    }
+
+    /// Single completions: those of an unpaired file, or both sides of each pair.
+    fn feedback(&self, id: &str, name: &str, tokenizer: &TextTokenizer) -> Result<Vec<Feedback>> {
+        // What a policy wrote is labelled in pairs, whatever the file holds.
+        if id != PAIRS || self.suite.dataset.has_pairs() {
+            return Ok(Feedback::of_pairs(&self.tokenized_pairs(id, name, tokenizer)?));
+        }
+        let rows: Vec<LabelledCompletion> = read_jsonl(&self.context.file(id, name)?)?;
+        let feedback = |row: &LabelledCompletion| {
+            let prompt = tokenizer.prompt(&row.prompt);
+            let completion = tokenizer.completion(&row.prompt, &prompt, &row.completion).ids;
+            Feedback { id: row.id.clone(), prompt, completion, desirable: row.label }
+        };
+        Ok(rows.iter().map(feedback).collect())
+    }
+}

@@ -1,0 +1,104 @@
+//! From trained policies to a verdict: what they complete, who judges it, by which thresholds, against which golden.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::TrainSettings;
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GenerateSettings {
+    /// 0: greedy.
+    pub temperature: f64,
+    pub top_p: f64,
+    pub top_k: Option<usize>,
+    pub max_new_tokens: usize,
+    /// Completions of each evaluation prompt, policy and reference alike.
+    pub samples_per_prompt: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgeKind {
+    /// Reads prompt, A and B; gives the logit of "A is better".
+    Pairwise,
+    /// Reads prompt and one completion; gives a scalar.
+    RewardModel,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct JudgeSettings {
+    pub name: String,
+    pub kind: JudgeKind,
+    pub source: JudgeSource,
+    /// Text template with `{prompt}`, `{a}`, `{b}` (pairwise) or `{prompt}`, `{completion}` (reward model).
+    pub template: String,
+    pub max_length: usize,
+    /// Debiased |logit| up to this is a tie.
+    pub tie_width: f64,
+    /// Below this held-out accuracy the judge's win rates are void.
+    pub min_accuracy: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "source", rename_all = "lowercase")]
+pub enum JudgeSource {
+    /// Trained here on the judges' own labelled pairs, from the reference's weights, and exported to ONNX.
+    Train(Box<TrainSettings>),
+    /// `model.onnx` and `tokenizer.json` in a folder.
+    Folder { path: PathBuf },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CompareSettings {
+    /// The judge whose win rate decides.
+    pub judge: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StatisticsSettings {
+    pub level: f64,
+}
+
+/// Thresholds of the checks; see `checks` for their meaning.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CheckSettings {
+    /// nats a sequence.
+    pub kl_warn: f64,
+    pub kl_fail: f64,
+    /// Fall of log π(chosen) below the reference, nats a token.
+    pub displacement_warn: f64,
+    pub displacement_fail: f64,
+    /// Mean length of the policy's completions over the reference's.
+    pub length_ratio_warn: f64,
+    pub length_ratio_fail: f64,
+    /// Rise of the share of completions without EOS over the reference's.
+    pub no_eos_fail: f64,
+    /// |position effect| of a judge in probability.
+    pub position_warn: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GateSettings {
+    /// The golden file, as written; `Suite::locate` resolves it.
+    pub golden: PathBuf,
+    /// Loss of win rate that is still acceptable, as a fraction.
+    pub margin: f64,
+    /// Relative tolerance of training curves.
+    pub curve_tolerance: f64,
+    pub on_inconclusive: OnInconclusive,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnInconclusive {
+    Pass,
+    Fail,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ReportSettings {
+    /// Prompts whose completions are shown side by side.
+    pub samples: usize,
+}
