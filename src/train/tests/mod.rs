@@ -3,6 +3,7 @@
 mod evaluation;
 mod invariance;
 mod models;
+mod packing;
 mod parity;
 mod quadratic;
 mod score_cache;
