@@ -2,44 +2,13 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
-use crate::support::{assert_same_files, dpo_eval, finished_smoke, run_expecting, workplace};
+use crate::support::{assert_same_files, dpo_eval, finished_smoke, run_expecting, run_through_kills, workplace};
 
-/// Kills fall at every stage: each attempt lives a little longer than the last one, and goes on from what that one left.
 #[test]
 fn a_run_killed_at_ten_and_more_moments_gives_the_bytes_of_an_unbroken_one() {
     let folder = workplace();
-    let mut kills = 0;
-    let mut allowed = Duration::from_millis(60);
-    loop {
-        let mut child = dpo_eval(folder.path())
-            .args(["suite", "run", "suites/smoke.toml", "--quiet"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let started = Instant::now();
-        let ended = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break Some(status);
-            }
-            if started.elapsed() > allowed && kills < 40 {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                break None;
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        };
-        match ended {
-            Some(status) => {
-                assert!(status.success());
-                break;
-            }
-            None => kills += 1,
-        }
-        allowed += Duration::from_millis(25);
-    }
+    let kills = run_through_kills(folder.path(), &["suite", "run", "suites/smoke.toml", "--quiet"]);
     assert!(kills >= 10, "only {kills} kills: the suite became too fast for these delays");
     assert_same_files(&finished_smoke().join("reports/smoke"), &folder.path().join("reports/smoke"));
 }

@@ -8,6 +8,7 @@ mod quickstart;
 mod readme;
 mod real_input;
 mod repro;
+mod rounds;
 mod smoke;
 mod support;
 mod training;

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 /// The program, in `folder`, with nothing of the caller's settings that could change what it prints.
 pub fn dpo_eval(folder: &Path) -> Command {
@@ -50,6 +51,37 @@ pub fn run_expecting(folder: &Path, arguments: &[&str], code: i32) -> Ran {
     let ran = run(folder, arguments);
     assert_eq!(ran.code, code, "dpo-eval {}\nstdout:\n{}\nstderr:\n{}", arguments.join(" "), ran.stdout, ran.stderr);
     ran
+}
+
+/// Gives the command again and again until it ends by itself; says how often it was killed. Kills fall at every stage: each attempt
+/// lives a little longer than the last one, and goes on from what that one left.
+pub fn run_through_kills(folder: &Path, arguments: &[&str]) -> usize {
+    let mut kills = 0;
+    let mut allowed = Duration::from_millis(60);
+    loop {
+        let mut child =
+            dpo_eval(folder).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
+        let started = Instant::now();
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if started.elapsed() > allowed && kills < 40 {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        match ended {
+            Some(status) => {
+                assert!(status.success());
+                return kills;
+            }
+            None => kills += 1,
+        }
+        allowed += Duration::from_millis(25);
+    }
 }
 
 /// A fresh folder with the repository's suites in `suites/`.
