@@ -2,26 +2,32 @@
 
 use super::{Finding, Severity, finding};
 use crate::data::AuditItem;
+use crate::suite::settings::AuditLimits;
 
 /// A count that doesn't invalidate anything warns from this share on; below it is only told.
 const WARN_SHARE: f64 = 0.05;
 /// Labels that don't follow length have the longer side chosen in about half of the pairs.
 const LONGER_SHARE: f64 = 0.6;
 
-pub(super) fn findings(audit: &[AuditItem]) -> Vec<Finding> {
-    audit.iter().filter(|item| item.count > 0).map(of).collect()
+pub(super) fn findings(audit: &[AuditItem], limits: Option<&AuditLimits>) -> Vec<Finding> {
+    audit.iter().filter(|item| item.count > 0).map(|item| of(item, limits.and_then(|limits| limits.0.get(&item.id)))).collect()
 }
 
-fn of(item: &AuditItem) -> Finding {
-    let share = item.count as f64 / item.total.max(1) as f64;
+/// `accepted`: the largest share that the suite accepts.
+fn of(item: &AuditItem, accepted: Option<&f64>) -> Finding {
+    let share = item.share();
     let (limit, beyond) = match item.id.as_str() {
+        // They count what was measured.
+        "prompt-length" | "chosen-length" | "rejected-length" | "completion-length" => (1.0, ""),
         "chosen-longer" => (LONGER_SHARE, "length alone tells much of the label: watch the length ratio of the policies"),
         "prompts-too-long" => {
             (WARN_SHARE, "results describe the shorter prompts: raise max_prompt_length if the model can read more")
         }
         _ => (WARN_SHARE, "look at the cases: results describe the data as it is, these included"),
     };
-    let (severity, threshold, hint) = if item.must_be_zero {
+    let (severity, threshold, hint) = if let Some(&accepted) = accepted.filter(|&&accepted| share > accepted) {
+        (Severity::Fail, accepted, "the suite accepts no more in [dataset.audit]: mend the data, or the limit")
+    } else if item.must_be_zero {
         (Severity::Fail, 0.0, "this must be zero: remove the cases from one of the two sides and run again")
     } else if share > limit {
         (Severity::Warn, limit, beyond)
@@ -51,10 +57,13 @@ mod tests {
             must_be_zero,
             message: "one prompt is in both".to_owned(),
         };
-        let found = findings(&[item(0, true), item(1, true), item(1, false), item(6, false)]);
+        let found = findings(&[item(0, true), item(1, true), item(1, false), item(6, false)], None);
         let severities: Vec<Severity> = found.iter().map(|f| f.severity).collect();
         assert_eq!(severities, [Severity::Fail, Severity::Info, Severity::Warn]);
         assert_eq!(found[0].value, Some(0.01));
+        let limits = AuditLimits([("overlap".to_owned(), 0.05)].into());
+        let severities = findings(&[item(5, false), item(6, false)], Some(&limits)).into_iter().map(|f| f.severity);
+        assert_eq!(severities.collect::<Vec<_>>(), [Severity::Info, Severity::Fail]);
     }
 
     #[test]
@@ -66,7 +75,7 @@ mod tests {
             must_be_zero: false,
             message: "pairs have the longer side chosen".to_owned(),
         };
-        let severities: Vec<Severity> = findings(&[item(52), item(75)]).iter().map(|f| f.severity).collect();
+        let severities: Vec<Severity> = findings(&[item(52), item(75)], None).iter().map(|f| f.severity).collect();
         assert_eq!(severities, [Severity::Info, Severity::Warn]);
     }
 }

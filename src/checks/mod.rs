@@ -83,7 +83,7 @@ pub enum Answer {
 /// Everything that a reader must know before trusting the estimates: first what the audit found, then the judges, then the
 /// variants, each in suite order.
 pub fn inspect(suite: &Suite, evidence: &Evidence, estimates: &[Estimate], audit: &[AuditItem]) -> Vec<Finding> {
-    let mut findings = audit::findings(audit);
+    let mut findings = audit::findings(audit, suite.dataset.audit_limits());
     for judge in &suite.judges {
         findings.extend(judges::findings(suite, judge, estimates));
     }

@@ -51,6 +51,7 @@ fn suite() -> Suite {
         eval_share: 0.1,
         eval_prompts: PROMPTS,
         sampling: Sampling::Shuffle,
+        reading: ReadingSettings::default(),
     };
     let judge = JudgeSettings {
         name: "pairwise".to_owned(),

@@ -243,13 +243,15 @@ pub enum LogpsFormat {
 
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
-    /// Count what is wrong with a file of preference pairs
+    /// Count what is wrong with preference data
     Audit {
+        /// A suite (.toml), or a file: JSON Lines, a JSON list, CSV (each perhaps under gzip or Zstandard) or Parquet
+        #[arg(value_name = "SUITE|FILE")]
         file: PathBuf,
-        /// How its lines are written
-        #[arg(long, value_enum, default_value = "explicit")]
-        layout: Layout,
-        /// A model folder: its tokenizer shows what happens to the texts
+        /// What the file's rows are [default: told by the columns of the first]
+        #[arg(long, value_enum)]
+        layout: Option<Layout>,
+        /// A model folder: its tokenizer shows what happens to the texts, and its chat template writes conversations
         #[arg(long, value_name = "DIR")]
         tokenizer: Option<PathBuf>,
         /// Count what this many tokens for prompt and completion would cut
@@ -258,16 +260,45 @@ pub enum DataCommand {
         #[arg(long, value_enum, default_value = "table")]
         format: Format,
     },
+    /// Write preference data in another form, as JSON Lines (gzip or Zstandard if OUT ends with .gz or .zst)
+    Convert {
+        #[arg(value_name = "IN")]
+        input: PathBuf,
+        #[arg(value_name = "OUT")]
+        output: PathBuf,
+        /// What each row becomes
+        #[arg(long, value_enum, default_value = "pairs", value_name = "FORM")]
+        to: Target,
+        /// Write texts as messages: transcripts by their turns, other prompts as the user's and completions as the assistant's
+        #[arg(long)]
+        messages: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Layout {
-    /// {"prompt", "chosen", "rejected"} a line
+    /// prompt, chosen, rejected as texts
     Explicit,
-    /// HH-RLHF: {"chosen", "rejected"} whole transcripts
+    /// HH-RLHF: chosen, rejected as whole transcripts
     Hh,
-    /// {"prompt", "completion", "label"} a line
+    /// prompt, completion, label
     Unpaired,
+    /// Pairs of lists of messages: TRL's, LLaMA-Factory's, UltraFeedback's
+    Conversations,
+    /// prompt, completion as lists of messages, label
+    UnpairedConversations,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// prompt, chosen, rejected
+    Pairs,
+    /// prompt, completion, label: two rows of each pair
+    Unpaired,
+    /// prompt, completion: what was chosen or is desirable
+    Completions,
+    /// prompt
+    Prompts,
 }
 
 #[derive(Debug, Subcommand)]

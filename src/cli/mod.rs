@@ -2,6 +2,7 @@
 
 mod args;
 mod baseline;
+mod data;
 mod display;
 mod doctor;
 mod exit;
@@ -70,7 +71,7 @@ fn run(arguments: Arguments) -> Result<Code> {
         Command::Train(command) => stage::train(command, common),
         Command::Logps(command) => stage::logps(command),
         Command::Merge(command) => stage::merge(command),
-        Command::Data(command) => stage::data(command, common),
+        Command::Data(command) => data::run(command),
         Command::Runs(command) => runs::run(command, common),
         Command::Doctor => doctor::run(common),
         Command::Completions { shell } => {

@@ -1,15 +1,13 @@
-//! One stage by itself, on files: `train`, `logps`, `merge`, `data`.
+//! One stage by itself, on files: `train`, `logps`, `merge`.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::args::{Common, DataCommand, Format, Layout, LogpsArguments, MergeArguments, TrainArguments};
+use crate::cli::args::{Common, LogpsArguments, MergeArguments, TrainArguments};
 use crate::cli::suite::execute_plan;
 use crate::cli::{Code, print};
-use crate::data::AuditItem;
-use crate::data::audit::{AuditInput, Audited, audit};
-use crate::data::files::{PairFile, read_jsonl, read_labelled, read_pairs};
+use crate::data::files::read_jsonl;
 use crate::data::tokenize::TextTokenizer;
 use crate::error::{Error, Kind, Result};
 use crate::judge::runtime;
@@ -19,7 +17,7 @@ use crate::run::plan::{Plan, Stage, plan, train_ids};
 use crate::run::stages::checkpoints_of;
 use crate::store::{Store, TENSORBOARD, TIMING};
 use crate::suite::Suite;
-use crate::suite::settings::{PairsFormat, PolicySource};
+use crate::suite::settings::PolicySource;
 use crate::train::{EVAL_LOG, EvalStep, TrainStep};
 
 pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
@@ -177,34 +175,4 @@ pub fn logps(arguments: &LogpsArguments) -> Result<Code> {
         print(&format!("{line}\n"))?;
     }
     Ok(Code::Pass)
-}
-
-pub fn data(command: &DataCommand, _common: &Common) -> Result<Code> {
-    let DataCommand::Audit { file, layout, tokenizer, max_length, format } = command;
-    let tokenizer = tokenizer.as_deref().map(TextTokenizer::load).transpose()?;
-    let of_pairs = |format| -> Result<Vec<AuditItem>> {
-        let PairFile { pairs, audit: mut items } = read_pairs(file, format, None)?;
-        items.extend(audit_rows(&pairs, tokenizer.as_ref(), *max_length));
-        Ok(items)
-    };
-    let items = match layout {
-        Layout::Explicit => of_pairs(PairsFormat::Explicit)?,
-        Layout::Hh => of_pairs(PairsFormat::Hh)?,
-        Layout::Unpaired => audit_rows(&read_labelled(file, None)?, tokenizer.as_ref(), *max_length),
-    };
-    match format {
-        Format::Json => {
-            print(&format!("{}\n", serde_json::to_string_pretty(&items).expect("counts serialise")))?;
-        }
-        Format::Table => {
-            let line = |i: &AuditItem| format!("{:<28} {:>7} of {:<7} {}\n", i.id, i.count, i.total, i.message);
-            print(&items.iter().map(line).collect::<String>())?;
-        }
-    }
-    Ok(Code::Pass)
-}
-
-/// The audit of a file that isn't split.
-fn audit_rows<R: Audited>(rows: &[R], tokenizer: Option<&TextTokenizer>, max_length: Option<usize>) -> Vec<AuditItem> {
-    audit(&AuditInput { demonstrations: &[], train: rows, heldout: &[], judge: &[], eval: &[], tokenizer, max_length })
 }

@@ -1,5 +1,7 @@
 //! Counts of what goes wrong in preference data before any number is computed.
 
+mod similar;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
@@ -21,10 +23,16 @@ pub struct AuditInput<'a, R> {
     pub tokenizer: Option<&'a TextTokenizer>,
     /// What prompt and completion together are cut to, in tokens: the training's `max_length`, or the context.
     pub max_length: Option<usize>,
+    /// Whether near-duplicates, shared n-grams, lengths, BOS and EOS are looked at too, and truncation side by side. Suites without an
+    /// audit of their own keep the items that they had.
+    pub full: bool,
 }
 
 /// Rows that can be audited.
 pub trait Audited: PreferenceRow + Sync {
+    /// The names of `completions`.
+    const SIDES: &[&str];
+
     /// All that may be learnt or judged.
     fn completions(&self) -> Vec<&str>;
 
@@ -36,6 +44,9 @@ pub trait Audited: PreferenceRow + Sync {
 pub fn audit<R: Audited>(input: &AuditInput<R>) -> Vec<AuditItem> {
     let mut items = overlaps(input);
     items.extend(R::oddities(&rows(input)));
+    if input.full {
+        items.extend(likeness(input));
+    }
     items.extend(input.tokenizer.map(|tokenizer| tokenisation(input, tokenizer)).into_iter().flatten());
     items
 }
@@ -67,11 +78,37 @@ fn overlaps<R: PreferenceRow>(input: &AuditInput<R>) -> Vec<AuditItem> {
     items
 }
 
+/// Texts that are nearly others.
+fn likeness<R: Audited>(input: &AuditInput<R>) -> Vec<AuditItem> {
+    let whole = |row: &R| [&[row.prompt()], row.completions().as_slice()].concat().join("\n");
+    let texts: Vec<(&str, String)> = rows(input).into_iter().map(|row| (row.id(), whole(row))).collect();
+    let mut items = vec![similar::near_duplicates(&texts, R::UNIT)];
+    if !input.eval.is_empty() {
+        let train: Vec<String> = input.train.iter().map(whole).collect();
+        items.push(similar::ngram_overlap(&train, input.eval));
+    }
+    items
+}
+
+/// Lengths at five quantiles and the longest: `counts` in `unit`, of which there is one at least. The quantile of p is the smallest
+/// length that a share of p doesn't exceed.
+fn lengths(what: &str, mut counts: Vec<usize>, unit: &str) -> AuditItem {
+    counts.sort_unstable();
+    let total = counts.len();
+    let at = |percent: usize| counts[(total * percent).div_ceil(100).clamp(1, total) - 1];
+    let quantiles = [5, 25, 50, 75, 95].map(|percent| at(percent).to_string()).join(", ");
+    let message =
+        format!("{total} {what} texts have {quantiles} {unit} at the 5, 25, 50, 75 and 95 % quantiles, and {} at most", at(100));
+    AuditItem { id: format!("{what}-length"), count: total as u64, total: total as u64, must_be_zero: false, message }
+}
+
 fn rows<'a, R>(input: &AuditInput<'a, R>) -> Vec<&'a R> {
     input.train.iter().chain(input.heldout).chain(input.judge).collect()
 }
 
 impl Audited for Pair {
+    const SIDES: &[&str] = &["chosen", "rejected"];
+
     fn completions(&self) -> Vec<&str> {
         vec![&self.chosen, &self.rejected]
     }
@@ -107,6 +144,8 @@ impl Audited for Pair {
 }
 
 impl Audited for LabelledCompletion {
+    const SIDES: &[&str] = &["completion"];
+
     fn completions(&self) -> Vec<&str> {
         vec![&self.completion]
     }
@@ -147,6 +186,13 @@ struct Seen {
     unknown: u64,
     special: u64,
     tokens: u64,
+    prompt_length: usize,
+    /// Tokens of each completion, and whether `max_length` cuts it.
+    sides: Vec<(usize, bool)>,
+    missing_bos: u64,
+    double_bos: u64,
+    missing_eos: u64,
+    double_eos: u64,
 }
 
 impl Seen {
@@ -160,15 +206,26 @@ impl Seen {
             seen.special += ids.iter().filter(|&&id| tokenizer.is_special(id) && Some(id) != tokenizer.unknown()).count() as u64;
         };
         take(&plain, &mut seen);
+        seen.prompt_length = ids.len();
+        if let Some(bos) = tokenizer.bos() {
+            seen.missing_bos = u64::from(ids.first() != Some(&bos));
+            seen.double_bos = u64::from(ids.starts_with(&[bos, bos]));
+        }
+        let eos = tokenizer.eos();
         for completion in completions {
             let joint = tokenizer.completion(prompt, &ids, completion);
             seen.mismatches += u64::from(joint.boundary_mismatch);
+            let cut = max_length.is_some_and(|max_length| ids.len() + joint.ids.len() > max_length);
+            seen.sides.push((joint.ids.len(), cut));
+            seen.missing_eos += u64::from(!joint.ids.contains(&eos));
+            seen.double_eos += u64::from(joint.ids.windows(2).any(|two| two == [eos, eos]));
             if let Some(max_length) = max_length {
-                seen.truncated += u64::from(ids.len() + joint.ids.len() > max_length);
+                seen.truncated += u64::from(cut);
                 seen.emptied += u64::from(ids.len() >= max_length);
             }
             // The last id is the EOS that belongs there.
-            take(&joint.ids[..joint.ids.len() - 1], &mut seen);
+            let own = joint.ids.strip_suffix(&[eos]).unwrap_or(&joint.ids);
+            take(own, &mut seen);
         }
         seen
     }
@@ -190,13 +247,47 @@ fn tokenisation<R: Audited>(input: &AuditInput<R>, tokenizer: &TextTokenizer) ->
     let mut items = vec![
         item("boundary-mismatch", total, "completions share a token with the end of their prompt", |r| r.mismatches),
         item("unknown-tokens", tokens, "tokens stand for what the vocabulary lacks", |r| r.unknown),
-        item("special-tokens-in-text", tokens, "tokens of the texts themselves are special ones", |r| r.special),
     ];
+    // A chat template writes special tokens itself; what messages bring is counted where they are read.
+    if !tokenizer.is_templated() {
+        let what = "tokens of the texts themselves are special ones";
+        items.push(item("special-tokens-in-text", tokens, what, |r| r.special));
+    }
     if let Some(limit) = input.max_length {
         let truncated = format!("completions lose their end, being longer with their prompts than {limit} tokens");
         let emptied = format!("completions lose every token, as their prompts fill {limit} tokens");
         items.push(item("truncated", total, &truncated, |r| r.truncated));
         items.push(item("emptied-by-truncation", total, &emptied, |r| r.emptied));
+    }
+    if input.full {
+        let prompts = rows.len() as u64;
+        if tokenizer.bos().is_some() {
+            items.push(item("missing-bos", prompts, "prompts don't begin with BOS, which the tokenizer has", |r| r.missing_bos));
+            items.push(item("double-bos", prompts, "prompts begin with BOS twice", |r| r.double_bos));
+        }
+        items.push(item("missing-eos", total, "completions hold no EOS, so that none is learnt", |r| r.missing_eos));
+        items.push(item("double-eos", total, "completions hold EOS twice in a row", |r| r.double_eos));
+        // Demonstrations come last and have no sides.
+        items.extend(sides::<R>(&rows[..rows.len() - input.demonstrations.len()], input.max_length));
+    }
+    items
+}
+
+/// How long each side is, and how often it is cut.
+fn sides<R: Audited>(rows: &[Seen], max_length: Option<usize>) -> Vec<AuditItem> {
+    let mut items = Vec::new();
+    if rows.is_empty() {
+        return items;
+    }
+    items.push(lengths("prompt", rows.iter().map(|row| row.prompt_length).collect(), "tokens"));
+    for (index, side) in R::SIDES.iter().enumerate() {
+        items.push(lengths(side, rows.iter().map(|row| row.sides[index].0).collect(), "tokens"));
+        if let Some(limit) = max_length {
+            let mut cut = Count::default();
+            rows.iter().for_each(|row| cut.add(u64::from(row.sides[index].1), &row.id));
+            let what = format!("{side} sides lose their end to {limit} tokens");
+            items.push(cut.item(&format!("truncated-{side}"), rows.len() as u64, &what));
+        }
     }
     items
 }

@@ -1,9 +1,14 @@
 //! Preference data: rows, file formats, tokenisation, splits, audit, and the synthetic world.
 
 pub mod audit;
+pub mod convert;
+pub mod field;
 pub mod files;
+pub mod forms;
 pub mod label;
+pub mod source;
 pub mod split;
+pub mod template;
 pub mod tokenize;
 pub mod world;
 
@@ -143,4 +148,10 @@ pub struct AuditItem {
     pub must_be_zero: bool,
     /// One sentence: what was counted, and the first case.
     pub message: String,
+}
+
+impl AuditItem {
+    pub fn share(&self) -> f64 {
+        self.count as f64 / self.total.max(1) as f64
+    }
 }

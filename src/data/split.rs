@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use crate::data::Pair;
     use crate::data::files::prompt_id;
-    use crate::suite::settings::{PairsFormat, Sampling};
+    use crate::suite::settings::{PairsFormat, ReadingSettings, Sampling};
 
     fn settings() -> PairsSettings {
         PairsSettings {
@@ -107,6 +107,7 @@ mod tests {
             eval_share: 0.1,
             eval_prompts: 1000,
             sampling: Sampling::Shuffle,
+            reading: ReadingSettings::default(),
         }
     }
 

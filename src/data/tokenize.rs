@@ -35,6 +35,8 @@ pub struct TextTokenizer {
     eos_text: String,
     special: Vec<u32>,
     unknown: Option<u32>,
+    /// Whether texts are written by a chat template, with all their special tokens.
+    templated: bool,
     /// `tokenizer.json`, byte for byte.
     json: Vec<u8>,
     /// `tokenizer_config.json`, byte for byte.
@@ -151,9 +153,15 @@ impl TextTokenizer {
         let mut special: Vec<u32> =
             tokenizer.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(&id, _)| id).collect();
         special.sort_unstable();
-        let this = Self { tokenizer, vocab_size, bos, eos, eos_text, special, unknown, json, config };
+        let this = Self { tokenizer, vocab_size, bos, eos, eos_text, special, unknown, templated: false, json, config };
         this.probe().map_err(|e| e.in_file(path))?;
         Ok(this)
+    }
+
+    /// For texts that a chat template wrote (`templated`): nothing is added to them, neither BOS at the start nor EOS at the end, as
+    /// `transformers` and TRL tokenise conversations.
+    pub fn for_texts(self, templated: bool) -> Self {
+        Self { templated, ..self }
     }
 
     /// Refuses tokenizers that fail on some texts or that end every text with EOS.
@@ -188,6 +196,11 @@ impl TextTokenizer {
         self.unknown
     }
 
+    /// Whether a chat template wrote the texts.
+    pub fn is_templated(&self) -> bool {
+        self.templated
+    }
+
     pub fn is_special(&self, id: u32) -> bool {
         self.special.binary_search(&id).is_ok()
     }
@@ -214,20 +227,21 @@ impl TextTokenizer {
 
     /// The ids of a prompt with what the tokenizer's own post-processor adds (BOS, in most).
     pub fn prompt(&self, text: &str) -> Vec<u32> {
-        self.encode(text, true)
+        self.encode(text, !self.templated)
     }
 
-    /// The ids of `completion` after `prompt` (whose ids are `prompt_ids`) by the joint rule; they end with EOS.
+    /// The ids of `completion` after `prompt` (whose ids are `prompt_ids`) by the joint rule; they end with EOS, unless a template wrote
+    /// them and ended them otherwise.
     pub fn completion(&self, prompt: &str, prompt_ids: &[u32], completion: &str) -> JointCompletion {
         let mut whole = format!("{prompt}{completion}");
-        if !completion.ends_with(&self.eos_text) {
+        if !self.templated && !completion.ends_with(&self.eos_text) {
             whole.push_str(&self.eos_text);
         }
-        let whole = self.encode(&whole, true);
+        let whole = self.encode(&whole, !self.templated);
         let boundary_mismatch = !whole.starts_with(prompt_ids);
         let mut ids = whole.get(prompt_ids.len()..).unwrap_or_default().to_vec();
         // A tokenizer may not know its own EOS as a text.
-        if ids.last() != Some(&self.eos) {
+        if !self.templated && ids.last() != Some(&self.eos) {
             ids.push(self.eos);
         }
         JointCompletion { ids, boundary_mismatch }

@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::data::template;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::judge::GOLD;
@@ -215,12 +216,14 @@ impl Planner<'_> {
             ModelSource::Fresh(_) => Value::Null,
             ModelSource::Folder { path } => folder_digests(&suite.locate(path))?,
         };
-        self.add(
-            "data".into(),
-            Stage::Data,
-            &[],
-            json!({"dataset": data_settings(&suite.dataset), "file": files, "seed": suite.seed, "model": model}),
-        );
+        let mut data = json!({"dataset": data_settings(&suite.dataset), "file": files, "seed": suite.seed, "model": model});
+        if let (Dataset::Pairs(pairs), ModelSource::Folder { path }) = (&suite.dataset, &suite.model)
+            && pairs.format.is_conversational()
+        {
+            let source = template::source(suite, pairs, &suite.locate(path))?;
+            data["chat_template"] = json!(Digest::of_bytes(source.as_bytes()));
+        }
+        self.add("data".into(), Stage::Data, &[], data);
         let sft = suite
             .sft
             .as_ref()
@@ -239,7 +242,7 @@ impl Planner<'_> {
             "pairs".into(),
             Stage::Pairs,
             &["data".into(), "reference".into()],
-            json!({"seed": suite.seed, "dataset": without_paths(&suite.dataset), "max_new_tokens": suite.generate.max_new_tokens,
+            json!({"seed": suite.seed, "dataset": rows_settings(&suite.dataset), "max_new_tokens": suite.generate.max_new_tokens,
                 "max_length": shortest_max_length(suite), "numerics": numerics}),
         );
         Ok(())
@@ -375,13 +378,24 @@ impl Planner<'_> {
     }
 }
 
+/// What cells of a file's rows depend on: that the audit is whole, not what it may find (that is asked when findings are made).
+fn rows_settings(dataset: &Dataset) -> Value {
+    let mut value = without_paths(dataset);
+    if let Some(audit) = value.as_object_mut().and_then(|map| map.get_mut("audit")) {
+        *audit = Value::Bool(true);
+    }
+    value
+}
+
 /// What the data cell depends on. How a world's samples are labelled later is no part of it: the SFT needn't run again.
 fn data_settings(dataset: &Dataset) -> Value {
     let mut value = without_paths(dataset);
-    if let (Dataset::World(_), Some(map)) = (dataset, value.as_object_mut()) {
-        for name in ["samples_per_prompt", "pairs_per_prompt", "label_temperature", "label_noise", "sampling"] {
-            map.remove(name);
-        }
+    let later: &[&str] = match dataset {
+        Dataset::World(_) => &["samples_per_prompt", "pairs_per_prompt", "label_temperature", "label_noise", "sampling"],
+        Dataset::Pairs(_) => &["audit"],
+    };
+    if let Some(map) = value.as_object_mut() {
+        later.iter().for_each(|&name| drop(map.remove(name)));
     }
     value
 }

@@ -95,7 +95,7 @@ impl Body<'_> {
     }
     /// Policies, reference and judges share one tokenizer: that of the reference's folder.
     fn tokenizer(&self) -> Result<TextTokenizer> {
-        TextTokenizer::load(&self.context.folder("reference")?)
+        Ok(TextTokenizer::load(&self.context.folder("reference")?)?.for_texts(self.suite.dataset.is_conversational()))
     }
 
     /// A model that computes as the suite says.

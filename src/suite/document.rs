@@ -39,6 +39,7 @@ impl Entry {
         match self.parent.as_str() {
             "" => TABLES.contains(&self.name.as_str()),
             "variant" | "judge" => true,
+            "dataset" => self.name == "columns" || self.name == "audit",
             parent => parent.starts_with("judge[") && self.name == "train",
         }
     }

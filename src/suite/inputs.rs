@@ -12,6 +12,12 @@ pub(super) fn check(suite: &Suite, document: &Document) -> Result<()> {
         if !path.is_file() {
             return Err(missing(&document.table("dataset"), "path", "file", &path));
         }
+        if let Some(template) = &pairs.reading.chat_template {
+            let path = suite.locate(&template.path);
+            if !path.is_file() {
+                return Err(missing(&document.table("dataset"), "chat_template", "file", &path));
+            }
+        }
     }
     let folder = |written: &Path, table: Table<'_>, key: &str, holds: &[&str]| {
         let path = suite.locate(written);

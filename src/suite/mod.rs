@@ -12,6 +12,7 @@ mod defaults;
 mod document;
 mod inputs;
 mod one_or_many;
+pub mod reading;
 mod resolve;
 mod rules;
 mod schema;

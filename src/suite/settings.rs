@@ -16,6 +16,8 @@ pub use verdict::{
     ReportSettings, StatisticsSettings,
 };
 
+pub use super::reading::{AuditLimits, ReadingSettings};
+
 /// The arithmetic that models are trained, scored and decoded with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -120,6 +122,8 @@ pub struct PairsSettings {
     /// At most this many prompts are evaluated.
     pub eval_prompts: usize,
     pub sampling: Sampling,
+    #[serde(flatten)]
+    pub reading: ReadingSettings,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -131,16 +135,46 @@ pub enum PairsFormat {
     Hh,
     /// No pairs but `{"prompt", "completion", "label"}` a line: a completion and whether it is desirable.
     Unpaired,
+    /// Pairs of conversations: lists of messages, in any of the forms that `data::forms` knows, written by a chat template.
+    Conversations,
+    /// Like `Unpaired`, with lists of messages.
+    #[serde(rename = "unpaired_conversations")]
+    UnpairedConversations,
+}
+
+impl PairsFormat {
+    /// Whether the rows are single completions with a label.
+    pub fn is_unpaired(self) -> bool {
+        matches!(self, Self::Unpaired | Self::UnpairedConversations)
+    }
+
+    /// Whether the rows are lists of messages, whose template writes every special token.
+    pub fn is_conversational(self) -> bool {
+        matches!(self, Self::Conversations | Self::UnpairedConversations)
+    }
 }
 
 impl PairsSettings {
     /// Whether the rows are single completions with a label.
     pub fn is_unpaired(&self) -> bool {
-        self.format == PairsFormat::Unpaired
+        self.format.is_unpaired()
     }
 }
 
 impl Dataset {
+    /// What its audit may find; none: the short audit is made.
+    pub fn audit_limits(&self) -> Option<&AuditLimits> {
+        match self {
+            Self::World(_) => None,
+            Self::Pairs(settings) => settings.reading.audit.as_ref(),
+        }
+    }
+
+    /// Whether a chat template writes its texts.
+    pub fn is_conversational(&self) -> bool {
+        matches!(self, Self::Pairs(settings) if settings.format.is_conversational())
+    }
+
     /// Whether there are pairs: to learn from, to measure implicit rewards on, and to train and measure judges with.
     pub fn has_pairs(&self) -> bool {
         !matches!(self, Self::Pairs(settings) if settings.is_unpaired())

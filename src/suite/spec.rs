@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::one_or_many::OneOrMany;
+use super::reading::{AuditSpec, ColumnsSpec};
 use super::settings::{
     BcoShift, Dialect, FDivergence, JudgeKind, Linear, LossType, Numerics, OnInconclusive, Optimizer, PackingStrategy,
     PairsFormat, RoundReference, Sampling, Scheduler,
@@ -80,11 +81,20 @@ pub struct DatasetSpec {
     /// World: share of training labels flipped after labelling.
     pub label_noise: Option<f64>,
 
-    /// Pairs: the JSONL file (`.gz` too), relative to the suite file.
+    /// Pairs: the file, relative to the suite file: JSON Lines, a JSON list, CSV (each of them gzipped or under Zstandard too) or Parquet.
     pub path: Option<PathBuf>,
-    /// Pairs: `explicit` (`prompt`, `chosen`, `rejected` a line), `hh` (whole transcripts) or `unpaired` (`prompt`, `completion`,
-    /// `label` a line, for the losses on single completions).
+    /// Pairs: `explicit` (`prompt`, `chosen`, `rejected` as texts), `hh` (whole transcripts), `unpaired` (`prompt`, `completion`,
+    /// `label`, for the losses on single completions), `conversations` (pairs of lists of messages: TRL's, LLaMA-Factory's,
+    /// UltraFeedback's) or `unpaired_conversations`.
     pub format: Option<PairsFormat>,
+    /// Pairs: what the file calls its columns, `prompt = "question"` say.
+    pub columns: Option<ColumnsSpec>,
+    /// Conversations: a file with the chat template that writes them, relative to the suite file; the model's own if not given.
+    pub chat_template: Option<PathBuf>,
+    /// Conversations: what a chat template that asks for today's date gets, as YYYY-MM-DD.
+    pub chat_date: Option<String>,
+    /// Pairs: what the audit may find.
+    pub audit: Option<AuditSpec>,
     /// Pairs: use only the first pairs of the file.
     pub limit: Option<usize>,
     /// Pairs: leave out pairs whose prompt has more tokens than this (BOS included), and count them; 0: leave out none.

@@ -484,6 +484,38 @@ fn labelled_completions_train_losses_on_single_completions_and_nothing_else() {
 }
 
 #[test]
+fn how_a_file_is_read_is_kept_and_what_has_no_effect_on_it_is_refused() {
+    let reading = "path = \"pairs.csv.gz\"\nformat = \"conversations\"\nchat_template = \"chat.jinja\"\nchat_date = \"2024-07-06\"\n\
+                   [dataset.columns]\nprompt = \"question\"\n[dataset.audit]\nboundary_mismatch = 0.5";
+    let suite = understood(&PAIRS.replace("path = \"pairs.jsonl\"", reading));
+    let Dataset::Pairs(pairs) = &suite.dataset else { panic!("{:?}", suite.dataset) };
+    assert_eq!(pairs.reading.columns, [("prompt".to_owned(), "question".to_owned())].into());
+    assert_eq!(pairs.reading.chat_template.as_ref().unwrap().path, Path::new("chat.jinja"));
+    assert_eq!(pairs.reading.audit.as_ref().unwrap().0, [("boundary-mismatch".to_owned(), 0.5)].into());
+    assert!(suite.dataset.is_conversational() && suite.dataset.has_pairs());
+    // Digests of suites that say nothing of it don't know of it.
+    let Dataset::Pairs(usual) = understood(PAIRS).dataset else { panic!("pairs") };
+    let keys = serde_json::to_value(&usual).unwrap();
+    assert_eq!(keys.as_object().unwrap().len(), 9, "{keys}");
+    let path = "path = \"pairs.jsonl\"";
+    let messages = refusals(
+        PAIRS,
+        &[
+            (path, "path = \"p\"\nchat_template = \"chat.jinja\""),
+            (path, "path = \"p\"\nformat = \"hh\"\nchat_date = \"2024-07-06\""),
+            (path, "path = \"p\"\nformat = \"conversations\"\nchat_date = \"6 July\""),
+            (path, "path = \"p\"\n[dataset.columns]\nlabel = \"good\""),
+            (path, "path = \"p\"\n[dataset.columns]\nprompts = \"good\""),
+            (path, "path = \"p\"\ncolumns = [\"a\"]"),
+            (path, "path = \"p\"\n[dataset.audit]\ntruncated = 2"),
+            (path, "path = \"p\"\n[dataset.audit]\ntruncation = 0.5"),
+        ],
+    );
+    let world = refusals(WORLD, &[("vocab_size = 500", "[dataset.audit]\ntruncated = 0.5")]);
+    refused("how_a_file_is_read_is_kept_and_what_has_no_effect_on_it_is_refused", messages + &world);
+}
+
+#[test]
 fn names_and_seeds_are_usable_and_differ() {
     refused(
         "names_and_seeds_are_usable_and_differ",

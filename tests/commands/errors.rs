@@ -46,7 +46,7 @@ judge = "reward"
 "#;
 
 /// A folder with a trained model, forty pairs, and a suite over them.
-fn own_pairs() -> tempfile::TempDir {
+pub fn own_pairs() -> tempfile::TempDir {
     let folder = copy_of_finished_smoke();
     let arguments = ["train", "suites/smoke.toml", "--variant", "dpo-b0.1", "--output", "out", "--quiet"];
     run_expecting(folder.path(), &arguments, 0);

@@ -1,5 +1,6 @@
 //! Whole commands, as a user types them. One binary: it links once.
 
+mod data;
 mod errors;
 mod gate;
 mod interruption;

@@ -133,7 +133,7 @@ fn settings(folder: &Path) -> TrainSettings {
 /// `adapted`: the layers that an adapter is trained on; none: all weights are trained.
 fn training(folder: &Path, precompute: bool, adapted: &[Linear]) -> Value {
     let (model, tokenizer) = open(folder);
-    let pairs = read_pairs(&folder.join("data.jsonl"), PairsFormat::Explicit, None).expect("pairs").pairs;
+    let pairs = read_pairs(&folder.join("data.jsonl"), PairsFormat::Explicit, None).expect("pairs").rows;
     let pairs: Vec<_> = pairs.iter().map(|p| tokenizer.pair(p)).collect();
     let mut settings = settings(folder);
     settings.objective.precompute_ref_log_probs = precompute;
@@ -206,7 +206,7 @@ fn peak_gflops() -> f64 {
 /// Tokens a second for 32 prompts of the recipe, 64 new tokens each.
 fn decoding(folder: &Path) -> Value {
     let (model, tokenizer) = open(folder);
-    let pairs = read_pairs(&folder.join("data.jsonl"), PairsFormat::Explicit, Some(32)).expect("pairs").pairs;
+    let pairs = read_pairs(&folder.join("data.jsonl"), PairsFormat::Explicit, Some(32)).expect("pairs").rows;
     let prompts: Vec<Prompt> = pairs.into_iter().map(|p| Prompt { id: p.id, text: p.prompt }).collect();
     let settings = GenerateSettings { temperature: 1.0, top_p: 1.0, top_k: None, max_new_tokens: 64, samples_per_prompt: 1 };
     let mut best = 0.0f64;

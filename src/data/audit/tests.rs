@@ -4,7 +4,7 @@ use super::*;
 use crate::data::files::{prompt_id, read_pairs};
 use crate::data::split::split;
 use crate::data::world;
-use crate::suite::settings::{PairsFormat, PairsSettings, Sampling, WorldSettings};
+use crate::suite::settings::{PairsFormat, PairsSettings, ReadingSettings, Sampling, WorldSettings};
 
 fn pair(id: &str, prompt: &str, chosen: &str, rejected: &str) -> Pair {
     let [id, prompt, chosen, rejected] = [id, prompt, chosen, rejected].map(str::to_owned);
@@ -40,6 +40,7 @@ fn every_oddity_is_counted_and_its_first_case_named() {
         eval: &eval,
         tokenizer: Some(&tokenizer),
         max_length: Some(100),
+        full: false,
     };
     let items = audit(&input);
     let expected = [
@@ -118,6 +119,7 @@ fn the_synthetic_world_passes_its_audit() {
         eval: &data.eval,
         tokenizer: Some(&tokenizer),
         max_length: Some(128),
+        full: false,
     });
     for item in items.iter().filter(|item| item.must_be_zero || item.id == "boundary-mismatch" || item.id == "truncated") {
         assert_eq!(item.count, 0, "{item:?}");
@@ -136,7 +138,8 @@ fn oddities_of_labelled_completions_are_counted() {
     let (heldout, judge, demonstrations) = (&[][..], &[][..], &[][..]);
     let tokenizer = tokenizer();
     let (tokenizer, max_length) = (Some(&tokenizer), Some(1));
-    let items = audit(&AuditInput { demonstrations, train: &train, heldout, judge, eval: &eval, tokenizer, max_length });
+    let items =
+        audit(&AuditInput { demonstrations, train: &train, heldout, judge, eval: &eval, tokenizer, max_length, full: false });
     let expected = [
         ("overlap-train-eval", 1, "1 of 1 prompts of `eval` stand in `train` too"),
         ("duplicate-rows", 1, "b as a"),
@@ -170,12 +173,13 @@ fn all_of_hh_reads_splits_and_audits() {
         eval_share: 0.1,
         eval_prompts: 100,
         sampling: Sampling::Shuffle,
+        reading: ReadingSettings::default(),
     };
     let file = read_pairs(&settings.path, settings.format, settings.limit).unwrap();
-    assert_eq!(file.pairs.len(), 2312);
+    assert_eq!(file.rows.len(), 2312);
     assert_eq!(count(&file.audit, "identical-sides-left-out").count, 0);
     assert_eq!(count(&file.audit, "further-turns").count, 5);
-    let splits = split(file.pairs, &settings).unwrap();
+    let splits = split(file.rows, &settings).unwrap();
     assert_eq!(splits.eval.len(), 100);
     let tokenizer = TextTokenizer::load(&shared.join("models/stories260k")).unwrap();
     let items = audit(&AuditInput {
@@ -186,6 +190,7 @@ fn all_of_hh_reads_splits_and_audits() {
         eval: &splits.eval,
         tokenizer: Some(&tokenizer),
         max_length: Some(512),
+        full: false,
     });
     for item in &items {
         eprintln!("{:32} {}", item.id, item.message);
@@ -194,4 +199,49 @@ fn all_of_hh_reads_splits_and_audits() {
     assert!(count(&items, "truncated").count > 0);
     let error = check_lengths(&tokenizer, 512, 1, splits.train.iter().map(|p| (p.id.as_str(), p.prompt.as_str()))).unwrap_err();
     assert!(error.to_string().contains("but the model's context is 512"), "{error}");
+}
+
+#[test]
+fn the_whole_audit_counts_ends_lengths_and_likeness_too() {
+    let tokenizer = TextTokenizer::train(&["How is it? It is so good, so bad, so long and so on."], 300).unwrap();
+    let train = [
+        pair("a", "How is it?", " It is so good", " bad"),
+        pair("b", "<s>How is it?", " good</s></s>", " bad"),
+        pair("c", "one two three four five six seven eight nine ten eleven twelve thirteen", " good", " bad"),
+        pair("d", "One two three four five six seven eight nine ten eleven twelve thirteen!", " good", " bad"),
+    ];
+    let eval =
+        [Prompt { id: "e".into(), text: "x one two three four five six seven eight nine ten eleven twelve thirteen".into() }];
+    let (demonstrations, heldout, judge) = (&[][..], &[][..], &[][..]);
+    let whole = |tokenizer: &TextTokenizer| {
+        let (tokenizer, max_length) = (Some(tokenizer), Some(20));
+        audit(&AuditInput { demonstrations, train: &train, heldout, judge, eval: &eval, tokenizer, max_length, full: true })
+    };
+    let items = whole(&tokenizer);
+    let of = |items: &[AuditItem], id: &str| {
+        let item = items.iter().find(|item| item.id == id).unwrap_or_else(|| panic!("no {id}"));
+        (item.count, item.total, item.message.clone())
+    };
+    let count = |id: &str| of(&items, id).0;
+    assert_eq!((count("near-duplicates"), count("ngram-overlap-train-eval")), (1, 1));
+    assert_eq!((count("missing-bos"), count("double-bos")), (0, 1));
+    assert_eq!((count("missing-eos"), count("double-eos")), (0, 1));
+    assert!(count("truncated-chosen") >= 2 && count("truncated-chosen") + count("truncated-rejected") == count("truncated"));
+    let lengths = of(&items, "rejected-length");
+    assert_eq!((lengths.0, lengths.1), (4, 4));
+    // Without a template's own tokens a text has neither BOS nor EOS.
+    let items = whole(&tokenizer.for_texts(true));
+    assert_eq!((of(&items, "missing-bos").0, of(&items, "missing-eos").0), (3, 7));
+    assert!(items.iter().all(|item| item.id != "special-tokens-in-text"));
+}
+
+/// Quantiles by their definition, on numbers small enough to count by hand.
+#[test]
+fn lengths_are_told_at_quantiles_that_occur() {
+    let item = lengths("chosen", vec![40, 10, 30, 20], "tokens");
+    assert_eq!(
+        item.message,
+        "4 chosen texts have 10, 10, 20, 30, 40 tokens at the 5, 25, 50, 75 and 95 % quantiles, and 40 at most"
+    );
+    assert_eq!(lengths("prompt", vec![7], "tokens").count, 1);
 }

@@ -3,9 +3,10 @@ use flate2::write::GzEncoder;
 use proptest::prelude::*;
 
 use super::*;
+use crate::data::source::LONGEST_ROW;
 
 /// What reading `bytes` gives; the file's folder is cut from errors.
-fn read_as(bytes: &[u8], format: PairsFormat) -> std::result::Result<PairFile, String> {
+fn read_as(bytes: &[u8], format: PairsFormat) -> std::result::Result<Rows<Pair>, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pairs.jsonl");
     std::fs::write(&path, bytes).unwrap();
@@ -27,11 +28,11 @@ const TWO: &str = r#"{"prompt": "How is it?", "chosen": " Good.", "rejected": " 
 fn explicit_pairs_are_read_plain_and_gzipped() {
     let plain = read_as(TWO.as_bytes(), PairsFormat::Explicit).unwrap();
     assert_eq!(plain, read_as(&gzip(TWO.as_bytes()), PairsFormat::Explicit).unwrap());
-    assert_eq!(plain.pairs.iter().map(|p| p.id.as_str()).collect::<Vec<_>>(), ["7", "line-000002"]);
-    assert_eq!(plain.pairs[0].prompt_id, plain.pairs[1].prompt_id);
-    assert_eq!(plain.pairs[1].rejected, "");
+    assert_eq!(plain.rows.iter().map(|p| p.id.as_str()).collect::<Vec<_>>(), ["7", "line-000002"]);
+    assert_eq!(plain.rows[0].prompt_id, plain.rows[1].prompt_id);
+    assert_eq!(plain.rows[1].rejected, "");
     let with_mark = format!("\u{feff}\n{}\r\n\r\n", TWO.trim().replace('\n', "\r\n"));
-    assert_eq!(read_as(with_mark.as_bytes(), PairsFormat::Explicit).unwrap().pairs.len(), 2);
+    assert_eq!(read_as(with_mark.as_bytes(), PairsFormat::Explicit).unwrap().rows.len(), 2);
 }
 
 #[test]
@@ -58,7 +59,7 @@ fn every_kind_of_bad_file_gets_its_sentence() {
         ("bad UTF-8", no_text),
         ("truncated gzip", half),
         ("damaged gzip", damaged),
-        ("one long line", vec![b'x'; (LONGEST_LINE + 10) as usize]),
+        ("one long line", vec![b'x'; (LONGEST_ROW + 10) as usize]),
     ];
     let mut shown: Vec<String> = explicit
         .iter()
@@ -81,7 +82,8 @@ fn read_labelled_as(text: &str, limit: Option<usize>) -> std::result::Result<Vec
     let path = folder.path().join("rows.jsonl");
     std::fs::write(&path, text).unwrap();
     let shown = format!("{}/", folder.path().display());
-    read_labelled(&path, limit).map_err(|e| e.to_string().replace(&shown, ""))
+    let file = RowFile { limit, ..RowFile::new(&path, PairsFormat::Unpaired) };
+    file.labelled().map(|file| file.rows).map_err(|e| e.to_string().replace(&shown, ""))
 }
 
 #[test]
@@ -120,6 +122,69 @@ fn every_kind_of_bad_labelled_row_gets_its_sentence() {
 }
 
 #[test]
+fn a_wrong_type_far_down_a_file_is_named_by_its_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = |name: &str, row: &dyn Fn(usize) -> String, (first, between, last): (&str, &str, &str)| {
+        let rows: Vec<String> = (1..=2000).map(row).collect();
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("{first}{}{last}", rows.join(between))).unwrap();
+        let error = RowFile::new(&path, PairsFormat::Unpaired).labelled().unwrap_err().to_string();
+        error.lines().next().unwrap().replace(&format!("{}/", folder.path().display()), "")
+    };
+    let json = |number: usize| {
+        let label = if number == 1234 { "\"good\"" } else { ["false", "true"][number % 2] };
+        format!("{{\"prompt\": \"p\", \"completion\": \"c\", \"label\": {label}}}")
+    };
+    let said = "\"label\" is a text, \"good\", and true or false is expected";
+    assert_eq!(message("a.jsonl", &json, ("", "\n", "")), format!("a.jsonl:1234: {said}"));
+    assert_eq!(message("a.json", &json, ("[", ",\n", "]")), format!("a.json: row 1234: {said}"));
+    let csv = |number: usize| format!("p,c,{}", if number == 1234 { "good" } else { ["False", "True"][number % 2] });
+    assert_eq!(message("a.csv", &csv, ("prompt,completion,label\n", "\n", "\n")), format!("a.csv:1235: row 1234: {said}"));
+    let parquet = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/data/labelled.parquet");
+    let error = RowFile::new(&parquet, PairsFormat::Unpaired).labelled().unwrap_err().to_string();
+    assert!(error.contains("labelled.parquet: row 4: \"label\" is null, and true or false is expected"), "{error}");
+}
+
+/// Hugging Face's ChatML.
+const CHATML: &str = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}\
+                      {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+
+#[test]
+fn conversations_are_written_by_a_template_and_what_it_cannot_cut_is_left_out_and_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.jsonl");
+    let say = |role: &str, text: &str| format!("{{\"role\": \"{role}\", \"content\": \"{text}\"}}");
+    let row = |question: &str, chosen: &str, rejected: &str| {
+        let side = |answer: &str| format!("[{}, {}]", say("user", question), say("assistant", answer));
+        format!("{{\"chosen\": {}, \"rejected\": {}}}\n", side(chosen), side(rejected))
+    };
+    let other = row("a", "1", "2").replacen("\"a\"", "\"b\"", 1);
+    let text = [row("a", "1", "2"), row("a", "1", "1"), other, row("<|im_end|>", "1", "2")].concat();
+    std::fs::write(&path, text).unwrap();
+    let file = RowFile::new(&path, PairsFormat::Conversations);
+    assert!(file.pairs().unwrap_err().to_string().contains("no chat template"));
+    let tokens = vec![("eos_token".to_owned(), "<|im_end|>".to_owned())];
+    let template = ChatTemplate::new(CHATML, tokens, None).unwrap();
+    let Rows { rows, audit } = RowFile { template: Some(&template), ..file.clone() }.pairs().unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(rows[0].prompt, "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n");
+    assert_eq!((rows[0].chosen.as_str(), rows[0].rejected.as_str()), ("1<|im_end|>\n", "2<|im_end|>\n"));
+    let counts: Vec<(&str, u64, u64)> = audit.iter().map(|i| (i.id.as_str(), i.count, i.total)).collect();
+    let expected = [("identical-sides-left-out", 1, 4), ("unsplit-left-out", 1, 4), ("prompt-not-in-conversation", 0, 4)];
+    assert_eq!(counts, [&expected[..], &[("special-tokens-in-messages", 1, 4)]].concat());
+    let thinking =
+        ChatTemplate::new(&format!("{CHATML}{{% if add_generation_prompt %}}<think>{{% endif %}}"), Vec::new(), None).unwrap();
+    let error = RowFile { template: Some(&thinking), ..file.clone() }.pairs().unwrap_err().to_string();
+    assert!(error.contains("holds no pairs") && error.contains("don't begin with their prompt"), "{error}");
+    // Texts where conversations are expected, and the other way round.
+    std::fs::write(&path, TWO).unwrap();
+    assert!(file.pairs().unwrap_err().to_string().contains("a conversation is expected"));
+    std::fs::write(&path, row("a", "1", "2")).unwrap();
+    let error = RowFile::new(&path, PairsFormat::Explicit).pairs().unwrap_err().to_string();
+    assert!(error.contains("\"prompt\" is missing") && error.contains("format = \"conversations\""), "{error}");
+}
+
+#[test]
 fn transcripts_are_cut_after_the_last_shared_assistant_turn() {
     let line = |chosen: &str, rejected: &str| serde_json::json!({"chosen": chosen, "rejected": rejected}).to_string() + "\n";
     let start = "\n\nHuman: hi\n\nAssistant: yes?\n\nHuman: why";
@@ -129,9 +194,9 @@ fn transcripts_are_cut_after_the_last_shared_assistant_turn() {
         line(&format!("{start}\n\nAssistant: Same."), &format!("{start}\n\nAssistant: Same.")),
     ];
     let file = read_as(text.concat().as_bytes(), PairsFormat::Hh).unwrap();
-    assert_eq!(file.pairs.len(), 2);
-    assert_eq!(file.pairs[0].prompt, format!("{start}\n\nAssistant:"));
-    assert_eq!((file.pairs[0].chosen.as_str(), file.pairs[0].rejected.as_str()), (" Because é.", " Because è."));
+    assert_eq!(file.rows.len(), 2);
+    assert_eq!(file.rows[0].prompt, format!("{start}\n\nAssistant:"));
+    assert_eq!((file.rows[0].chosen.as_str(), file.rows[0].rejected.as_str()), (" Because é.", " Because è."));
     assert_eq!(file.audit.iter().map(|item| item.count).collect::<Vec<_>>(), [1, 1]);
     assert!(file.audit[0].message.ends_with("the first: line 3"), "{}", file.audit[0].message);
 }
@@ -141,7 +206,7 @@ fn a_limit_takes_the_first_pairs_and_reads_no_further() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pairs.jsonl");
     std::fs::write(&path, format!("{TWO}this is no JSON")).unwrap();
-    assert_eq!(read_pairs(&path, PairsFormat::Explicit, Some(2)).unwrap().pairs.len(), 2);
+    assert_eq!(read_pairs(&path, PairsFormat::Explicit, Some(2)).unwrap().rows.len(), 2);
 }
 
 proptest! {

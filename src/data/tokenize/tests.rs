@@ -143,3 +143,14 @@ fn bad_folders_are_refused_with_the_reason() {
     assert!(TextTokenizer::train(&corpus(), 100).unwrap_err().to_string().contains("259"));
     assert!(TextTokenizer::train(&[""], 300).is_err());
 }
+
+#[test]
+fn texts_of_a_template_are_tokenised_with_nothing_added() {
+    let tokenizer = TextTokenizer::train(&corpus(), 300).unwrap().for_texts(true);
+    let prompt = tokenizer.prompt("<s>How?</s>");
+    assert_eq!((prompt.first(), prompt.last()), (tokenizer.bos().as_ref(), Some(&tokenizer.eos())));
+    assert_eq!(prompt.iter().filter(|&&id| Some(id) == tokenizer.bos()).count(), 1);
+    let completion = tokenizer.completion("<s>How?</s>", &prompt, " So.</s>\n");
+    assert_eq!([prompt, completion.ids].concat(), tokenizer.ids("<s>How?</s> So.</s>\n"));
+    assert!(!completion.boundary_mismatch);
+}

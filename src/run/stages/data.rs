@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 use super::rounds::untempered;
 use super::{Body, names};
 use crate::data::audit::{self, AuditInput, Audited};
-use crate::data::files::{PairFile, both_labels, read_jsonl, read_labelled, read_pairs, write_jsonl};
+use crate::data::files::{RowFile, Rows, both_labels, read_jsonl, write_jsonl};
+use crate::data::template;
 use crate::data::tokenize::TextTokenizer;
 use crate::data::{AuditItem, Demonstration, LabelledCompletion, Pair, PreferenceRow, Prompt, label, split, world};
 use crate::error::{Error, Result};
@@ -53,17 +54,20 @@ impl Body<'_> {
         let ModelSource::Folder { path } = &self.suite.model else {
             return Err(Error::usage("pairs from a file need a model folder with its tokenizer: set [model] path"));
         };
-        let tokenizer = TextTokenizer::load(&self.suite.locate(path))?;
+        let model = self.suite.locate(path);
+        let tokenizer = TextTokenizer::load(&model)?.for_texts(settings.format.is_conversational());
         tokenizer.save(self.work())?;
         let source = self.suite.locate(&settings.path);
-        let context = LlamaConfig::load(&self.suite.locate(path))?.max_position_embeddings;
+        let context = LlamaConfig::load(&model)?.max_position_embeddings;
+        let template = template::of_suite(self.suite, settings, &model)?;
+        let file = RowFile::of_settings(&source, settings, template.as_ref());
         if settings.is_unpaired() {
-            let rows = read_labelled(&source, settings.limit)?;
-            let train = self.split_rows(settings, rows, Vec::new(), &tokenizer, context)?;
+            let Rows { rows, audit } = file.labelled()?;
+            let train = self.split_rows(settings, rows, audit, &tokenizer, context)?;
             both_labels(&train, "rows of the training split").map_err(|e| e.in_file(&source))?;
         } else {
-            let PairFile { pairs, audit } = read_pairs(&source, settings.format, settings.limit)?;
-            self.split_rows(settings, pairs, audit, &tokenizer, context)?;
+            let Rows { rows, audit } = file.pairs()?;
+            self.split_rows(settings, rows, audit, &tokenizer, context)?;
         }
         Ok(names(&[
             "demonstrations.jsonl",
@@ -162,6 +166,7 @@ impl Body<'_> {
             eval: &eval,
             tokenizer: Some(&tokenizer),
             max_length: Some(plan::shortest_max_length(self.suite).map_or(context, |m| m.min(context))),
+            full: self.suite.dataset.audit_limits().is_some(),
         }))
     }
 

@@ -94,6 +94,7 @@ impl Body<'_> {
             eval: &[],
             tokenizer: Some(&tokenizer),
             max_length: Some(training.max_length.map_or(context, |m| m.min(context))),
+            full: self.suite.dataset.audit_limits().is_some(),
         }));
         write_jsonl(&self.work().join("train.jsonl"), &pairs)?;
         write_jsonl(&self.work().join(ROUND_AUDIT), &items)?;

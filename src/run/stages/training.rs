@@ -35,7 +35,7 @@ pub(super) struct Before {
 
 impl Body<'_> {
     pub(super) fn reference(&self) -> Result<Vec<String>> {
-        let tokenizer = TextTokenizer::load(&self.context.folder("data")?)?;
+        let tokenizer = TextTokenizer::load(&self.context.folder("data")?)?.for_texts(self.suite.dataset.is_conversational());
         tokenizer.save(self.work())?;
         let mut outputs = names(&["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
         let base = match &self.suite.model {

@@ -3,15 +3,29 @@
 use crate::error::Result;
 use crate::suite::defaults;
 use crate::suite::document::{Document, Table};
+use crate::suite::reading::{AuditLimits, AuditSpec, ColumnsSpec, ReadingSettings, TemplateFile};
 use crate::suite::rules;
-use crate::suite::settings::{Dataset, FreshModel, ModelSource, PairsSettings, WorldSettings};
+use crate::suite::settings::{Dataset, FreshModel, ModelSource, PairsFormat, PairsSettings, WorldSettings};
 use crate::suite::spec::{DatasetKind, DatasetSpec, ModelSpec, SuiteSpec};
 
 /// Keys of `[dataset]` that every kind takes.
 const COMMON: [&str; 3] = ["kind", "sampling", "eval_prompts"];
-const PAIRS_ONLY: [&str; 7] = ["path", "format", "limit", "max_prompt_length", "heldout_share", "judge_share", "eval_share"];
+const PAIRS_ONLY: [&str; 11] = [
+    "path",
+    "format",
+    "columns",
+    "chat_template",
+    "chat_date",
+    "audit",
+    "limit",
+    "max_prompt_length",
+    "heldout_share",
+    "judge_share",
+    "eval_share",
+];
 
-pub(super) fn dataset(written: &DatasetSpec, table: &Table<'_>) -> Result<Dataset> {
+pub(super) fn dataset(written: &DatasetSpec, document: &Document) -> Result<Dataset> {
+    let table = &document.table("dataset");
     let (kind, stranger) = match written.kind {
         DatasetKind::World => ("world", table.first_key(|key| PAIRS_ONLY.contains(&key))),
         DatasetKind::Pairs => ("pairs", table.first_key(|key| !PAIRS_ONLY.contains(&key) && !COMMON.contains(&key))),
@@ -24,7 +38,7 @@ pub(super) fn dataset(written: &DatasetSpec, table: &Table<'_>) -> Result<Datase
     }
     match written.kind {
         DatasetKind::World => world(written, table).map(Dataset::World),
-        DatasetKind::Pairs => pairs(written, table).map(Dataset::Pairs),
+        DatasetKind::Pairs => pairs(written, table, document).map(Dataset::Pairs),
     }
 }
 
@@ -51,10 +65,10 @@ fn world(written: &DatasetSpec, table: &Table<'_>) -> Result<WorldSettings> {
     Ok(world)
 }
 
-fn pairs(written: &DatasetSpec, table: &Table<'_>) -> Result<PairsSettings> {
+fn pairs(written: &DatasetSpec, table: &Table<'_>, document: &Document) -> Result<PairsSettings> {
     let Some(path) = written.path.clone() else {
         let error = table.at_value("kind", "[dataset] with kind = \"pairs\" needs `path`");
-        return Err(error.help("name the JSONL file with the preference pairs, relative to the suite file"));
+        return Err(error.help("name the file with the preference pairs, relative to the suite file"));
     };
     let [heldout_share, judge_share, eval_share] = defaults::SHARES;
     let mut pairs = PairsSettings {
@@ -67,8 +81,10 @@ fn pairs(written: &DatasetSpec, table: &Table<'_>) -> Result<PairsSettings> {
         eval_share,
         eval_prompts: defaults::EVAL_PROMPTS,
         sampling: defaults::SAMPLING,
+        reading: ReadingSettings::default(),
     };
     table.set(&mut pairs.format, "format", written.format, rules::any())?;
+    pairs.reading = reading(written, pairs.format, document)?;
     if let Some(limit) = &mut pairs.limit {
         table.set(limit, "limit", written.limit, rules::AT_LEAST_ONE)?;
     }
@@ -94,6 +110,51 @@ fn pairs(written: &DatasetSpec, table: &Table<'_>) -> Result<PairsSettings> {
         return Err(table.at_key(key, message).help("the three shares must sum to less than 1"));
     }
     Ok(pairs)
+}
+
+/// How the file is read.
+fn reading(written: &DatasetSpec, format: PairsFormat, document: &Document) -> Result<ReadingSettings> {
+    let (table, columns) = (document.table("dataset"), document.table("dataset.columns"));
+    if let Some(key) = table.first_key(|key| key.starts_with("chat_")).filter(|_| !format.is_conversational()) {
+        let error = table.at_key(key, format!("`{key}` has no effect: texts are taken as they are"));
+        return Err(error.help("leave it out, or set format = \"conversations\""));
+    }
+    let names: &[&str] = match format {
+        PairsFormat::Explicit => &["id", "prompt", "chosen", "rejected"],
+        PairsFormat::Hh => &["id", "chosen", "rejected"],
+        PairsFormat::Unpaired => &["id", "prompt", "completion", "label"],
+        PairsFormat::UnpairedConversations => &["id", "prompt", "completion", "label", "tools"],
+        PairsFormat::Conversations => {
+            &["id", "prompt", "chosen", "rejected", "tools", "conversations", "instruction", "input", "system", "history"]
+        }
+    };
+    if let Some(key) = columns.first_key(|key| !names.contains(&key)) {
+        let error = columns.at_key(key, format!("`{key}` has no effect: files of this format have no such column"));
+        return Err(error.help(format!("its columns are {}", names.join(", "))));
+    }
+    if let Some(date) = &written.chat_date
+        && date.parse::<jiff::civil::Date>().is_err()
+    {
+        let error = table.at_value("chat_date", format!("\"{date}\" is no date"));
+        return Err(error.help("write the year, the month and the day: \"2026-01-31\""));
+    }
+    Ok(ReadingSettings {
+        columns: written.columns.iter().flat_map(ColumnsSpec::written).map(|(name, column)| (name.to_owned(), column)).collect(),
+        audit: written.audit.as_ref().map(|audit| limits(audit, &document.table("dataset.audit"))).transpose()?,
+        chat_template: written.chat_template.clone().map(|path| TemplateFile { path }),
+        chat_date: written.chat_date.clone(),
+    })
+}
+
+/// The audit's limits by the ids of its items.
+fn limits(written: &AuditSpec, table: &Table<'_>) -> Result<AuditLimits> {
+    let mut limits = AuditLimits::default();
+    for (key, share) in written.written() {
+        let mut limit = share;
+        table.set(&mut limit, key, Some(share), rules::UNIT)?;
+        limits.0.insert(key.replace('_', "-"), limit);
+    }
+    Ok(limits)
 }
 
 pub(super) fn model(spec: &SuiteSpec, dataset: &Dataset, document: &Document) -> Result<ModelSource> {

@@ -24,7 +24,7 @@ mod training;
 pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> Result<Suite> {
     let top = document.table("");
     name_is_usable(&spec.name, &top)?;
-    let dataset = data::dataset(&spec.dataset, &document.table("dataset"))?;
+    let dataset = data::dataset(&spec.dataset, document)?;
     let model = data::model(spec, &dataset, document)?;
     let context = match &model {
         ModelSource::Fresh(fresh) => Some(fresh.max_position_embeddings),

@@ -1,0 +1,161 @@
+//! `data audit` and `data convert`: preference data by itself.
+
+use std::path::Path;
+
+use crate::cli::args::{DataCommand, Format, Layout, Target};
+use crate::cli::{Code, print};
+use crate::data::audit::{AuditInput, Audited, audit};
+use crate::data::convert::{self, To};
+use crate::data::files::{RowFile, Rows};
+use crate::data::template::{self, ChatTemplate};
+use crate::data::tokenize::TextTokenizer;
+use crate::data::{AuditItem, Demonstration, PreferenceRow, split};
+use crate::error::{Error, Result};
+use crate::model::LlamaConfig;
+use crate::run::plan::shortest_max_length;
+use crate::suite::Suite;
+use crate::suite::settings::{AuditLimits, Dataset, ModelSource, PairsFormat, PairsSettings};
+
+pub fn run(command: &DataCommand) -> Result<Code> {
+    match command {
+        DataCommand::Audit { file, layout, tokenizer, max_length, format } => {
+            let is_suite = file.extension().is_some_and(|extension| extension == "toml");
+            let mut limits = None;
+            let items = match (is_suite, layout, tokenizer) {
+                (true, None, None) => {
+                    let suite = crate::suite::load(file)?;
+                    limits = suite.dataset.audit_limits().cloned();
+                    audit_suite(&suite)?
+                }
+                (true, ..) => {
+                    return Err(Error::usage("a suite says itself what its rows are, and brings its tokenizer")
+                        .help("leave --layout and --tokenizer out"));
+                }
+                (false, layout, tokenizer) => audit_file(file, *layout, tokenizer.as_deref(), *max_length)?,
+            };
+            show(&items, *format)?;
+            if let Some((item, accepted)) = beyond(&items, limits.as_ref()) {
+                return Err(Error::input(format!("the suite accepts a share of {accepted} and no more: {}", item.message))
+                    .help(format!("mend the data, or raise `{}` in [dataset.audit]", item.id.replace('-', "_"))));
+            }
+        }
+        DataCommand::Convert { input, output, to, messages } => {
+            let to = match to {
+                Target::Pairs => To::Pairs,
+                Target::Unpaired => To::Unpaired,
+                Target::Completions => To::Completions,
+                Target::Prompts => To::Prompts,
+            };
+            let done = convert::convert(input, output, to, *messages)?;
+            anstream::eprintln!("wrote {} rows to {}", done.written, output.display());
+            if let Some(first) = &done.first_left_out {
+                anstream::eprintln!(
+                    "warning: {} rows have no prompt to be told from their sides and are left out; the first: {first}",
+                    done.left_out
+                );
+            }
+        }
+    }
+    Ok(Code::Pass)
+}
+
+fn show(items: &[AuditItem], format: Format) -> Result<()> {
+    match format {
+        Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(items).expect("counts serialise"))),
+        Format::Table => {
+            let line = |i: &AuditItem| format!("{:<28} {:>7} of {:<7} {}\n", i.id, i.count, i.total, i.message);
+            print(&items.iter().map(line).collect::<String>())
+        }
+    }
+}
+
+/// The first item of which there is more than the suite accepts, and what it accepts.
+fn beyond<'a>(items: &'a [AuditItem], limits: Option<&AuditLimits>) -> Option<(&'a AuditItem, f64)> {
+    let accepted = |item: &AuditItem| limits.and_then(|limits| limits.0.get(&item.id)).copied();
+    items.iter().find_map(|item| accepted(item).filter(|&accepted| item.share() > accepted).map(|accepted| (item, accepted)))
+}
+
+/// The audit of a file that isn't split.
+fn audit_file(path: &Path, layout: Option<Layout>, folder: Option<&Path>, max_length: Option<usize>) -> Result<Vec<AuditItem>> {
+    let format = match layout {
+        None => convert::format_of(path)?,
+        Some(Layout::Explicit) => PairsFormat::Explicit,
+        Some(Layout::Hh) => PairsFormat::Hh,
+        Some(Layout::Unpaired) => PairsFormat::Unpaired,
+        Some(Layout::Conversations) => PairsFormat::Conversations,
+        Some(Layout::UnpairedConversations) => PairsFormat::UnpairedConversations,
+    };
+    let tokenizer = folder.map(TextTokenizer::load).transpose()?.map(|t| t.for_texts(format.is_conversational()));
+    let template = match (format.is_conversational(), folder) {
+        (false, _) => None,
+        (true, None) => Some(ChatTemplate::plain()),
+        (true, Some(folder)) => Some(template::of_model(folder)?),
+    };
+    let file = RowFile { template: template.as_ref(), ..RowFile::new(path, format) };
+    fn audited<R: Audited>(file: Rows<R>, tokenizer: Option<&TextTokenizer>, max_length: Option<usize>) -> Vec<AuditItem> {
+        let input = AuditInput {
+            demonstrations: &[],
+            train: &file.rows,
+            heldout: &[],
+            judge: &[],
+            eval: &[],
+            tokenizer,
+            max_length,
+            full: true,
+        };
+        file.audit.into_iter().chain(audit(&input)).collect()
+    }
+    Ok(match format.is_unpaired() {
+        true => audited(file.labelled()?, tokenizer.as_ref(), max_length),
+        false => audited(file.pairs()?, tokenizer.as_ref(), max_length),
+    })
+}
+
+/// The audit of a suite's file, split as the suite splits it.
+fn audit_suite(suite: &Suite) -> Result<Vec<AuditItem>> {
+    let (Dataset::Pairs(settings), ModelSource::Folder { path }) = (&suite.dataset, &suite.model) else {
+        return Err(Error::usage("a world's data is made when the suite runs, and audited then")
+            .help("name a suite with kind = \"pairs\" in [dataset]"));
+    };
+    let (source, model) = (suite.locate(&settings.path), suite.locate(path));
+    let tokenizer = TextTokenizer::load(&model)?.for_texts(settings.format.is_conversational());
+    let template = template::of_suite(suite, settings, &model)?;
+    let file = RowFile::of_settings(&source, settings, template.as_ref());
+    let context = LlamaConfig::load(&model)?.max_position_embeddings;
+    let max_length = shortest_max_length(suite).map_or(context, |length| length.min(context));
+    match settings.is_unpaired() {
+        true => audit_splits(suite, settings, file.labelled()?, &tokenizer, max_length),
+        false => audit_splits(suite, settings, file.pairs()?, &tokenizer, max_length),
+    }
+}
+
+fn audit_splits<R: Audited>(
+    suite: &Suite,
+    settings: &PairsSettings,
+    file: Rows<R>,
+    tokenizer: &TextTokenizer,
+    max_length: usize,
+) -> Result<Vec<AuditItem>> {
+    let Rows { mut rows, audit: mut items } = file;
+    if let Some(longest) = settings.max_prompt_length {
+        let (kept, left_out) = crate::data::audit::without_long_prompts(tokenizer, rows, longest)?;
+        rows = kept;
+        items.push(left_out);
+    }
+    let splits = split::split(rows, settings)?;
+    let demonstrations: Vec<Demonstration> = match suite.sft {
+        Some(_) => splits.train.iter().filter_map(PreferenceRow::demonstration).collect(),
+        None => Vec::new(),
+    };
+    items.extend(audit(&AuditInput {
+        demonstrations: &demonstrations,
+        train: &splits.train,
+        heldout: &splits.heldout,
+        judge: &splits.judge,
+        eval: &splits.eval,
+        tokenizer: Some(tokenizer),
+        max_length: Some(max_length),
+        full: true,
+    }));
+    Ok(items)
+}

@@ -1,0 +1,72 @@
+//! `data audit` and `data convert`, and a suite over conversations.
+
+use std::fs;
+use std::path::Path;
+
+use crate::errors::own_pairs;
+use crate::support::{edit, run_expecting};
+
+/// ChatML, with the end token of the quickstart's tokenizer.
+const TEMPLATE: &str = "{{ bos_token }}{% for message in messages %}{{ message.role + ':\\n' + message.content.strip() + eos_token + '\\n' }}\
+                        {% endfor %}{% if add_generation_prompt %}{{ 'assistant:\\n' }}{% endif %}";
+
+fn items(folder: &Path, arguments: &[&str]) -> serde_json::Value {
+    let ran = run_expecting(folder, &[&["data", "audit"], arguments, &["--format", "json"]].concat(), 0);
+    serde_json::from_str(&ran.stdout).unwrap()
+}
+
+fn count(items: &serde_json::Value, id: &str) -> u64 {
+    let item = items.as_array().unwrap().iter().find(|item| item["id"] == id).unwrap_or_else(|| panic!("no {id} in {items}"));
+    item["count"].as_u64().unwrap()
+}
+
+#[test]
+fn a_suite_over_conversations_runs_from_conversion_to_report() {
+    let folder = own_pairs();
+    let (folder, suite) = (folder.path(), folder.path().join("mine.toml"));
+    let ran = run_expecting(folder, &["data", "convert", "pairs.jsonl", "chats.jsonl.zst", "--messages"], 0);
+    assert_eq!(ran.stderr, "wrote 40 rows to chats.jsonl.zst\n");
+    edit(&suite, "path = \"pairs.jsonl\"\nformat = \"explicit\"", "path = \"chats.jsonl.zst\"\nformat = \"conversations\"");
+    let ran = run_expecting(folder, &["suite", "run", "mine.toml", "--quiet"], 3);
+    assert!(ran.stderr.contains("has no chat template"), "{}", ran.stderr);
+    fs::write(folder.join("chat.jinja"), TEMPLATE).unwrap();
+    edit(&suite, "[train]", "chat_template = \"chat.jinja\"\n[dataset.audit]\nmissing_bos = 0\nmissing_eos = 0\n\n[train]");
+    let audit = items(folder, &["mine.toml"]);
+    assert_eq!((count(&audit, "missing-bos"), count(&audit, "double-bos"), count(&audit, "boundary-mismatch")), (0, 0, 0));
+    run_expecting(folder, &["suite", "run", "mine.toml", "--quiet"], 0);
+    let completions = fs::read_to_string(folder.join("reports/mine/completions.csv")).unwrap();
+    assert!(completions.contains("assistant:"), "{completions}");
+    // The template is part of what the data is made of.
+    fs::write(folder.join("chat.jinja"), TEMPLATE.replace(":\\n", "=\\n")).unwrap();
+    run_expecting(folder, &["suite", "run", "mine.toml", "--quiet"], 0);
+    assert!(fs::read_to_string(folder.join("reports/mine/completions.csv")).unwrap().contains("assistant="));
+    // A template without the end token, and a suite that accepts no such completion.
+    fs::write(folder.join("chat.jinja"), TEMPLATE.replace(" + eos_token", "")).unwrap();
+    let ran = run_expecting(folder, &["data", "audit", "mine.toml"], 3);
+    assert!(ran.stderr.contains("accepts a share of 0 and no more") && ran.stderr.contains("`missing_eos`"), "{}", ran.stderr);
+}
+
+#[test]
+fn files_are_audited_by_what_their_first_row_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    fs::write(folder.join("a.csv"), "prompt,completion,label\np,c,True\np,d,False\np,d,False\n").unwrap();
+    assert_eq!(count(&items(folder, &["a.csv"]), "duplicate-rows"), 1);
+    let say = |role: &str, text: &str| format!("{{\"role\": \"{role}\", \"content\": \"{text}\"}}");
+    let row = format!(
+        "{{\"prompt\": [{}], \"chosen\": [{}], \"rejected\": [{}]}}",
+        say("user", "a"),
+        say("assistant", "bc"),
+        say("assistant", "d")
+    );
+    fs::write(folder.join("b.json"), format!("[{row}, {row}]")).unwrap();
+    let audit = items(folder, &["b.json"]);
+    assert_eq!((count(&audit, "duplicate-pairs"), count(&audit, "chosen-longer")), (1, 2));
+    fs::write(folder.join("c.jsonl"), "{\"text\": \"x\"}\n").unwrap();
+    let ran = run_expecting(folder, &["data", "audit", "c.jsonl"], 3);
+    assert!(ran.stderr.contains("c.jsonl:1: the row has \"text\""), "{}", ran.stderr);
+    run_expecting(folder, &["data", "convert", "a.csv", "d.jsonl", "--to", "completions"], 0);
+    assert_eq!(fs::read_to_string(folder.join("d.jsonl")).unwrap(), "{\"prompt\":\"p\",\"completion\":\"c\"}\n");
+    let ran = run_expecting(folder, &["data", "convert", "a.csv", "e.jsonl"], 3);
+    assert!(ran.stderr.contains("row 1: the row is no pair") && !folder.join("e.jsonl").exists(), "{}", ran.stderr);
+}
