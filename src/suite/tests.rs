@@ -268,6 +268,7 @@ fn every_loss_is_accepted_and_keeps_what_is_written() {
         "loss_type = \"exo_pair\"\nlabel_smoothing = 1e-3",
         "loss_type = \"ipo\"\ndialect = \"original\"",
         "loss_type = \"kto\"\ndialect = \"llama-factory\"\ndesirable_weight = 1.3",
+        "loss_type = [\"sigmoid\", \"bco_pair\"]\nloss_weights = [0.8, 0.2]\ndialect = \"llama-factory\"",
         "loss_type = [\"hinge\", \"sft\"]\nf_divergence_type = \"alpha_divergence\"\nf_alpha_divergence_coef = -0.5",
         "ld_alpha = 0.5\nuse_weighting = true\nkl_coef = 0.1",
         "rdpo_alpha = 0.05\ndpop_lambda = 50",
@@ -397,6 +398,9 @@ fn an_option_without_effect_is_an_error() {
                 ("beta = 0.2", "packing = true"),
                 ("warmup_steps = 5", "warmup_steps = 5\npacking = true"),
                 ("[sft]\n", "[sft]\npacking = true\nmax_length = 0\n"),
+                ("[sft]\n", "[sft]\npacking_strategy = \"wrapped\"\n"),
+                ("beta = 0.2", "packing_strategy = \"bfd_split\""),
+                ("max_steps = 9", "resid_pdrop = 0.1"),
                 ("max_steps = 9", "max_length = 100"),
                 ("max_steps = 9", "max_steps = 9\nnum_train_epochs = 2"),
                 ("max_steps = 9", "max_steps = 9\nsave_steps = 10"),
@@ -813,5 +817,7 @@ fn adapters_that_cannot_be_trained_are_refused_with_the_reason() {
     );
     let fast = WORLD.replace("optim = \"sgd\"", "lora_r = 4");
     let fast = refusals(&fast, &[("seeds = [1, 2]", "numerics = \"fast\"")]);
-    refused("adapters_that_cannot_be_trained_are_refused_with_the_reason", messages + &fast);
+    let dropout = WORLD.replace("optim = \"sgd\"", "resid_pdrop = 0.1");
+    let dropout = refusals(&dropout, &[("seeds = [1, 2]", "numerics = \"fast\"")]);
+    refused("adapters_that_cannot_be_trained_are_refused_with_the_reason", messages + &fast + &dropout);
 }
