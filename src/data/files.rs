@@ -115,8 +115,8 @@ impl<'a> RowFile<'a> {
                     left_out.special.add(u64::from(self.has_special(&[&row.prompt, chosen, rejected])), &at);
                     (chosen, rejected)
                 }
-                Said::Unsplit(_) => {
-                    left_out.unsplit.add(1, &at);
+                Said::Unsplit(reason) => {
+                    left_out.unsplit.add(1, &format!("{at}, {reason}"));
                     return Ok(None);
                 }
                 _ => return Err(record.error("labelled completions are no pairs")),

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::data::source::LONGEST_ROW;
+use crate::data::tokenize::TextTokenizer;
 
 /// What reading `bytes` gives; the file's folder is cut from errors.
 fn read_as(bytes: &[u8], format: PairsFormat) -> std::result::Result<Rows<Pair>, String> {
@@ -182,6 +183,26 @@ fn conversations_are_written_by_a_template_and_what_it_cannot_cut_is_left_out_an
     std::fs::write(&path, row("a", "1", "2")).unwrap();
     let error = RowFile::new(&path, PairsFormat::Explicit).pairs().unwrap_err().to_string();
     assert!(error.contains("\"prompt\" is missing") && error.contains("format = \"conversations\""), "{error}");
+}
+
+/// `golden/chat/tokens.py` says how they were recorded.
+#[test]
+fn conversations_get_the_token_ids_that_trl_gives_them() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/chat");
+    let model = folder.join("tokenizer");
+    let tokenizer = TextTokenizer::load(&model).unwrap().for_texts(true);
+    let template = crate::data::template::of_model(&model).unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("row.json");
+    let recorded: Vec<serde_json::Value> = read_jsonl(&folder.join("tokens.jsonl")).unwrap();
+    assert_eq!(recorded.len(), 3);
+    for case in recorded {
+        std::fs::write(&path, format!("[{}]", case["row"])).unwrap();
+        let file = RowFile { template: Some(&template), ..RowFile::new(&path, PairsFormat::Conversations) };
+        let pair = tokenizer.pair(&file.pairs().unwrap().rows[0]);
+        let ids = serde_json::json!({"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected});
+        assert_eq!(ids, case["ids"], "{}", case["row"]);
+    }
 }
 
 #[test]
