@@ -325,6 +325,7 @@ fn rounds_that_cannot_be_or_would_change_nothing_are_errors() {
             &PAIRS.replacen("name = \"a\"", "name = \"a\"\nrounds = 2", 1),
             &[
                 ("rounds = 2", "rounds = 2\nround_judge = \"gold\""),
+                ("path = \"pairs.jsonl\"", "path = \"pairs.jsonl\"\nformat = \"conversations\""),
                 ("[[judge]]", "[compare]\njudge = \"other\"\n[[judge]]\nname = \"other\"\nkind = \"pairwise\"\n[[judge]]"),
             ],
         ),

@@ -73,6 +73,7 @@ fn labelling(spec: &SuiteSpec, dataset: &Dataset) -> rounds::Labelling {
             judges: names.into_iter().chain([GOLD.to_owned()]).collect(),
             samples_per_prompt: world.samples_per_prompt,
             pairs_per_prompt: world.pairs_per_prompt,
+            conversational: false,
         },
         Dataset::Pairs(_) => {
             let [samples_per_prompt, pairs_per_prompt] = defaults::ROUND_SAMPLES;
@@ -80,7 +81,8 @@ fn labelling(spec: &SuiteSpec, dataset: &Dataset) -> rounds::Labelling {
                 [only] => Some(only.clone()),
                 _ => None,
             };
-            rounds::Labelling { judge, judges: names, samples_per_prompt, pairs_per_prompt }
+            let conversational = dataset.is_conversational();
+            rounds::Labelling { judge, judges: names, samples_per_prompt, pairs_per_prompt, conversational }
         }
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Labelling {
     pub(super) judge: Option<String>,
     pub(super) samples_per_prompt: usize,
     pub(super) pairs_per_prompt: usize,
+    /// Whether completions end as a chat template ends them: what a policy writes comes without that ending.
+    pub(super) conversational: bool,
 }
 
 /// The rounds of a training whose tables are laid over each other in this order; none: there is one.
@@ -48,6 +50,10 @@ pub(super) fn settings(layers: &[(&TrainSpec, &Table<'_>)], around: &Surrounding
         let asks = |table: &&Table<'_>| keys.iter().any(|key| table.has(key));
         layers.iter().map(|(_, table)| *table).rev().find(asks).expect("rounds are asked for")
     };
+    if labelling.conversational {
+        let message = "rounds after the first would learn conversations without the template's ending, which samples don't carry";
+        return Err(asking(&["rounds"]).at_value("rounds", message).help("train on conversations in one round"));
+    }
     let most = samples.saturating_mul(samples - 1) / 2;
     if pairs > most {
         let table = asking(&["round_pairs", "round_samples", "rounds"]);
