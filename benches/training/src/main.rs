@@ -1,7 +1,8 @@
 //! Seconds and memory of preference training and of decoding: what `compare.py` runs beside TRL and transformers.
 //!
-//! `training train|train-precomputed|train-lora|train-lora-precomputed|train-lora-all|train-lora-all-precomputed|decode DIR`: all
-//! weights, an adapter of rank 16 on q_proj and v_proj, or one on all linear layers; the reference within each step, or before. DIR holds `model/` and `data.jsonl`. Prints one JSON object. Threads:
+//! `training train|train-precomputed|train-lora|train-lora-precomputed|train-lora-all|train-lora-all-precomputed|resume|decode DIR`: all
+//! weights, an adapter of rank 16 on q_proj and v_proj, or one on all linear layers, the reference within each step, or before; what
+//! going on with a broken-off training costs; sampling. DIR holds `model/` and `data.jsonl`. Prints one JSON object. Threads:
 //! `RAYON_NUM_THREADS`, else all.
 
 use std::cell::Cell;
@@ -39,12 +40,13 @@ fn main() {
         ["train-lora-precomputed", folder] => Some(training(Path::new(folder), true, &QUERIES_AND_VALUES)),
         ["train-lora-all", folder] => Some(training(Path::new(folder), false, &Linear::ALL)),
         ["train-lora-all-precomputed", folder] => Some(training(Path::new(folder), true, &Linear::ALL)),
+        ["resume", folder] => Some(resuming(Path::new(folder))),
         ["decode", folder] => Some(decoding(Path::new(folder))),
         _ => None,
     });
     match result {
         Some(result) => println!("{result}"),
-        None => eprintln!("usage: dpo-eval-training-benches train[-lora[-all]][-precomputed]|decode DIR"),
+        None => eprintln!("usage: dpo-eval-training-benches train[-lora[-all]][-precomputed]|resume|decode DIR"),
     }
 }
 
@@ -112,12 +114,20 @@ impl Task for Timed {
     }
 }
 
-/// Notes when each step ended.
-struct Stopwatch(Mutex<Vec<Instant>>);
+/// Notes when each step ended, and breaks off after the last one.
+#[derive(Default)]
+struct Stopwatch {
+    ends: Mutex<Vec<Instant>>,
+    last_step: Option<u64>,
+}
 
 impl Watch for Stopwatch {
     fn advance(&self, _: u64, _: u64, _: &str) {
-        self.0.lock().expect("no thread panicked").push(Instant::now());
+        self.ends.lock().expect("no thread panicked").push(Instant::now());
+    }
+
+    fn last_step(&self) -> Option<u64> {
+        self.last_step
     }
 }
 
@@ -153,11 +163,11 @@ fn training(folder: &Path, precompute: bool, adapted: &[Linear]) -> Value {
     drop(model);
     let reference = start.elapsed().as_secs_f64();
     let mut task = Timed { task, forward: Cell::new(0.0), loss: Cell::new(0.0), backward: Cell::new(0.0) };
-    let watch = Stopwatch(Mutex::new(Vec::new()));
+    let watch = Stopwatch::default();
     let start = Instant::now();
     let log = train::run(&mut task, &settings, 0, &work, &watch).expect("training");
     let mut ends = vec![start];
-    ends.extend(watch.0.into_inner().expect("no thread panicked"));
+    ends.extend(watch.ends.into_inner().expect("no thread panicked"));
     let mut seconds: Vec<f64> = ends.windows(2).map(|w| (w[1] - w[0]).as_secs_f64()).collect();
     let all: f64 = seconds.iter().sum();
     seconds.sort_by(f64::total_cmp);
@@ -171,6 +181,29 @@ fn training(folder: &Path, precompute: bool, adapted: &[Linear]) -> Value {
         "gflop_per_step": flop / 1e9 / steps as f64, "peak_gflops": peak_gflops(),
         "losses": log.iter().map(|m| m.loss).collect::<Vec<_>>(),
     })
+}
+
+/// Seconds that a training of all weights, broken off after two steps, needs until it goes on, beside those of loading its model.
+fn resuming(folder: &Path) -> Value {
+    let (mut settings, work) = (settings(folder), folder.join("work"));
+    // A suite's cache has the reference's scores.
+    settings.objective.precompute_ref_log_probs = false;
+    let _ = std::fs::remove_dir_all(&work);
+    let part = |last_step: u64| {
+        let start = Instant::now();
+        let (model, tokenizer) = open(folder);
+        let loaded = Instant::now();
+        let pairs = read_pairs(&folder.join("data.jsonl"), PairsFormat::Explicit, None).expect("pairs").rows;
+        let pairs: Vec<_> = pairs.iter().map(|p| tokenizer.pair(p)).collect();
+        let mut task = PreferenceTask::new(model.clone(), &model, &pairs, &settings, &Silent).expect("a task");
+        let watch = Stopwatch { last_step: Some(last_step), ..Stopwatch::default() };
+        train::run(&mut task, &settings, 0, &work, &watch).expect_err("a training that is broken off");
+        let ends = watch.ends.into_inner().expect("no thread panicked");
+        (loaded - start, ends[0] - loaded, ends[1] - ends[0])
+    };
+    part(2);
+    let (load, first, step) = part(4);
+    json!({ "load_s": load.as_secs_f64(), "until_going_on_s": first.as_secs_f64() - step.as_secs_f64() })
 }
 
 /// Multiply-adds of the policy's products with weights, forward and backward, twice each; attention's own products are left out.
