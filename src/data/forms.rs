@@ -105,6 +105,15 @@ impl Form {
             let message = "\"chosen\" and \"rejected\" are texts without a \"prompt\", and hold no turns \"\\n\\nAssistant:\" to split them at";
             return Err(record.error(message).help("add the column \"prompt\", or give the sides as lists of messages"));
         }
+        let seen: Vec<String> = fields.keys().map(|name| format!("\"{name}\"")).collect();
+        let seen = if seen.is_empty() { "no column".to_owned() } else { seen.join(", ") };
+        let half = [("chosen", "rejected"), ("rejected", "chosen")].into_iter().find(|(one, _)| has(one));
+        if let Some((_, other)) = half {
+            let message = format!("the row has {seen}, and \"{}\" is missing", columns.of(other));
+            return Err(record
+                .error(message)
+                .help("a pair has a \"chosen\" side and a \"rejected\" one; [dataset.columns] tells what they are called"));
+        }
         match (has("prompt"), has("completion"), has("label")) {
             (true, true, true) => return Ok(Self::Labelled),
             (true, true, false) => return Ok(Self::Completions),
@@ -118,10 +127,8 @@ impl Form {
         } else {
             "name your columns in [dataset.columns], say prompt = \"question\""
         };
-        let columns: Vec<String> = fields.keys().map(|name| format!("\"{name}\"")).collect();
-        let columns = if columns.is_empty() { "no column".to_owned() } else { columns.join(", ") };
         let known = "chosen and rejected, or prompt with or without completion and label";
-        Err(record.error(format!("the row has {columns}, and a known form has {known}")).help(help))
+        Err(record.error(format!("the row has {seen}, and a known form has {known}")).help(help))
     }
 
     /// As messages name it.

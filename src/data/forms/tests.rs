@@ -141,3 +141,11 @@ fn tools_are_a_list_or_its_json_and_labels_of_csv_are_words() {
     assert!(label(r#""1""#, true).unwrap_err().to_string().contains("else false"));
     assert!(label(r#""true""#, false).is_err());
 }
+
+#[test]
+fn half_a_pair_lacks_its_other_side() {
+    let error = read(r#"{"prompt": "p", "chosen": "a"}"#).unwrap_err();
+    assert!(error.contains("row 1234") && error.contains("\"rejected\" is missing"), "{error}");
+    let error = read(r#"{"prompt": "p", "chosen": null, "rejected": "a", "completion": "c"}"#).unwrap_err();
+    assert!(error.contains("\"chosen\" is missing"), "{error}");
+}

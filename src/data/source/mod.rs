@@ -82,6 +82,11 @@ pub fn for_each_row(path: &Path, mut row: impl FnMut(Record<'_>) -> Result<bool>
     if parquet::is_at(path)? {
         return parquet::for_each(path, &mut row);
     }
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet")) {
+        return Err(Error::input("no Parquet file, whatever its name says: it doesn't begin with \"PAR1\"")
+            .in_file(path)
+            .help("it is damaged, or text: a text file is named .jsonl, .json, .csv or .tsv"));
+    }
     let mut text = Text::open(path)?;
     let bracket = text.starts_with_bracket();
     if let Some(delimiter) = delimited::delimiter(path) {

@@ -179,3 +179,9 @@ proptest! {
         let _ = rows("a.parquet", &bytes);
     }
 }
+
+#[test]
+fn what_is_named_parquet_and_is_none_is_told_so() {
+    let error = rows("pairs.PARQUET", b"<html>404</html>").unwrap_err();
+    assert!(error.contains("no Parquet file") && error.contains("pairs.PARQUET"), "{error}");
+}
