@@ -148,7 +148,7 @@ impl LlamaConfig {
     }
 
     pub(crate) fn heads(&self) -> Heads {
-        Heads { heads: self.num_attention_heads, kv_heads: self.num_key_value_heads, head_dim: self.head_dim }
+        Heads { heads: self.num_attention_heads, kv_heads: self.num_key_value_heads, head_dim: self.head_dim, window: None }
     }
 
     /// Name and shape of every tensor of the transformer below its head.
