@@ -65,7 +65,8 @@ fn one_position(head_dim: usize, group: usize, keys: usize, window: Option<usize
     let q = values.draw(group * head_dim, 0);
     let [k, v] = [1, 2].map(|i| matrix(keys, heads, values, i));
     let [k_rows, v_rows]: [Vec<&[f32]>; 2] = [&k, &v].map(|x| x.chunks(w).map(|row| &row[..head_dim]).collect());
-    let expected: Vec<Vec<f32>> = q.chunks(head_dim).map(|q| reference::attend(q, &k_rows, &v_rows, shape.scale, window)).collect();
+    let expected: Vec<Vec<f32>> =
+        q.chunks(head_dim).map(|q| reference::attend(q, &k_rows, &v_rows, shape.scale, window)).collect();
     let (q, v) = (Rows { data: &q, stride: head_dim }, Rows { data: &v, stride: w });
     let kt = transpose(Rows { data: &k, stride: w }, keys, heads);
     for isa in isa::available() {
