@@ -89,6 +89,15 @@ pub fn train_judge(
     work: &Path,
     watch: &dyn Watch,
 ) -> Result<TrainedJudge> {
+    let missing = base.config.block.beyond_llama();
+    if !missing.is_empty() {
+        return Err(Error::usage(format!(
+            "judge `{}` can't be exported to ONNX: the model it starts from has {}, which the export doesn't write",
+            settings.name,
+            missing.join(" and ")
+        ))
+        .help("start it from a plain Llama (`path` in its [[judge]] table), or bring a finished ONNX judge"));
+    }
     let Learnt { task, metrics } = learn(settings, training, base, tokenizer, pairs, seed, work, watch)?;
     let truncated = task.examples.iter().flat_map(|e| &e.questions).filter(|q| q.truncated).count();
     let folder = work.join(FOLDER);

@@ -1,15 +1,18 @@
-//! `config.json` of a Llama under Hugging Face's names.
+//! `config.json` of a Llama, or of a family that differs little from it, under Hugging Face's names.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::block::{self, Block, Family, RopeScaling};
 use crate::error::{Error, Result};
 use crate::numerics::attention::Heads;
 use crate::suite::settings::FreshModel;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct LlamaConfig {
+    pub family: Family,
     pub vocab_size: usize,
     pub hidden_size: usize,
     pub intermediate_size: usize,
@@ -26,19 +29,8 @@ pub struct LlamaConfig {
     /// Usually one; some chat models name several.
     pub eos_token_id: Vec<u32>,
     pub pad_token_id: Option<u32>,
+    pub block: Block,
 }
-
-/// Keys that change results and the only values of them that this implementation computes.
-const FIXED: [(&str, &[&str]); 8] = [
-    ("model_type", &["\"llama\""]),
-    ("hidden_act", &["\"silu\""]),
-    ("attention_bias", &["false", "null"]),
-    ("mlp_bias", &["false", "null"]),
-    ("attention_dropout", &["0.0", "0", "null"]),
-    ("partial_rotary_factor", &["1.0", "1", "null"]),
-    ("sliding_window", &["null"]),
-    ("quantization_config", &["null"]),
-];
 
 impl LlamaConfig {
     /// Reads the `config.json` of a folder.
@@ -48,6 +40,7 @@ impl LlamaConfig {
 
     pub fn fresh(model: &FreshModel, vocab_size: usize, bos: u32, eos: u32) -> Self {
         Self {
+            family: Family::Llama,
             vocab_size,
             hidden_size: model.hidden_size,
             intermediate_size: model.intermediate_size,
@@ -63,33 +56,12 @@ impl LlamaConfig {
             bos_token_id: Some(bos),
             eos_token_id: vec![eos],
             pad_token_id: None,
+            block: Block::default(),
         }
     }
 
     pub fn from_json(text: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(text).map_err(|e| Error::input(format!("not valid JSON: {e}")))?;
-        let keys = Keys(value.as_object().ok_or_else(|| Error::input("a JSON object is expected"))?);
-        keys.refuse_unsupported()?;
-        let (hidden_size, heads) = (keys.count("hidden_size")?, keys.count("num_attention_heads")?);
-        let config = Self {
-            vocab_size: keys.count("vocab_size")?,
-            hidden_size,
-            intermediate_size: keys.count("intermediate_size")?,
-            num_hidden_layers: keys.count("num_hidden_layers")?,
-            num_attention_heads: heads,
-            num_key_value_heads: keys.count_or("num_key_value_heads", heads)?,
-            head_dim: keys.count_or("head_dim", hidden_size / heads)?,
-            max_position_embeddings: keys.count_or("max_position_embeddings", 2048)?,
-            rms_norm_eps: keys.number_or("rms_norm_eps", 1e-6)?,
-            rope_theta: keys.rope_theta()?,
-            initializer_range: keys.number_or("initializer_range", 0.02)?,
-            tie_word_embeddings: keys.flag_or("tie_word_embeddings", false)?,
-            bos_token_id: keys.tokens("bos_token_id")?.first().copied(),
-            eos_token_id: keys.tokens("eos_token_id")?,
-            pad_token_id: keys.tokens("pad_token_id")?.first().copied(),
-        };
-        config.check()?;
-        Ok(config)
+        super::keys::read(text)
     }
 
     /// An error when the sizes contradict each other.
@@ -108,16 +80,24 @@ impl LlamaConfig {
         Ok(())
     }
 
-    /// What `config.json` says of a model of this `architecture` (`LlamaForCausalLM`, `LlamaForSequenceClassification`).
-    pub fn to_json(&self, architecture: &str) -> String {
+    /// `config.json` of a causal language model.
+    pub fn causal_json(&self) -> String {
+        self.to_json("ForCausalLM")
+    }
+
+    /// `config.json` of a model with one scalar output.
+    pub fn scorer_json(&self) -> String {
+        self.to_json("ForSequenceClassification")
+    }
+
+    fn to_json(&self, task: &str) -> String {
         let eos = match self.eos_token_id.as_slice() {
             [] => Value::Null,
             [one] => json!(one),
             several => json!(several),
         };
         let mut value = json!({
-            "architectures": [architecture],
-            "attention_bias": false,
+            "architectures": [format!("{}{task}", self.family.class())],
             "attention_dropout": 0.0,
             "bos_token_id": self.bos_token_id,
             "eos_token_id": eos,
@@ -127,8 +107,7 @@ impl LlamaConfig {
             "initializer_range": self.initializer_range,
             "intermediate_size": self.intermediate_size,
             "max_position_embeddings": self.max_position_embeddings,
-            "mlp_bias": false,
-            "model_type": "llama",
+            "model_type": self.family.name(),
             "num_attention_heads": self.num_attention_heads,
             "num_hidden_layers": self.num_hidden_layers,
             "num_key_value_heads": self.num_key_value_heads,
@@ -140,15 +119,74 @@ impl LlamaConfig {
             "use_cache": true,
             "vocab_size": self.vocab_size,
         });
-        if architecture == "LlamaForSequenceClassification" {
+        self.own_keys(&mut value);
+        if task == "ForSequenceClassification" {
             value["id2label"] = json!({"0": "LABEL_0"});
             value["label2id"] = json!({"LABEL_0": 0});
         }
         serde_json::to_string_pretty(&value).expect("JSON values serialise") + "\n"
     }
 
+    /// The keys that not all families have, and those that a plain model leaves out.
+    fn own_keys(&self, value: &mut Value) {
+        let block = &self.block;
+        if matches!(self.family, Family::Llama | Family::Qwen3) {
+            value["attention_bias"] = json!(block.output_bias);
+        }
+        if self.family == Family::Llama {
+            value["mlp_bias"] = json!(block.mlp_bias);
+        }
+        let window = block.windows.iter().flatten().next();
+        match self.family {
+            Family::Llama => {}
+            Family::Mistral => value["sliding_window"] = json!(window),
+            Family::Qwen2 | Family::Qwen3 => {
+                let slides = |layer| self.window(layer).is_some();
+                let name = |layer| if slides(layer) { "sliding_attention" } else { "full_attention" };
+                value["use_sliding_window"] = json!(window.is_some());
+                value["sliding_window"] = json!(window);
+                value["max_window_layers"] =
+                    json!((0..self.num_hidden_layers).find(|l| slides(*l)).unwrap_or(self.num_hidden_layers));
+                value["layer_types"] = (0..self.num_hidden_layers).map(name).collect();
+            }
+        }
+        match block.rope_scaling {
+            None => {}
+            Some(RopeScaling::Linear { factor }) => value["rope_scaling"] = json!({"rope_type": "linear", "factor": factor}),
+            Some(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings }) => {
+                value["rope_scaling"] = json!({
+                    "rope_type": "llama3",
+                    "factor": factor,
+                    "low_freq_factor": low_freq_factor,
+                    "high_freq_factor": high_freq_factor,
+                    "original_max_position_embeddings": original_max_position_embeddings as u64,
+                });
+            }
+        }
+    }
+
+    /// How many keys a query of this layer sees, its own included; none: all.
+    pub(crate) fn window(&self, layer: usize) -> Option<usize> {
+        self.block.windows.get(layer).copied().flatten()
+    }
+
+    /// The different windows of the layers.
+    pub(crate) fn windows(&self) -> BTreeSet<Option<usize>> {
+        (0..self.num_hidden_layers).map(|layer| self.window(layer)).collect()
+    }
+
+    /// Radians a position for each pair of a head.
+    pub(crate) fn frequencies(&self) -> Vec<f64> {
+        block::frequencies(self.head_dim, self.rope_theta, self.block.rope_scaling.as_ref())
+    }
+
+    /// What the queries of this layer see.
+    pub(crate) fn heads_in(&self, layer: usize) -> Heads {
+        Heads { window: self.window(layer), ..self.heads() }
+    }
+
     pub(crate) fn heads(&self) -> Heads {
-        Heads { heads: self.num_attention_heads, kv_heads: self.num_key_value_heads, head_dim: self.head_dim }
+        Heads { heads: self.num_attention_heads, kv_heads: self.num_key_value_heads, head_dim: self.head_dim, window: None }
     }
 
     /// Name and shape of every tensor of the transformer below its head.
@@ -172,87 +210,28 @@ impl LlamaConfig {
                 ("mlp.down_proj", vec![hidden, inner]),
             ];
             tensors.extend(parts.into_iter().map(|(part, shape)| (format!("model.layers.{layer}.{part}.weight"), shape)));
+            self.own_tensors(layer, &mut tensors);
         }
         tensors
     }
-}
 
-/// The keys of `config.json`, with errors that name them.
-struct Keys<'a>(&'a Map<String, Value>);
-
-impl Keys<'_> {
-    fn refuse_unsupported(&self) -> Result<()> {
-        for (key, allowed) in FIXED {
-            if let Some(value) = self.0.get(key)
-                && !allowed.contains(&value.to_string().as_str())
-            {
-                return Err(Error::input(format!("`{key}` = {value} is not supported"))
-                    .help(format!("this implementation computes {key} = {}", allowed[0])));
-            }
-        }
-        if !self.0.contains_key("model_type") {
-            return Err(Error::input("`model_type` is missing").help("a Llama's config.json says \"model_type\": \"llama\""));
-        }
-        Ok(())
-    }
-
-    fn wrong<T>(&self, key: &str, expected: &str) -> Result<T> {
-        let found = self.0.get(key).map_or("missing".to_owned(), Value::to_string);
-        Err(Error::input(format!("`{key}` is {found}, but {expected} is expected")))
-    }
-
-    fn count(&self, key: &str) -> Result<usize> {
-        match self.0.get(key).and_then(Value::as_u64) {
-            Some(n) if n > 0 => Ok(n as usize),
-            _ => self.wrong(key, "a positive whole number"),
-        }
-    }
-
-    fn given(&self, key: &str) -> bool {
-        self.0.get(key).is_some_and(|v| !v.is_null())
-    }
-
-    fn count_or(&self, key: &str, default: usize) -> Result<usize> {
-        if self.given(key) { self.count(key) } else { Ok(default) }
-    }
-
-    fn number_or(&self, key: &str, default: f64) -> Result<f64> {
-        match self.0.get(key) {
-            None | Some(Value::Null) => Ok(default),
-            Some(value) => value.as_f64().map_or_else(|| self.wrong(key, "a number"), Ok),
-        }
-    }
-
-    fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
-        match self.0.get(key) {
-            None | Some(Value::Null) => Ok(default),
-            Some(value) => value.as_bool().map_or_else(|| self.wrong(key, "true or false"), Ok),
-        }
-    }
-
-    fn tokens(&self, key: &str) -> Result<Vec<u32>> {
-        let id = |v: &Value| v.as_u64().and_then(|n| u32::try_from(n).ok());
-        let ids = match self.0.get(key) {
-            None | Some(Value::Null) => Some(Vec::new()),
-            Some(Value::Array(items)) => items.iter().map(id).collect(),
-            Some(value) => id(value).map(|n| vec![n]),
-        };
-        ids.map_or_else(|| self.wrong(key, "a token id"), Ok)
-    }
-
-    /// From `rope_theta` (transformers 4) or `rope_parameters` (5); only plain rotation, no scaling.
-    fn rope_theta(&self) -> Result<f64> {
-        let mut theta = self.number_or("rope_theta", 10_000.0)?;
-        for key in ["rope_parameters", "rope_scaling"] {
-            let Some(Value::Object(rope)) = self.0.get(key) else { continue };
-            let kind = rope.get("rope_type").or(rope.get("type")).and_then(Value::as_str).unwrap_or("default");
-            if kind != "default" {
-                return Err(Error::input(format!("`{key}` of type \"{kind}\" is not supported"))
-                    .help("this implementation computes rope_type \"default\""));
-            }
-            theta = Keys(rope).number_or("rope_theta", theta)?;
-        }
-        Ok(theta)
+    /// Those that a plain Llama lacks.
+    fn own_tensors(&self, layer: usize, tensors: &mut Vec<(String, Vec<usize>)>) {
+        let (hidden, inner, block) = (self.hidden_size, self.intermediate_size, &self.block);
+        let (q, kv) = (self.heads().query_width(), self.heads().key_width());
+        let parts = [
+            (block.qkv_bias, "self_attn.q_proj.bias", q),
+            (block.qkv_bias, "self_attn.k_proj.bias", kv),
+            (block.qkv_bias, "self_attn.v_proj.bias", kv),
+            (block.output_bias, "self_attn.o_proj.bias", hidden),
+            (block.mlp_bias, "mlp.gate_proj.bias", inner),
+            (block.mlp_bias, "mlp.up_proj.bias", inner),
+            (block.mlp_bias, "mlp.down_proj.bias", hidden),
+            (block.qk_norm, "self_attn.q_norm.weight", self.head_dim),
+            (block.qk_norm, "self_attn.k_norm.weight", self.head_dim),
+        ];
+        let there = parts.into_iter().filter(|(there, ..)| *there);
+        tensors.extend(there.map(|(_, part, width)| (format!("model.layers.{layer}.{part}"), vec![width])));
     }
 }
 
@@ -267,7 +246,7 @@ mod tests {
     fn a_configuration_survives_writing_and_reading() {
         let config = LlamaConfig::from_json(&format!("{SMALL}, \"eos_token_id\": [3, 4], \"head_dim\": 6}}")).unwrap();
         assert_eq!(config.num_key_value_heads, 2);
-        assert_eq!(LlamaConfig::from_json(&config.to_json("LlamaForCausalLM")).unwrap(), config);
+        assert_eq!(LlamaConfig::from_json(&config.causal_json()).unwrap(), config);
     }
 
     #[test]
@@ -280,9 +259,15 @@ mod tests {
     #[test]
     fn what_would_change_results_is_refused_by_name() {
         let cases = [
-            ("\"attention_bias\": true", "attention_bias"),
+            ("\"attention_bias\": \"all\"", "attention_bias"),
+            ("\"attention_dropout\": 0.1", "attention_dropout"),
+            ("\"embedding_multiplier\": 12.0", "embedding_multiplier"),
+            ("\"sliding_window\": 7", "sliding_window"),
+            ("\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2.0}", "dynamic"),
+            ("\"rope_scaling\": {\"rope_type\": \"linear\"}", "factor"),
+            ("\"rope_parameters\": {\"rope_type\": \"default\", \"mrope_section\": [1]}", "mrope_section"),
             ("\"hidden_act\": \"gelu\"", "hidden_act"),
-            ("\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}", "rope_scaling"),
+            ("\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}", "low_freq_factor"),
             ("\"num_key_value_heads\": 3", "num_key_value_heads"),
             ("\"vocab_size\": -1", "vocab_size"),
             ("\"rms_norm_eps\": \"small\"", "rms_norm_eps"),
@@ -291,5 +276,64 @@ mod tests {
             let message = LlamaConfig::from_json(&format!("{SMALL}, {line}}}")).unwrap_err().message;
             assert!(message.contains(key), "{message}");
         }
+    }
+
+    /// Reads a configuration of this family with these further keys.
+    fn of(family: &str, keys: &str) -> Result<LlamaConfig> {
+        LlamaConfig::from_json(&format!("{}, \"num_key_value_heads\": 2{keys}}}", SMALL.replace("llama", family)))
+    }
+
+    #[test]
+    fn every_family_survives_writing_and_reading_with_all_that_is_its_own() {
+        let scaling = [
+            "\"linear\"",
+            "\"llama3\", \"low_freq_factor\": 1, \"high_freq_factor\": 4, \"original_max_position_embeddings\": 32",
+        ];
+        let window = ", \"use_sliding_window\": true, \"sliding_window\": 3, \"max_window_layers\": 0";
+        for rope in scaling.map(|kind| format!(", \"rope_scaling\": {{\"factor\": 2.5, \"rope_type\": {kind}}}")) {
+            for (family, own) in [
+                ("llama", ", \"attention_bias\": true, \"mlp_bias\": true"),
+                ("mistral", ", \"sliding_window\": 3"),
+                ("mistral", ", \"sliding_window\": null"),
+                ("qwen2", ""),
+                ("qwen2", window),
+                ("qwen3", ", \"attention_bias\": true"),
+                ("qwen3", window),
+            ] {
+                let config = of(family, &format!("{own}{rope}")).unwrap();
+                assert_eq!(LlamaConfig::from_json(&config.causal_json()).unwrap(), config);
+                let class = format!("\"{}ForSequenceClassification\"", config.family.class());
+                assert!(config.scorer_json().contains(&class), "{class}");
+            }
+        }
+    }
+
+    #[test]
+    fn windows_are_those_of_the_layers_that_have_them() {
+        let layers = ", \"num_hidden_layers\": 3";
+        let windows = |family: &str, keys: &str| of(family, &format!("{layers}{keys}")).unwrap().block.windows;
+        assert_eq!(windows("mistral", ", \"sliding_window\": 9"), [Some(9); 3]);
+        assert_eq!(windows("mistral", ", \"sliding_window\": null"), []);
+        assert_eq!(windows("mistral", ""), [Some(4096); 3]);
+        let used = ", \"use_sliding_window\": true, \"sliding_window\": 9";
+        assert_eq!(windows("qwen2", &format!("{used}, \"max_window_layers\": 1")), [None, Some(9), Some(9)]);
+        assert_eq!(windows("qwen2", ", \"sliding_window\": 9, \"max_window_layers\": 1"), []);
+        let types = ", \"layer_types\": [\"sliding_attention\", \"full_attention\", \"full_attention\"]";
+        assert_eq!(windows("qwen3", &format!("{used}{types}")), [Some(9), None, None]);
+        assert!(of("qwen3", &format!("{layers}{types}")).unwrap_err().message.contains("layer_types"));
+    }
+
+    #[test]
+    fn a_key_of_another_family_and_an_unknown_family_are_refused_by_name() {
+        for (family, keys, name) in [
+            ("mistral", ", \"attention_bias\": true", "attention_bias"),
+            ("qwen2", ", \"mlp_bias\": true", "mlp_bias"),
+            ("olmo", "", "olmo"),
+        ] {
+            assert!(of(family, keys).unwrap_err().message.contains(name));
+        }
+        let missing = LlamaConfig::from_json(&format!("{}}}", SMALL.replace("llama", "mistral"))).unwrap_err();
+        assert!(missing.message.contains("num_key_value_heads"));
+        assert_eq!(of("qwen3", "").unwrap().head_dim, 128);
     }
 }

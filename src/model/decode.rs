@@ -190,15 +190,14 @@ fn answer(model: &Llama, trunk: Trunk<'_>, x: &[f32], sequences: &mut [Growing<'
 
 /// Appends its next token to each sequence.
 fn grow(model: &Llama, trunk: Trunk<'_>, rotary: &Rotary, sequences: &mut [Growing<'_>]) {
-    let heads = model.config.heads();
     let tokens: Vec<u32> = sequences.iter().flat_map(|s| s.tokens).copied().collect();
     let positions: Vec<u32> = sequences.iter().map(|s| s.cache.len as u32).collect();
     sequences.iter_mut().for_each(|s| s.cache.reserve());
     let mut x = trunk.embed(&tokens);
     let asked: Vec<usize> = (0..sequences.len()).collect();
     for layer in 0..model.config.num_hidden_layers {
-        let (_, [q, k, v]) = trunk.project(layer, &x, &positions, &asked, rotary);
-        let attended = attend_after_storing(sequences, layer, heads, &q, &k, &v);
+        let [q, k, v] = trunk.project(layer, &x, &positions, &asked, rotary).qkv;
+        let attended = attend_after_storing(sequences, layer, model.config.heads_in(layer), &q, &k, &v);
         trunk.add_attended(layer, &attended, &mut x);
         let middle = Buffer::copy_of(&x);
         trunk.add_mlp(layer, &middle, &mut x);

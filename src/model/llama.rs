@@ -111,7 +111,7 @@ impl Llama {
 
     /// Writes `config.json` and `model.safetensors`, of the base where there is an adapter.
     pub fn save(&self, folder: &Path) -> Result<()> {
-        files::write(folder, &self.config.to_json("LlamaForCausalLM"), &self.parameters)
+        files::write(folder, &self.config.causal_json(), &self.parameters)
     }
 
     pub(super) fn trunk(&self) -> Trunk<'_> {

@@ -1,16 +1,18 @@
-//! Llama-shaped models: in the strict arithmetic with hand-written forward and backward passes over the kernels of
+//! Llama and the families that differ little from it (`block` says where): in the strict arithmetic with hand-written forward and backward passes over the kernels of
 //! [`crate::numerics`], in the fast one with candle's operations (`fast`).
 //!
 //! A Llama may stand under a low-rank adapter (`lora`), which is then what training changes; `peft` is the adapter's file form.
 //!
 //! Files follow Hugging Face's layout: `config.json` and `model.safetensors` under its tensor names.
 
+mod block;
 mod config;
 mod decode;
 mod dropout;
 mod fast;
 mod files;
 mod gradients;
+mod keys;
 mod llama;
 mod lora;
 mod mode;
@@ -20,6 +22,7 @@ mod peft;
 mod scorer;
 mod trunk;
 
+pub use block::{Block, Family, RopeScaling};
 pub use config::LlamaConfig;
 pub(crate) use dropout::derived;
 pub use gradients::Gradients;

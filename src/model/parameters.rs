@@ -69,6 +69,10 @@ impl Parameters {
         self.0.contains_key(name)
     }
 
+    pub fn find(&self, name: &str) -> Option<&Tensor> {
+        self.0.get(name)
+    }
+
     /// # Panics
     /// When there is no tensor of that name.
     pub fn get(&self, name: &str) -> &Tensor {
@@ -177,7 +181,7 @@ impl Parameters {
         match problems.is_empty() {
             true => Ok(()),
             false => Err(Error::input(format!("the tensors don't fit the configuration: {}", problems.join("; ")))
-                .help("config.json and the weights must belong to one Llama model")),
+                .help("config.json and the weights must belong to one model")),
         }
     }
 }

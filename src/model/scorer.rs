@@ -41,7 +41,7 @@ impl Scorer {
     }
 
     pub fn save(&self, folder: &Path) -> Result<()> {
-        files::write(folder, &self.config.to_json("LlamaForSequenceClassification"), &self.parameters)
+        files::write(folder, &self.config.scorer_json(), &self.parameters)
     }
 
     fn trunk(&self) -> Trunk<'_> {

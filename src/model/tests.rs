@@ -1,6 +1,7 @@
 //! The model held against candle (logits, autograd), TRL's recorded log-probabilities and identities of the arithmetic.
 
 mod dropout;
+mod families;
 mod fast;
 mod lora;
 mod oracle;
@@ -107,7 +108,10 @@ fn gradients_are_those_of_autograd_in_f64() {
 
 #[test]
 fn gradients_are_those_of_central_differences() {
-    let model = tiny(false);
+    check_central_differences(&tiny(false));
+}
+
+fn check_central_differences(model: &Llama) {
     let (packed, targets) = trees(model.config.vocab_size);
     let dlogps = weights_of(targets.len());
     let mut grads = Gradients::of(&model.parameters);
@@ -134,7 +138,10 @@ fn gradients_are_those_of_central_differences() {
 
 #[test]
 fn a_shared_prompt_gives_the_bits_of_the_unshared_sequences() {
-    let model = tiny(false);
+    check_shared_prompt(&tiny(false));
+}
+
+fn check_shared_prompt(model: &Llama) {
     let (shared, targets) = trees(model.config.vocab_size);
     let scores = bits(&model.score(&shared, &targets));
     let mut at = 0;
@@ -181,7 +188,10 @@ fn check_several_backward_calls(model: &Llama) {
 
 #[test]
 fn the_last_layer_computes_wanted_rows_with_the_bits_of_all_rows() {
-    let model = tiny(false);
+    check_wanted_rows(&tiny(false));
+}
+
+fn check_wanted_rows(model: &Llama) {
     let (packed, targets) = trees(model.config.vocab_size);
     let every_row = Tape::Strict(model.trunk().forward(&packed, 0..packed.rows(), false));
     let all = bits(&model.token_scores(&every_row, &targets));
@@ -194,7 +204,10 @@ fn the_last_layer_computes_wanted_rows_with_the_bits_of_all_rows() {
 
 #[test]
 fn results_do_not_depend_on_the_thread_count() {
-    let model = tiny(true);
+    check_threads(&tiny(true));
+}
+
+fn check_threads(model: &Llama) {
     let (packed, targets) = trees(model.config.vocab_size);
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
@@ -209,11 +222,14 @@ fn results_do_not_depend_on_the_thread_count() {
 
 #[test]
 fn decoding_gives_the_bits_of_scoring() {
-    let model = tiny(false);
+    check_decoding(&tiny(false));
+}
+
+fn check_decoding(model: &Llama) {
     let vocabulary = model.config.vocab_size;
     let lengths = [3usize, 18, 3, 1];
     let prompts: Vec<Vec<u32>> = lengths.iter().map(|n| random_tokens(*n, vocabulary, *n as u64)).collect();
-    let mut decoder = Decoder::new(&model, &prompts);
+    let mut decoder = Decoder::new(model, &prompts);
     let mut sequences = prompts.clone();
     let mut decoded = vec![Vec::new(); prompts.len()];
     for step in 0..30 {

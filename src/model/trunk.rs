@@ -1,8 +1,9 @@
-//! The Llama transformer below its head, forward and backward over a packed batch.
+//! The transformer below its head, forward and backward over a packed batch.
 //!
 //! Shapes: a batch has `rows` tokens; `hidden`, `inner` (intermediate size), `q` (heads · head_dim) and `kv`
 //! (kv_heads · head_dim) are the widths. Every buffer is row-major. Residual additions are part of the products' chains:
-//! a projection back to the residual stream continues from the residual's value (NUMERICS 1).
+//! a projection back to the residual stream continues from the residual's value (NUMERICS 1). Where a projection has a bias, its
+//! chain starts from the bias, or from residual + bias; the bias's gradient is a chain over the rows.
 //!
 //! The last layer computes only `asked` rows, those whose results are wanted, beyond the keys and values of all rows: what it would
 //! make of a prompt's other rows nobody reads.
@@ -22,6 +23,8 @@ pub(crate) struct LayerTape {
     /// (rows, hidden): the residual stream at the layer's entry, and (rows,) its inverse root mean square.
     x: Buffer,
     x_inverse: Buffer,
+    /// Queries and keys before their norms, where they have such.
+    unnormed: Option<[Buffer; 2]>,
     /// (asked, q) and twice (rows, kv), after the rotary turn.
     q: Buffer,
     pub(super) k: Buffer,
@@ -34,6 +37,13 @@ pub(crate) struct LayerTape {
     /// (asked, inner)
     gate: Buffer,
     up: Buffer,
+}
+
+/// Queries of the rows that ask, keys and values of all rows, and what the backward pass needs of their making.
+pub(super) struct Projected {
+    inverse: Buffer,
+    unnormed: Option<[Buffer; 2]>,
+    pub qkv: [Buffer; 3],
 }
 
 /// The state of a forward pass: what each layer saved, and the residual stream after the last one.
@@ -93,9 +103,16 @@ fn layer_name(layer: usize, part: &str) -> String {
     format!("model.layers.{layer}.{part}.weight")
 }
 
+fn bias_name(layer: usize, part: &str) -> String {
+    format!("model.layers.{layer}.{part}.bias")
+}
+
+/// Of queries and of keys.
+const QK_NORMS: [&str; 2] = ["self_attn.q_norm", "self_attn.k_norm"];
+
 impl<'a> Trunk<'a> {
     pub(super) fn rotary(&self, positions: usize) -> Rotary {
-        Rotary::new(positions, self.config.head_dim, self.config.rope_theta)
+        Rotary::of_frequencies(positions, &self.config.frequencies())
     }
 
     /// (tokens, hidden)
@@ -139,23 +156,29 @@ impl<'a> Trunk<'a> {
     }
 
     fn layer_forward(&self, layer: usize, x: Buffer, packed: &Packed, queries: &Queries, rotary: &Rotary) -> (LayerTape, Buffer) {
-        let (x_inverse, [q, k, v]) = self.project(layer, &x, packed.positions(), queries.rows(), rotary);
+        let Projected { inverse: x_inverse, unnormed, qkv: [q, k, v] } =
+            self.project(layer, &x, packed.positions(), queries.rows(), rotary);
         let mut attended = Buffer::unspecified(q.len());
         let projections = Projections { q: &q, k: &k, v: &v };
-        attention::forward(packed.segments(), queries, self.config.heads(), projections, &mut attended);
+        attention::forward(packed.segments(), queries, self.config.heads_in(layer), projections, &mut attended);
         let mut middle = self.gather(&x, queries.rows());
         self.add_attended(layer, &attended, &mut middle);
         let mut out = Buffer::copy_of(&middle);
         let (middle_inverse, gate, up) = self.add_mlp(layer, &middle, &mut out);
-        (LayerTape { x, x_inverse, q, k, v, attended, middle, middle_inverse, gate, up }, out)
+        (LayerTape { x, x_inverse, unnormed, q, k, v, attended, middle, middle_inverse, gate, up }, out)
     }
 
     /// (rows, hidden) and (rows,): RMSNorm of the rows of `x`, with their inverse root mean squares.
     pub(super) fn normed(&self, name: &str, x: &[f32]) -> (Buffer, Buffer) {
-        let hidden = self.config.hidden_size;
-        let mut inverse = Buffer::unspecified(x.len() / hidden);
-        norm::inverse_rms(x, hidden, self.config.rms_norm_eps as f32, &mut inverse);
+        let inverse = self.inverse(x, self.config.hidden_size);
         (self.scaled(name, x, &inverse), inverse)
+    }
+
+    /// (rows,): inverse root mean squares of the rows of `x`: (rows, width).
+    fn inverse(&self, x: &[f32], width: usize) -> Buffer {
+        let mut inverse = Buffer::unspecified(x.len() / width);
+        norm::inverse_rms(x, width, self.config.rms_norm_eps as f32, &mut inverse);
+        inverse
     }
 
     fn scaled(&self, name: &str, x: &[f32], inverse: &[f32]) -> Buffer {
@@ -173,11 +196,19 @@ impl<'a> Trunk<'a> {
         linear::forward(x, &weight.values, weight.shape[1], y, accumulate);
     }
 
+    fn bias(&self, layer: usize, part: &str) -> Option<&'a [f32]> {
+        self.parameters.find(&bias_name(layer, part)).map(|bias| &bias.values[..])
+    }
+
     fn linear(&self, layer: usize, part: &str, x: &[f32]) -> Buffer {
         let name = layer_name(layer, part);
         let shape = &self.parameters.get(&name).shape;
         let mut y = Buffer::unspecified(x.len() / shape[1] * shape[0]);
-        self.product(&name, x, &mut y, false);
+        let bias = self.bias(layer, part);
+        if let Some(bias) = bias {
+            y.chunks_exact_mut(bias.len()).for_each(|y| y.copy_from_slice(bias));
+        }
+        self.product(&name, x, &mut y, bias.is_some());
         self.adapt(layer, part, x, &mut y);
         y
     }
@@ -189,23 +220,29 @@ impl<'a> Trunk<'a> {
         }
     }
 
-    /// The queries of the rows `asked`, the keys and values of all rows, turned by position; and the inverse root mean squares
-    /// of the rows of `x`.
-    pub(super) fn project(
-        &self,
-        layer: usize,
-        x: &[f32],
-        positions: &[u32],
-        asked: &[usize],
-        rotary: &Rotary,
-    ) -> (Buffer, [Buffer; 3]) {
+    /// The queries of the rows `asked`, the keys and values of all rows of `x`, normed where the family does so, and turned by position.
+    pub(super) fn project(&self, layer: usize, x: &[f32], positions: &[u32], asked: &[usize], rotary: &Rotary) -> Projected {
         let heads = self.config.heads();
         let (normed, inverse) = self.normed(&layer_name(layer, "input_layernorm"), x);
         let [mut k, v] = ["self_attn.k_proj", "self_attn.v_proj"].map(|part| self.linear(layer, part, &normed));
-        rotary.forward(&mut k, heads.key_width(), positions);
         let mut q = self.linear(layer, "self_attn.q_proj", &self.gather(&normed, asked));
+        let unnormed = self.config.block.qk_norm.then(|| {
+            let of_heads = |part: &str, x: &[f32]| self.scaled(&layer_name(layer, part), x, &self.inverse(x, heads.head_dim));
+            let (normed_q, normed_k) = (of_heads(QK_NORMS[0], &q), of_heads(QK_NORMS[1], &k));
+            [std::mem::replace(&mut q, normed_q), std::mem::replace(&mut k, normed_k)]
+        });
+        rotary.forward(&mut k, heads.key_width(), positions);
         rotary.forward(&mut q, heads.query_width(), &positions_of(positions, asked));
-        (inverse, [q, k, v])
+        Projected { inverse, unnormed, qkv: [q, k, v] }
+    }
+
+    /// The gradients of queries and keys become those of what their norms were given. A norm's weight is a chain over rows, then heads.
+    fn head_norms_backward(&self, layer: usize, unnormed: &[Buffer; 2], d: [&mut Buffer; 2], grads: &mut Gradients) {
+        for ((part, x), d) in QK_NORMS.into_iter().zip(unnormed).zip(d) {
+            let mut dx = Buffer::zeros(x.len());
+            self.norm_backward(&layer_name(layer, part), x, &self.inverse(x, self.config.head_dim), d, &mut dx, grads);
+            *d = dx;
+        }
     }
 
     /// `x` += attended · Woᵀ.
@@ -217,6 +254,9 @@ impl<'a> Trunk<'a> {
     /// starts from zero, is dropped and multiplied (GPT-2's `resid_pdrop`), and then added.
     fn add_branch(&self, layer: usize, part: &str, input: &[f32], x: &mut [f32]) {
         let Some(masks) = self.dropout else {
+            if let Some(bias) = self.bias(layer, part) {
+                x.chunks_exact_mut(bias.len()).for_each(|x| x.iter_mut().zip(bias).for_each(|(x, b)| *x += b));
+            }
             self.product(&layer_name(layer, part), input, x, true);
             return self.adapt(layer, part, input, x);
         };
@@ -262,12 +302,15 @@ impl<'a> Trunk<'a> {
         self.adapter?.backward_input(layer, part, dy, Some(dx))
     }
 
-    /// Continues the gradient of a linear layer's weight, or of its adapter: `dlow` is what [`Self::input_gradient`] gave.
+    /// Continues the gradients of a linear layer's weight and bias, or of its adapter: `dlow` is what [`Self::input_gradient`] gave.
     fn weight_gradient(&self, layer: usize, part: &str, dy: &[f32], x: &[f32], dlow: Option<Buffer>, grads: &mut Gradients) {
         match (self.adapter, dlow) {
             (None, _) => {
                 let name = layer_name(layer, part);
                 linear::backward_weight(dy, x, self.parameters.get(&name).shape[1], grads.get_mut(&name));
+                if self.bias(layer, part).is_some() {
+                    linear::backward_bias(dy, grads.get_mut(&bias_name(layer, part)));
+                }
             }
             (Some(adapter), Some(dlow)) => adapter.backward_weight(layer, part, dy, x, &dlow, grads),
             (Some(_), None) => {}
@@ -307,7 +350,7 @@ impl<'a> Trunk<'a> {
         dx: Buffer,
         grads: &mut Gradients,
     ) -> Buffer {
-        let (hidden, heads, asked) = (self.config.hidden_size, self.config.heads(), queries.rows());
+        let (hidden, heads, asked) = (self.config.hidden_size, self.config.heads_in(layer), queries.rows());
         let mut dattended = Buffer::unspecified(saved.attended.len());
         let dropped = self.branch_gradient(layer, "self_attn.o_proj", &dx);
         let dy = dropped.as_deref().unwrap_or(&dx);
@@ -317,6 +360,9 @@ impl<'a> Trunk<'a> {
         let mut d = attention::backward(packed.segments(), queries, heads, projections, &dattended);
         rotary.backward(&mut d.dq, heads.query_width(), &positions_of(packed.positions(), asked));
         rotary.backward(&mut d.dk, heads.key_width(), packed.positions());
+        if let Some(unnormed) = &saved.unnormed {
+            self.head_norms_backward(layer, unnormed, [&mut d.dq, &mut d.dk], grads);
+        }
         let norm = layer_name(layer, "input_layernorm");
         let normed = self.scaled(&norm, &saved.x, &saved.x_inverse);
         let goes_on = layer > 0 || self.adapter.is_none();

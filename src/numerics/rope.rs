@@ -11,6 +11,11 @@ pub struct Rotary {
     sin: Vec<f32>,
 }
 
+/// θ^(−2i / head_dim) for each pair i, radians a position.
+pub fn frequencies(head_dim: usize, theta: f64) -> Vec<f64> {
+    (0..head_dim / 2).map(|i| libm::pow(theta, -((2 * i) as f64) / head_dim as f64)).collect()
+}
+
 dispatch! {
     pub(super) fn turn, turn_with(table: &Rotary, x: &mut [f32], width: usize, positions: &[u32], direction: f32) = turn_kernel;
 }
@@ -18,8 +23,12 @@ dispatch! {
 impl Rotary {
     /// Angles position · θ^(−2i / head_dim) in binary64 by a portable libm, rounded to binary32 once (NUMERICS 4).
     pub fn new(positions: usize, head_dim: usize, theta: f64) -> Self {
-        let half = head_dim / 2;
-        let frequencies: Vec<f64> = (0..half).map(|i| libm::pow(theta, -((2 * i) as f64) / head_dim as f64)).collect();
+        Self::of_frequencies(positions, &frequencies(head_dim, theta))
+    }
+
+    /// Angles position · frequency, one frequency for each pair.
+    pub fn of_frequencies(positions: usize, frequencies: &[f64]) -> Self {
+        let half = frequencies.len();
         let table = |f: fn(f64) -> f64| -> Vec<f32> {
             (0..positions).flat_map(|p| frequencies.iter().map(move |w| f(p as f64 * w) as f32)).collect()
         };

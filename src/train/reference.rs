@@ -31,7 +31,7 @@ impl<S: Copy> Referenced<S> {
         score: impl FnOnce() -> Result<Vec<S>>,
     ) -> Result<(Self, Models)> {
         assert_eq!(policy.numerics, reference.numerics, "policy and reference compute alike");
-        let config = |model: &Llama| model.config.to_json("LlamaForCausalLM");
+        let config = |model: &Llama| model.config.causal_json();
         let (policy_digest, reference_digest) = (policy.parameters.digest(), reference.parameters.digest());
         let models = (config(&policy), policy_digest, config(reference), reference_digest);
         let policy = Policy::new(policy, settings.resid_pdrop);

@@ -78,7 +78,7 @@ impl<'a> ScoreCache<'a> {
         if model.numerics != Numerics::Strict {
             return score();
         }
-        let (config, weights) = (model.config.to_json("LlamaForCausalLM"), model.parameters.digest());
+        let (config, weights) = (model.config.causal_json(), model.parameters.digest());
         let key = Digest::of_value(&(FORMAT, self.engine, model.numerics, config, weights, tokens));
         let key = with_adapters(key, &[model]);
         let path = self.store.scores_path(key)?;

@@ -83,7 +83,7 @@ impl SftTask {
         for sequence in sequences.iter().filter(|_| splits) {
             check(&model.config, &sequence.id, &[&sequence.prompt[..], &sequence.completion].concat())?;
         }
-        let config = model.config.to_json("LlamaForCausalLM");
+        let config = model.config.causal_json();
         let identity = Digest::of_value(&("sft", model.numerics, config, model.parameters.digest(), &examples));
         let identity = with_adapters(identity, &[&model]);
         Ok(Self { policy: Policy::new(model, settings.resid_pdrop), sequences, bins, held_out: 0, identity })

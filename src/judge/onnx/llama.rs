@@ -227,7 +227,7 @@ fn last_rows(g: &mut Graph, name: &str, x: &str, mask: &str) -> String {
 pub(crate) mod tests {
     use super::*;
     use crate::judge::session::Model;
-    use crate::model::{Parameters, Tensor};
+    use crate::model::{Block, Family, Parameters, Tensor};
     use crate::rng::Stream;
     use crate::suite::settings::Numerics;
     use crate::watch::Silent;
@@ -237,6 +237,7 @@ pub(crate) mod tests {
 
     pub(crate) fn config() -> LlamaConfig {
         LlamaConfig {
+            family: Family::Llama,
             vocab_size: 320,
             hidden_size: 32,
             intermediate_size: 48,
@@ -252,6 +253,7 @@ pub(crate) mod tests {
             bos_token_id: Some(1),
             eos_token_id: vec![2],
             pad_token_id: None,
+            block: Block::default(),
         }
     }
 

@@ -47,8 +47,8 @@ struct Batch {
     /// (segments · queries,) and (segments · keys,): packed rows.
     query_rows: Tensor,
     key_rows: Tensor,
-    /// (segments, 1, queries, keys)
-    mask: Tensor,
+    /// (segments, 1, queries, keys) for each window that a layer has.
+    masks: BTreeMap<Option<usize>, Tensor>,
 }
 
 impl Layout {
@@ -73,15 +73,15 @@ impl Layout {
         Ok(Self { batches, places: weights.indices(places)? })
     }
 
-    /// `q`, `k`, `v`: (rows, its heads, head_dim) → (rows, heads · head_dim)
-    pub fn attend(&self, [q, k, v]: [&Tensor; 3]) -> Result<Tensor> {
+    /// `q`, `k`, `v`: (rows, its heads, head_dim) → (rows, heads · head_dim), in one of the configuration's windows.
+    pub fn attend(&self, [q, k, v]: [&Tensor; 3], window: Option<usize>) -> Result<Tensor> {
         let (_, heads, dim) = q.dims3()?;
         let part = |b: &Batch| {
             let take = |x: &Tensor, rows: &Tensor, length: usize| {
                 x.index_select(rows, 0)?.reshape((b.segments, length, x.dim(1)?, dim))?.transpose(1, 2)?.contiguous()
             };
             let [k, v] = [take(k, &b.key_rows, b.keys)?, take(v, &b.key_rows, b.keys)?];
-            let out = attend(&take(q, &b.query_rows, b.queries)?, &k, &v, &b.mask)?;
+            let out = attend(&take(q, &b.query_rows, b.queries)?, &k, &v, &b.masks[&window])?;
             out.transpose(1, 2)?.reshape((b.segments * b.queries, heads * dim))
         };
         let parts = self.batches.iter().map(part).collect::<Result<Vec<Tensor>>>()?;
@@ -94,25 +94,33 @@ impl Batch {
     fn new(weights: &Weights, members: &[Member]) -> Result<Self> {
         let queries = members.iter().map(|m| m.own.len()).max().unwrap_or(0);
         let keys = members.iter().map(|m| m.seen.len()).max().unwrap_or(0);
-        let (mut query_rows, mut key_rows, mut mask) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut query_rows, mut key_rows) = (Vec::new(), Vec::new());
         for Member { own, seen } in members {
-            let before = seen.len() - own.len();
             query_rows.extend((0..queries).map(|i| if i < own.len() { own.start + i } else { own.start }));
             key_rows.extend((0..keys).map(|i| seen[if i < seen.len() { i } else { 0 }]));
-            for query in 0..queries {
-                let visible = before + if query < own.len() { query } else { 0 };
-                mask.extend((0..keys).map(|key| if key <= visible { 0.0 } else { f32::NEG_INFINITY }));
-            }
         }
+        let mask = |window: Option<usize>| {
+            let last = |m: &Member, query: usize| m.seen.len() - m.own.len() + if query < m.own.len() { query } else { 0 };
+            let rows = members.iter().flat_map(|m| (0..queries).map(move |query| last(m, query)));
+            let values =
+                rows.flat_map(|last| (0..keys).map(move |key| if sees(last, key, window) { 0.0 } else { f32::NEG_INFINITY }));
+            weights.constant(values.collect(), (members.len(), 1, queries, keys))
+        };
+        let masks = weights.config.windows().into_iter().map(|window| Ok((window, mask(window)?)));
         Ok(Self {
             segments: members.len(),
             queries,
             keys,
             query_rows: weights.indices(query_rows)?,
             key_rows: weights.indices(key_rows)?,
-            mask: weights.constant(mask, (members.len(), 1, queries, keys))?,
+            masks: masks.collect::<Result<_>>()?,
         })
     }
+}
+
+/// Whether the query at the position `last` sees the key at another.
+pub(super) fn sees(last: usize, key: usize, window: Option<usize>) -> bool {
+    key <= last && window.is_none_or(|window| key + window > last)
 }
 
 /// The rows that the last row of a segment has seen, in position order.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{Result, Tensor};
 
-use super::attention::{Layout, attend};
+use super::attention::{Layout, attend, sees};
 use super::sound;
 use super::weights::Weights;
 use crate::model::{LlamaConfig, Packed, Parameters, SegmentId};
@@ -72,7 +72,7 @@ impl Decoder {
         for layer in 0..weights.config.num_hidden_layers {
             x = weights.layer(layer, &x, &rotary, |qkv| {
                 caches.push([in_slots(qkv[1])?, in_slots(qkv[2])?]);
-                layout.attend(qkv)
+                layout.attend(qkv, weights.config.window(layer))
             })?;
         }
         let last = weights.indices(segments.iter().map(|s| packed.last_row(*s)))?;
@@ -108,17 +108,19 @@ impl Decoder {
         }
         self.keep(&going)?;
         self.reserve()?;
-        let mask = self.mask()?;
+        let masks = self.weights.config.windows().into_iter().map(|window| Ok((window, self.mask(window)?)));
+        let masks = masks.collect::<Result<BTreeMap<_, _>>>()?;
         let tokens: Vec<u32> = going.iter().map(|i| next[*i]).collect();
         let positions: Vec<u32> = going.iter().map(|i| self.lengths[*i] as u32).collect();
         let rotary = self.weights.rotary(&positions)?;
         let (slot, mut x) = (self.slots, self.weights.embed(&tokens)?);
         for (layer, [keys, values]) in self.caches.iter().enumerate() {
+            let mask = &masks[&self.weights.config.window(layer)];
             x = self.weights.layer(layer, &x, &rotary, |[q, k, v]| {
                 keys.slice_set(&k.unsqueeze(2)?.contiguous()?, 2, slot)?;
                 values.slice_set(&v.unsqueeze(2)?.contiguous()?, 2, slot)?;
                 let (keys, values) = (keys.narrow(2, 0, slot + 1)?, values.narrow(2, 0, slot + 1)?);
-                attend(&q.unsqueeze(2)?, &keys, &values, &mask)?.flatten_from(1)
+                attend(&q.unsqueeze(2)?, &keys, &values, mask)?.flatten_from(1)
             })?;
         }
         let logits = self.weights.head(self.head, &x)?.flatten_all()?.to_vec1::<f32>()?;
@@ -153,11 +155,15 @@ impl Decoder {
         Ok(())
     }
 
-    /// (members, 1, 1, slots + 1): −∞ between a prompt's end and the longest prompt's.
-    fn mask(&self) -> Result<Tensor> {
+    /// (members, 1, 1, slots + 1): −∞ between a prompt's end and the longest prompt's, and before the window.
+    fn mask(&self, window: Option<usize>) -> Result<Tensor> {
         let row = |i: &usize| {
-            let prompt = self.prompts[*i];
-            (0..=self.slots).map(move |s| if s < prompt || s >= self.prompt_slots { 0.0 } else { f32::NEG_INFINITY })
+            let (prompt, last) = (self.prompts[*i], self.lengths[*i]);
+            (0..=self.slots).map(move |s| {
+                let position = if s < self.prompt_slots { s } else { prompt + s - self.prompt_slots };
+                let there = s < prompt || s >= self.prompt_slots;
+                if there && sees(last, position, window) { 0.0 } else { f32::NEG_INFINITY }
+            })
         };
         self.weights.constant(self.members.iter().flat_map(row).collect(), (self.members.len(), 1, 1, self.slots + 1))
     }

@@ -27,7 +27,7 @@ impl Pass {
                 (weights.rotary(packed.positions())?, Layout::new(&weights, packed.segments(), packed.rows())?);
             let mut hidden = weights.embed(packed.tokens())?;
             for layer in 0..config.num_hidden_layers {
-                hidden = weights.layer(layer, &hidden, &rotary, |qkv| layout.attend(qkv))?;
+                hidden = weights.layer(layer, &hidden, &rotary, |qkv| layout.attend(qkv, config.window(layer)))?;
             }
             Ok(Self { weights, hidden })
         }))

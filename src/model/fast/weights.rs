@@ -53,7 +53,16 @@ impl Weights {
         x.matmul(&self.get(name).t()?)
     }
 
-    /// RMSNorm of the rows of `x`: (rows, hidden) (Zhang and Sennrich 2019, eq. 4).
+    /// The linear layer `part` of a transformer layer, with its bias where it has one.
+    fn linear_of(&self, layer: usize, part: &str, x: &Tensor) -> Result<Tensor> {
+        let y = self.linear(&format!("model.layers.{layer}.{part}.weight"), x)?;
+        match self.tensors.get(&format!("model.layers.{layer}.{part}.bias")) {
+            Some(bias) => y.broadcast_add(bias),
+            None => Ok(y),
+        }
+    }
+
+    /// RMSNorm over the last dimension of `x` (Zhang and Sennrich 2019, eq. 4).
     pub fn norm(&self, name: &str, x: &Tensor) -> Result<Tensor> {
         let square = (x.sqr()?.mean_keepdim(D::Minus1)? + self.config.rms_norm_eps)?;
         x.broadcast_div(&square.sqrt()?)?.broadcast_mul(self.get(name))
@@ -75,21 +84,22 @@ impl Weights {
     ) -> Result<Tensor> {
         let (c, name) = (&self.config, |part: &str| format!("model.layers.{layer}.{part}.weight"));
         let normed = self.norm(&name("input_layernorm"), x)?;
-        let project = |part: &str, heads: usize| self.linear(&name(part), &normed)?.reshape((x.dim(0)?, heads, c.head_dim));
-        let q = rotary.turn(&project("self_attn.q_proj", c.num_attention_heads)?)?;
-        let k = rotary.turn(&project("self_attn.k_proj", c.num_key_value_heads)?)?;
+        let project = |part: &str, heads: usize| self.linear_of(layer, part, &normed)?.reshape((x.dim(0)?, heads, c.head_dim));
+        let of_heads = |part: &str, x: Tensor| if c.block.qk_norm { self.norm(&name(part), &x) } else { Ok(x) };
+        let q = rotary.turn(&of_heads("self_attn.q_norm", project("self_attn.q_proj", c.num_attention_heads)?)?)?;
+        let k = rotary.turn(&of_heads("self_attn.k_norm", project("self_attn.k_proj", c.num_key_value_heads)?)?)?;
         let v = project("self_attn.v_proj", c.num_key_value_heads)?;
-        let middle = (x + self.linear(&name("self_attn.o_proj"), &attend([&q, &k, &v])?)?)?;
+        let middle = (x + self.linear_of(layer, "self_attn.o_proj", &attend([&q, &k, &v])?)?)?;
         let normed = self.norm(&name("post_attention_layernorm"), &middle)?;
-        let gated = (self.linear(&name("mlp.gate_proj"), &normed)?.silu()? * self.linear(&name("mlp.up_proj"), &normed)?)?;
-        middle + self.linear(&name("mlp.down_proj"), &gated)?
+        let gated =
+            (self.linear_of(layer, "mlp.gate_proj", &normed)?.silu()? * self.linear_of(layer, "mlp.up_proj", &normed)?)?;
+        middle + self.linear_of(layer, "mlp.down_proj", &gated)?
     }
 
     /// Rotary tables for rows at `positions`.
     pub fn rotary(&self, positions: &[u32]) -> Result<Rotary> {
         let half = self.config.head_dim / 2;
-        let frequencies: Vec<f64> =
-            (0..half).map(|i| libm::pow(self.config.rope_theta, -((2 * i) as f64) / self.config.head_dim as f64)).collect();
+        let frequencies = self.config.frequencies();
         let table = |f: fn(f64) -> f64| {
             let values: Vec<f64> = positions.iter().flat_map(|p| frequencies.iter().map(move |w| f(f64::from(*p) * w))).collect();
             Tensor::from_vec(values, (positions.len(), 1, half), &self.device)?.to_dtype(self.dtype)

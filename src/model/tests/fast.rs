@@ -1,5 +1,6 @@
 //! The fast arithmetic held against the strict one.
 
+use super::families::families;
 use super::{random_tokens, tiny, trees, weights_of};
 use crate::model::{Decoder, Gradients, Llama, Packed, Parameters, Scorer, Target, compare};
 use crate::suite::settings::Numerics;
@@ -40,8 +41,7 @@ fn assert_same_gradients(strict: &Parameters, fast: &Parameters) {
 
 #[test]
 fn scores_and_gradients_are_those_of_the_strict_kernels() {
-    for tied in [false, true] {
-        let model = tiny(tied);
+    for model in families().into_iter().chain([tiny(false), tiny(true)]) {
         let (packed, targets) = forest(model.config.vocab_size);
         let (strict, found) = (model.score(&packed, &targets), fast(&model).score(&packed, &targets));
         for (a, b) in strict.iter().zip(&found) {
@@ -101,7 +101,7 @@ fn ten_sgd_steps_lose_what_the_strict_ones_lose() {
 
 #[test]
 fn decoding_gives_the_logits_of_scoring() {
-    for model in [tiny(false), tiny(true)] {
+    for model in families().into_iter().chain([tiny(false), tiny(true)]) {
         let vocabulary = model.config.vocab_size;
         let lengths = [3usize, 18, 3, 1];
         let prompts: Vec<Vec<u32>> = lengths.iter().map(|n| random_tokens(*n, vocabulary, *n as u64)).collect();

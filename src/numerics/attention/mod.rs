@@ -1,7 +1,8 @@
 //! Causal attention over packed trees of segments (NUMERICS 5), forward and backward.
 //!
 //! A segment's rows attend to every row of its parent chain, then causally to their own. The keys of a row are therefore the
-//! same list, in the same order, as those of the unshared sequence, and so are the row's bits.
+//! same list, in the same order, as those of the unshared sequence, and so are the row's bits. A sliding window gives the keys
+//! before it the score −∞, so that their weights are 0: the others keep their lanes.
 
 mod kernels;
 
@@ -71,12 +72,14 @@ impl Queries {
     }
 }
 
-/// `heads` query heads share `kv_heads` key and value heads in equal consecutive groups (Ainslie et al. 2023).
+/// `heads` query heads share `kv_heads` key and value heads in equal consecutive groups (Ainslie et al. 2023), and see the last
+/// `window` keys up to their own, or all of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
+    pub window: Option<usize>,
 }
 
 impl Heads {
@@ -102,9 +105,10 @@ impl Heads {
     fn whole(&self) -> bool {
         self.head_dim == self.width()
     }
-    /// For consecutive queries whose first sees `first` keys.
+    /// For consecutive queries whose first comes with the key number `first`.
     fn shape(&self, rows: usize, first: usize) -> Shape {
-        Shape { rows, dim: self.head_dim, width: self.width(), first, step: 1, scale: self.scale() }
+        let window = self.window.unwrap_or(usize::MAX);
+        Shape { rows, dim: self.head_dim, width: self.width(), first, step: 1, window, scale: self.scale() }
     }
     /// For the queries of one position whose heads share their keys.
     pub fn shape_of_position(&self, keys: usize) -> Shape {

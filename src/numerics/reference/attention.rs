@@ -12,29 +12,38 @@ fn product(a: &[f32], b: &[f32]) -> f32 {
     chain(0.0, a.iter().copied().zip(b.iter().copied()))
 }
 
-/// exp(q k · scale − maximum) for each key, and their sum.
-fn exponentials(q: &[f32], keys: &[&[f32]], scale: f32) -> (Vec<f32>, f32) {
-    let scores: Vec<f32> = keys.iter().map(|k| product(q, k) * scale).collect();
+/// exp(q k · scale − maximum) for each key, 0 before the last `window` ones, and their sum.
+fn exponentials(q: &[f32], keys: &[&[f32]], scale: f32, window: Option<usize>) -> (Vec<f32>, f32) {
+    let start = window.map_or(0, |window| keys.len().saturating_sub(window));
+    let score = |(j, k): (usize, &&[f32])| if j < start { f32::NEG_INFINITY } else { product(q, k) * scale };
+    let scores: Vec<f32> = keys.iter().enumerate().map(score).collect();
     let m = max(&scores);
     let e: Vec<f32> = scores.iter().map(|s| exp(s - m)).collect();
     let total = sum(&e);
     (e, total)
 }
 
-/// softmax(q kᵀ · scale) v of one query over the keys and values that it sees, in the order of their positions. The division
-/// comes last.
+/// softmax(q kᵀ · scale) v of one query over the keys and values up to its own, in the order of their positions. The division
+/// comes last. With a window only the last keys count: the weights of those before are 0, and stay terms of every chain.
 ///
 /// `q` and each key and value: (head_dim,). Returns (head_dim,).
-pub fn attend(q: &[f32], keys: &[&[f32]], values: &[&[f32]], scale: f32) -> Vec<f32> {
-    let (e, total) = exponentials(q, keys, scale);
+pub fn attend(q: &[f32], keys: &[&[f32]], values: &[&[f32]], scale: f32, window: Option<usize>) -> Vec<f32> {
+    let (e, total) = exponentials(q, keys, scale, window);
     (0..q.len()).map(|d| chain(0.0, e.iter().zip(values).map(|(e, v)| (*e, v[d]))) / total).collect()
 }
 
 /// What [`attend`]'s gradients are made of: `p`, the softmax, and `ds`, the gradients of the scores, one a key.
 ///
 /// dP = dO Vᵀ, dS = P · (dP − Σ P dP) · scale.
-pub fn attend_backward(q: &[f32], keys: &[&[f32]], values: &[&[f32]], scale: f32, dout: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let (e, total) = exponentials(q, keys, scale);
+pub fn attend_backward(
+    q: &[f32],
+    keys: &[&[f32]],
+    values: &[&[f32]],
+    scale: f32,
+    window: Option<usize>,
+    dout: &[f32],
+) -> (Vec<f32>, Vec<f32>) {
+    let (e, total) = exponentials(q, keys, scale, window);
     let p: Vec<f32> = e.iter().map(|e| e / total).collect();
     let dp: Vec<f32> = values.iter().map(|v| product(dout, v)).collect();
     let mean = dot(&p, &dp);
@@ -78,7 +87,7 @@ fn head_rows<'a>(x: &'a [f32], width: usize, rows: &[usize], at: usize, heads: H
 }
 
 /// [`attend`] for every row and head of a packed batch: each row sees its segment's ancestors and its own segment up to itself,
-/// with scale 1 / √head_dim. `heads` consecutive query heads share a key head in equal groups.
+/// within the window of `heads`, with scale 1 / √head_dim. `heads` consecutive query heads share a key head in equal groups.
 ///
 /// Returns (rows, heads · head_dim).
 pub fn attention(segments: &[Segment], heads: Heads, from: Projections) -> Vec<f32> {
@@ -88,7 +97,7 @@ pub fn attention(segments: &[Segment], heads: Heads, from: Projections) -> Vec<f
         let at = query.row * width + query.at;
         let keys = head_rows(from.k, key_width, &query.keys, query.key_at, heads);
         let values = head_rows(from.v, key_width, &query.keys, query.key_at, heads);
-        let attended = attend(&from.q[at..][..heads.head_dim], &keys, &values, scale);
+        let attended = attend(&from.q[at..][..heads.head_dim], &keys, &values, scale, heads.window);
         out[at..][..heads.head_dim].copy_from_slice(&attended);
     }
     out
@@ -105,7 +114,7 @@ pub fn attention_backward(segments: &[Segment], heads: Heads, from: Projections,
         let (q, dout) = (&from.q[at..][..heads.head_dim], &dout[at..][..heads.head_dim]);
         let keys = head_rows(from.k, key_width, &query.keys, query.key_at, heads);
         let values = head_rows(from.v, key_width, &query.keys, query.key_at, heads);
-        let (p, ds) = attend_backward(q, &keys, &values, scale, dout);
+        let (p, ds) = attend_backward(q, &keys, &values, scale, heads.window, dout);
         for d in 0..heads.head_dim {
             dq[at + d] = chain(0.0, ds.iter().zip(&keys).map(|(ds, k)| (*ds, k[d])));
             for (j, row) in query.keys.iter().enumerate() {

@@ -170,10 +170,19 @@ fn rotary_turns_keep_lengths_and_see_only_the_distance_of_positions() {
     assert!((f64::from(rotary(3, 32, 64, 10_000.0).1) - 3e-4).abs() < 1e-10, "the slowest pair turns by position / θ");
 }
 
-/// Heads share keys, a prompt has two continuations, and another sequence stands beside them.
 #[test]
 fn attention_over_a_tree_follows_its_formula() {
-    let heads = Heads { heads: 4, kv_heads: 2, head_dim: 3 };
+    attention_over_a_tree(None);
+}
+
+#[test]
+fn attention_in_a_window_over_a_tree_follows_its_formula() {
+    attention_over_a_tree(Some(2));
+}
+
+/// Heads share keys, a prompt has two continuations, and another sequence stands beside them.
+fn attention_over_a_tree(window: Option<usize>) {
+    let heads = Heads { heads: 4, kv_heads: 2, head_dim: 3, window };
     let segment = |rows, parent| Segment { rows, parent };
     let segments = [segment(0..2, None), segment(2..4, Some(0)), segment(4..5, Some(0)), segment(5..7, None)];
     let seen: [&[usize]; 7] = [&[0], &[0, 1], &[0, 1, 2], &[0, 1, 2, 3], &[0, 1, 4], &[5], &[5, 6]];
@@ -184,6 +193,7 @@ fn attention_over_a_tree_follows_its_formula() {
     Check { inputs, upstream, output, gradients }.against(|at| {
         let mut out = Vec::new();
         for (row, keys) in seen.iter().enumerate() {
+            let keys = &keys[window.map_or(0, |window| keys.len().saturating_sub(window))..];
             for head in 0..4 {
                 let key = |j: usize, d: usize| 6 * j + 3 * (head / 2) + d;
                 let q = &at[0][12 * row + 3 * head..][..3];

@@ -135,7 +135,7 @@ impl Body<'_> {
         for step in checkpoints_in(self.work())? {
             let folder = format!("checkpoint-{step}");
             let (name, config, weights) = match &adapter {
-                None => ("config.json", reference.config.to_json("LlamaForCausalLM"), "model.safetensors"),
+                None => ("config.json", reference.config.causal_json(), "model.safetensors"),
                 Some(adapter) => (Adapter::CONFIG, adapter.config_json(), Adapter::WEIGHTS),
             };
             write_atomically(&self.work().join(&folder).join(name), &[config.as_bytes()])?;

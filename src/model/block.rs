@@ -1,0 +1,130 @@
+//! What one family's transformer block has that another's lacks: the description that the passes are driven by.
+
+use std::f64::consts::PI;
+
+use crate::numerics::rope;
+
+/// The families whose models can be trained, by `model_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Family {
+    /// Llama 2 and 3, SmolLM, TinyLlama and others under this type.
+    #[default]
+    Llama,
+    Mistral,
+    /// Qwen2 and Qwen2.5.
+    Qwen2,
+    Qwen3,
+}
+
+impl Family {
+    pub const ALL: [Self; 4] = [Self::Llama, Self::Mistral, Self::Qwen2, Self::Qwen3];
+
+    /// `model_type` in `config.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+            Self::Mistral => "mistral",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+        }
+    }
+
+    /// What the names of its classes in transformers start with.
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::Llama => "Llama",
+            Self::Mistral => "Mistral",
+            Self::Qwen2 => "Qwen2",
+            Self::Qwen3 => "Qwen3",
+        }
+    }
+}
+
+/// Where a transformer block differs from Llama's; the default differs nowhere.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Block {
+    /// Biases of the query, key and value projections.
+    pub qkv_bias: bool,
+    /// A bias of the projection that follows attention.
+    pub output_bias: bool,
+    /// Biases of the MLP's projections.
+    pub mlp_bias: bool,
+    /// An RMSNorm over each head of queries and keys, before the rotary turn.
+    pub qk_norm: bool,
+    /// For each layer how many keys a query sees, its own included; none: all. Empty where no layer has a window.
+    pub windows: Vec<Option<usize>>,
+    pub rope_scaling: Option<RopeScaling>,
+}
+
+impl Block {
+    /// What a plain Llama lacks, in words.
+    pub fn beyond_llama(&self) -> Vec<&'static str> {
+        let all = [
+            (self.qkv_bias || self.output_bias || self.mlp_bias, "biases"),
+            (self.qk_norm, "norms of queries and keys"),
+            (!self.windows.is_empty(), "a sliding window"),
+            (self.rope_scaling.is_some(), "RoPE scaling"),
+        ];
+        all.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect()
+    }
+}
+
+/// How the rotary frequencies of a context that was lengthened after pretraining follow from the plain ones.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum RopeScaling {
+    /// All divided by a factor: positions are interpolated (Chen et al. 2023, arXiv 2306.15595).
+    Linear { factor: f64 },
+    /// Llama 3.1's: long waves are divided by the factor, short ones stay, between them there is a ramp (Grattafiori et al. 2024, arXiv
+    /// 2407.21783, as transformers computes it).
+    Llama3 { factor: f64, low_freq_factor: f64, high_freq_factor: f64, original_max_position_embeddings: f64 },
+}
+
+impl RopeScaling {
+    fn scaled(&self, frequency: f64) -> f64 {
+        match *self {
+            Self::Linear { factor } => frequency / factor,
+            Self::Llama3 { factor, low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: context } => {
+                // How often the wave fits into the original context.
+                let turns = context * frequency / (2.0 * PI);
+                if turns < low {
+                    frequency / factor
+                } else if turns > high {
+                    frequency
+                } else {
+                    let short = (turns - low) / (high - low);
+                    (1.0 - short) * frequency / factor + short * frequency
+                }
+            }
+        }
+    }
+}
+
+/// Radians a position for each pair of a head (Su et al. 2021).
+pub(crate) fn frequencies(head_dim: usize, theta: f64, scaling: Option<&RopeScaling>) -> Vec<f64> {
+    let plain = rope::frequencies(head_dim, theta);
+    match scaling {
+        None => plain,
+        Some(scaling) => plain.into_iter().map(|f| scaling.scaled(f)).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn llama3_divides_long_waves_keeps_short_ones_and_is_continuous_between() {
+        let scaling = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position_embeddings: 8192.0,
+        };
+        let of_turns = |turns: f64| 2.0 * PI * turns / 8192.0;
+        assert_eq!(scaling.scaled(of_turns(0.5)), of_turns(0.5) / 8.0);
+        assert_eq!(scaling.scaled(of_turns(5.0)), of_turns(5.0));
+        for (turns, share) in [(1.0, 1.0 / 8.0), (4.0, 1.0), (2.5, 0.5 * (1.0 + 1.0 / 8.0))] {
+            assert!((scaling.scaled(of_turns(turns)) / of_turns(turns) - share).abs() < 1e-12, "{turns}");
+        }
+    }
+}
