@@ -96,7 +96,7 @@ pub fn train_judge(
             settings.name,
             missing.join(" and ")
         ))
-        .help("start it from a plain Llama (`path` in its [[judge]] table), or bring a finished ONNX judge"));
+        .help("bring a finished ONNX judge (`path` in its [[judge]] table)"));
     }
     let Learnt { task, metrics } = learn(settings, training, base, tokenizer, pairs, seed, work, watch)?;
     let truncated = task.examples.iter().flat_map(|e| &e.questions).filter(|q| q.truncated).count();

@@ -1,6 +1,8 @@
 //! Hugging Face folders: `config.json` beside `model.safetensors` (or the shards that an index names).
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -34,8 +36,11 @@ pub(crate) fn read_tensors(folder: &Path) -> Result<Parameters> {
 
 fn read_shard(folder: &Path, name: &str) -> Result<Parameters> {
     let path = folder.join(name);
-    let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
-    Parameters::from_safetensors(&bytes).map_err(|e| e.in_file(path))
+    let file = File::open(&path).map_err(|e| Error::io("read", &path, &e))?;
+    let length = file.metadata().map_err(|e| Error::io("read", &path, &e))?.len();
+    let tensors = Parameters::read_safetensors(&mut BufReader::new(file), length).map_err(|e| e.in_file(path))?;
+    // Older files hold the rotary frequencies, which follow from the configuration; transformers passes over them too.
+    Ok(tensors.into_iter().filter(|(name, _)| !name.ends_with(".rotary_emb.inv_freq")).collect())
 }
 
 pub(crate) fn write(folder: &Path, config: &str, parameters: &Parameters) -> Result<()> {

@@ -50,7 +50,7 @@ impl Llama {
     }
 
     /// Name and shape of every tensor.
-    fn tensors(config: &LlamaConfig) -> Vec<(String, Vec<usize>)> {
+    pub(super) fn tensors(config: &LlamaConfig) -> Vec<(String, Vec<usize>)> {
         let mut tensors = config.trunk_tensors();
         if !config.tie_word_embeddings {
             tensors.push(("lm_head.weight".to_owned(), vec![config.vocab_size, config.hidden_size]));

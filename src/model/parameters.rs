@@ -1,10 +1,11 @@
 //! Named tensors: a model's weights, their gradients, optimizer moments.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::fmt::Display;
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
@@ -12,6 +13,9 @@ use crate::rng::Stream;
 
 /// Floats that are turned into bytes at a time.
 const PIECE: usize = 1 << 14;
+
+/// The format's own limit, bytes.
+const LARGEST_HEADER: u64 = 100_000_000;
 
 /// A dense row-major array.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,14 +154,35 @@ impl Parameters {
 
     /// Reads f32, f16 and bf16 tensors; the halves are widened exactly.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self> {
-        let file =
-            SafeTensors::deserialize(bytes).map_err(|e| Error::input(format!("these bytes are no safetensors file: {e}")))?;
+        Self::read_safetensors(&mut &bytes[..], bytes.len() as u64)
+    }
+
+    /// [`Self::from_safetensors`] of a file of that length, which is never whole in memory: a tensor's bytes at a time.
+    pub fn read_safetensors(file: &mut dyn Read, length: u64) -> Result<Self> {
+        let broken = |why: &dyn Display| Error::input(format!("these bytes are no safetensors file: {why}"));
+        let mut read = |bytes: &mut [u8]| file.read_exact(bytes).map_err(|e| broken(&e));
+        let mut prefix = [0; 8];
+        read(&mut prefix)?;
+        let header = u64::from_le_bytes(prefix);
+        if header > length.saturating_sub(8).min(LARGEST_HEADER) {
+            return Err(broken(&format!("a header of {header} bytes is too long")));
+        }
+        let mut json = vec![0; header as usize];
+        read(&mut json)?;
+        let metadata: Metadata = serde_json::from_slice(&json).map_err(|e| broken(&e))?;
+        let expected = 8 + header + metadata.data_len() as u64;
+        if expected != length {
+            return Err(broken(&format!("its header tells of {expected} bytes, but it has {length}")));
+        }
         let mut parameters = Self::new();
-        for (name, view) in file.iter() {
-            let values = widen(view.dtype(), view.data()).ok_or_else(|| {
-                Error::input(format!("tensor `{name}` has type {:?}; F32, F16 and BF16 can be read", view.dtype()))
+        for name in metadata.offset_keys() {
+            let info = metadata.info(&name).expect("a name of this header");
+            let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
+            read(&mut bytes)?;
+            let values = widen(info.dtype, &bytes).ok_or_else(|| {
+                Error::input(format!("tensor `{name}` has type {:?}; F32, F16 and BF16 can be read", info.dtype))
             })?;
-            parameters.insert(name, Tensor { shape: view.shape().to_vec(), values });
+            parameters.insert(name, Tensor { shape: info.shape.clone(), values });
         }
         Ok(parameters)
     }
@@ -276,5 +301,23 @@ mod tests {
         for part in ["`missing` is missing", "`short` has shape [1], not [2]", "`nan` has a value", "`extra` is not expected"] {
             assert!(message.contains(part), "{message}");
         }
+    }
+
+    #[test]
+    fn a_cut_or_lying_file_is_refused() {
+        let mut p = Parameters::new();
+        p.insert("a", Tensor::normal(&[3, 2], 1.0, 5, "a"));
+        let bytes = p.to_safetensors();
+        let long = [&bytes[..], &[0; 4]].concat();
+        let mut lying = bytes.clone();
+        lying[..8].copy_from_slice(&u64::MAX.to_le_bytes());
+        for broken in [&bytes[..3], &bytes[..8], &bytes[..40], &bytes[..bytes.len() - 1], &long, &lying, b""] {
+            let message = Parameters::from_safetensors(broken).unwrap_err().message;
+            assert!(message.starts_with("these bytes are no safetensors file"), "{message}");
+        }
+        let integers = String::from_utf8_lossy(&bytes[8..]).find("F32").unwrap() + 8;
+        let mut other = bytes;
+        other[integers..integers + 3].copy_from_slice(b"I32");
+        assert!(Parameters::from_safetensors(&other).unwrap_err().message.contains("`a` has type I32"));
     }
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::judge::reader::tests::{PAIRWISE, REWARD};
 use crate::judge::session::OnnxJudge;
+use crate::model::RopeScaling;
 use crate::numerics::isa;
 use crate::rng::Stream;
 use crate::suite::settings::{
@@ -107,6 +108,17 @@ fn both_kinds_learn_and_their_onnx_files_judge_unseen_pairs_right() {
         let right = trials.iter().filter(|t| t.preference > 0.5).count();
         assert!(right >= 38, "{kind:?}: {right} of 40");
     }
+}
+
+#[test]
+fn a_base_whose_block_the_export_does_not_write_is_refused_by_what_it_has() {
+    let (tokenizer, pairs, work) = (tokenizer(), pairs(4, "train"), tempfile::tempdir().unwrap());
+    let mut base = base(&tokenizer);
+    base.config.block.rope_scaling = Some(RopeScaling::Linear { factor: 2.0 });
+    base.config.block.windows = vec![Some(8); 2];
+    let settings = settings(JudgeKind::RewardModel);
+    let error = train_judge(&settings, &training(1), &base, &tokenizer, &pairs, 7, work.path(), &Silent).unwrap_err();
+    assert!(error.message.contains("`toy`") && error.message.contains("a sliding window and RoPE scaling"), "{error}");
 }
 
 #[test]

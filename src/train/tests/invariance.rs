@@ -177,6 +177,30 @@ fn every_instruction_set_of_the_machine_gives_the_same_bits() {
     }
 }
 
+/// Biases, norms of queries and keys, sliding windows: 20 steps of full training and of an adapter.
+#[test]
+fn every_family_trains_to_the_same_bits_in_any_micro_batches_and_under_every_instruction_set() {
+    let mut pairs = pairs(18);
+    for ids in pairs.iter_mut().flat_map(|p| [&mut p.prompt, &mut p.chosen, &mut p.rejected]) {
+        ids.iter_mut().for_each(|id| *id %= 32);
+    }
+    for name in ["llama-linear-biases-sharded", "mistral-window", "qwen2-windows", "qwen3-biases"] {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/models")).join(name);
+        let model = Llama::load(&folder).unwrap();
+        for kind in [Kind::Preferences, Kind::Lora] {
+            let bits = |isa: Isa, micro_batch: usize| {
+                let work = tempfile::tempdir().unwrap();
+                under(isa, 1, || train(kind, &model, &pairs, &split(micro_batch), work.path(), &Silent).unwrap())
+            };
+            let expected = bits(isa::active(), 8);
+            assert_eq!(bits(isa::active(), 2), expected, "{name}, {kind:?}");
+            for isa in isa::native() {
+                assert_eq!(bits(isa, 8), expected, "{name}, {kind:?}, {isa}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_reference_that_scores_before_training_or_within_each_step_gives_the_same_bits() {
     for micro_batch in [8, 2] {
