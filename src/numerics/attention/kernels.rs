@@ -181,7 +181,7 @@ fn attend_block<V: Tiled, const R: usize>(
 ) {
     let (first, stride) = (shape.first + i * shape.step, shape.score_stride());
     dots::<V, R>(shape, q.from(i), kt, first + (R - 1) * shape.step, stride, scores);
-    let totals = exponentials::<V, R>(scores, stride, first, shape);
+    let totals = weights::<V, R>(scores, stride, first, shape);
     mix::<V, R>(scores, stride, first, shape.step, v, shape.width, i, out);
     for (r, total) in totals.into_iter().enumerate() {
         for at in (0..shape.width).step_by(LANES) {
@@ -216,7 +216,7 @@ fn backward_block<V: Tiled, const R: usize>(shape: Shape, i: usize, from: Inputs
     let (p, ds) = (&mut p[i * stride..][..R * stride], &mut ds[i * stride..][..R * stride]);
     dots::<V, R>(shape, from.q.from(i), from.kt, first + R - 1, stride, p);
     dots::<V, R>(shape, from.dout.from(i), from.vt, first + R - 1, stride, ds);
-    let totals = exponentials::<V, R>(p, stride, first, shape);
+    let totals = weights::<V, R>(p, stride, first, shape);
     for (r, total) in totals.into_iter().enumerate() {
         let (p, ds) = (&mut p[r * stride..][..stride], &mut ds[r * stride..][..stride]);
         softmax_backward::<V>(p, ds, first + r, total, shape.scale);
@@ -260,33 +260,48 @@ fn dots<V: Tiled, const R: usize>(shape: Shape, q: Rows, kt: Transposed, keys: u
     });
 }
 
-/// The vector of scores at `at`, scaled; −∞ beyond the first `n`, and before the last `window` of these.
+/// The vector of scores at `at`, scaled; −∞ beyond the first `n`, and before the last `window` of these where rows are `WINDOWED`.
 #[inline(always)]
-fn scaled<V: F32x16>(row: &[f32], at: usize, n: usize, window: usize, scale: f32) -> V {
+fn scaled<V: F32x16, const WINDOWED: bool>(row: &[f32], at: usize, n: usize, window: usize, scale: f32) -> V {
     let scores = if at + LANES <= n {
         V::load(&row[at..]) * V::splat(scale)
     } else {
         V::load_part(&row[at..n], f32::NEG_INFINITY) * V::splat(scale)
     };
     let start = n.saturating_sub(window);
-    if at >= start {
+    if !WINDOWED || at >= start {
         return scores;
     }
     let before = V::load_part(&[1.0; LANES][..LANES.min(start - at)], 0.0);
     V::select(before.eq(V::splat(1.0)), V::splat(f32::NEG_INFINITY), scores)
 }
 
+/// [`exponentials`], which asks for the window only where a row reaches beyond it.
+#[inline(always)]
+fn weights<V: F32x16, const R: usize>(rows: &mut [f32], stride: usize, first: usize, shape: Shape) -> [f32; R] {
+    if first + (R - 1) * shape.step > shape.window {
+        exponentials::<V, R, true>(rows, stride, first, shape)
+    } else {
+        exponentials::<V, R, false>(rows, stride, first, shape)
+    }
+}
+
 /// The first `first + r · step` scores of each of R rows become exp(score · scale − max), zeros follow up to a whole vector; returns
 /// each row's sum. All maxima come first: their rows don't wait for each other.
 #[inline(always)]
-fn exponentials<V: F32x16, const R: usize>(rows: &mut [f32], stride: usize, first: usize, shape: Shape) -> [f32; R] {
+fn exponentials<V: F32x16, const R: usize, const WINDOWED: bool>(
+    rows: &mut [f32],
+    stride: usize,
+    first: usize,
+    shape: Shape,
+) -> [f32; R] {
     let Shape { step, window, scale, .. } = shape;
     let mut largest = [0.0; R];
     for (r, largest) in largest.iter_mut().enumerate() {
         let (row, n) = (&rows[r * stride..][..stride], first + r * step);
         let mut most = V::splat(f32::NEG_INFINITY);
         for at in (0..n).step_by(LANES) {
-            most = scaled::<V>(row, at, n, window, scale).max(most);
+            most = scaled::<V, WINDOWED>(row, at, n, window, scale).max(most);
         }
         *largest = most.tree_max();
     }
@@ -296,7 +311,7 @@ fn exponentials<V: F32x16, const R: usize>(rows: &mut [f32], stride: usize, firs
         let largest = V::splat(largest[r]);
         let mut sum = V::splat(0.0);
         for at in (0..n).step_by(LANES) {
-            let e = exp(scaled::<V>(row, at, n, window, scale) - largest);
+            let e = exp(scaled::<V, WINDOWED>(row, at, n, window, scale) - largest);
             sum = sum + e;
             e.store(&mut row[at..]);
         }
