@@ -73,12 +73,14 @@ impl Error {
         self
     }
 
-    /// An input/output failure on `path`. A missing file is an input error; a full disk or a missing permission says so.
+    /// An input/output failure on `path`. A missing file or a file in a folder's place is an input error; a full disk or a missing
+    /// permission says so.
     pub fn io(action: &str, path: &Path, source: &std::io::Error) -> Self {
         use std::io::ErrorKind;
         let shown = path.display();
         match source.kind() {
             ErrorKind::NotFound => Self::input(format!("cannot {action} {shown}: no such file or folder")),
+            ErrorKind::NotADirectory => Self::input(format!("cannot {action} {shown}: a part of this path is a file")),
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
                 Self::input(format!("cannot {action} {shown}: permission denied"))
                     .help("choose a place that this user may write to, or change its permissions")

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::model::{Comparison, Decoder, Gradients, Llama, Packed, Scorer, Tape, Target, TokenScore, compare};
+use crate::model::{Comparison, Decoder, Gradients, Llama, Packed, Parameters, Scorer, Tape, Target, TokenScore, compare};
 use crate::rng::Stream;
 use crate::suite::settings::{FreshModel, Numerics};
 
@@ -108,32 +108,41 @@ fn gradients_are_those_of_autograd_in_f64() {
 
 #[test]
 fn gradients_are_those_of_central_differences() {
-    check_central_differences(&tiny(false));
+    check_central_differences(&tiny(false), "plain", Llama::forward);
 }
 
-fn check_central_differences(model: &Llama) {
-    let (packed, targets) = trees(model.config.vocab_size);
-    let dlogps = weights_of(targets.len());
-    let mut grads = Gradients::of(&model.parameters);
-    model.backward(model.forward(&packed, &targets), &packed, &targets, &dlogps, &mut grads);
-    let grads = grads.total();
-    let loss = |model: &Llama| -> f64 {
-        let scores = model.score(&packed, &targets);
-        scores.iter().zip(&dlogps).map(|(s, d)| f64::from(s.logp) * f64::from(*d)).sum()
-    };
-    let names: Vec<String> = grads.iter().map(|(n, _)| n.to_owned()).collect();
-    for name in names {
-        let grad = &grads.get(&name).values;
-        let norm = grad.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+/// Moves each tensor along its gradient by `step` each way: the slope of `loss` is the gradient's norm.
+fn assert_slopes<M: Clone>(
+    model: &M,
+    trained: impl Fn(&mut M) -> &mut Parameters,
+    grads: &Parameters,
+    step: f64,
+    what: &str,
+    loss: impl Fn(&M) -> f64,
+) {
+    for (name, grad) in grads.iter() {
+        let norm = grad.values.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
         let along = |step: f64| {
             let mut moved = model.clone();
-            let weights = &mut moved.parameters.get_mut(&name).values;
-            weights.iter_mut().zip(grad).for_each(|(w, g)| *w += (step * f64::from(*g) / norm) as f32);
+            let weights = trained(&mut moved).get_mut(name).values.iter_mut();
+            weights.zip(&grad.values).for_each(|(w, g)| *w += (step * f64::from(*g) / norm) as f32);
             loss(&moved)
         };
-        let slope = (along(2e-3) - along(-2e-3)) / 4e-3;
-        assert!((slope / norm - 1.0).abs() < 2e-2, "{name}: {slope} {norm}");
+        let slope = (along(step) - along(-step)) / (2.0 * step);
+        assert!((slope / norm - 1.0).abs() < 2e-2, "{name}, {what}: {slope} {norm}");
     }
+}
+
+/// Of what is trained in the model, under this forward pass.
+fn check_central_differences(model: &Llama, what: &str, forward: impl Fn(&Llama, &Packed, &[Target]) -> Tape) {
+    let (packed, targets) = trees(model.config.vocab_size);
+    let dlogps = weights_of(targets.len());
+    let mut grads = Gradients::of(model.trained());
+    model.backward(forward(model, &packed, &targets), &packed, &targets, &dlogps, &mut grads);
+    assert_slopes(model, Llama::trained_mut, &grads.total(), 2e-3, what, |model| {
+        let scores = model.token_scores(&forward(model, &packed, &targets), &targets);
+        scores.iter().zip(&dlogps).map(|(s, d)| f64::from(s.logp) * f64::from(*d)).sum()
+    });
 }
 
 #[test]
@@ -335,18 +344,17 @@ fn a_scorer_has_the_gradients_of_central_differences() {
     let (scores, tape) = model.forward(&packed, &rows);
     assert_eq!(scores, model.score(&packed, &rows));
     model.backward(tape, &packed, &rows, &[1.0, -0.5], &mut grads);
-    for (name, grad) in grads.total().iter() {
-        let norm = grad.values.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-        let along = |step: f64| {
-            let mut moved = model.clone();
-            let weights = &mut moved.parameters.get_mut(name).values;
-            weights.iter_mut().zip(&grad.values).for_each(|(w, g)| *w += (step * f64::from(*g) / norm) as f32);
-            let s = moved.score(&packed, &rows);
+    assert_slopes(
+        &model,
+        |m| &mut m.parameters,
+        &grads.total(),
+        1e-3,
+        "scorer",
+        |model| {
+            let s = model.score(&packed, &rows);
             f64::from(s[0]) - 0.5 * f64::from(s[1])
-        };
-        let slope = (along(1e-3) - along(-1e-3)) / 2e-3;
-        assert!((slope / norm - 1.0).abs() < 2e-2, "{name}: {slope} {norm}");
-    }
+        },
+    );
 }
 
 #[test]

@@ -190,14 +190,14 @@ fn a_changed_artifact_is_a_digest_mismatch_that_names_the_file() {
 fn a_store_that_cannot_be_written_names_the_way_out() {
     let folder = workplace();
     fs::write(folder.path().join("file"), "").unwrap();
-    let ran = run_expecting(folder.path(), &["suite", "run", "suites/smoke.toml", "--quiet", "--store", "file/store"], 1);
+    let ran = run_expecting(folder.path(), &["suite", "run", "suites/smoke.toml", "--quiet", "--store", "file/store"], 3);
     assert!(ran.stderr.contains("file/store") && ran.stderr.contains("--store DIR"), "{}", ran.stderr);
 }
 
 /// Needs a mount of its own, so it runs where the user may make one in a private namespace.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_stops_with_75_and_the_next_run_goes_on() {
+fn a_full_disk_stops_with_75_an_unwritable_one_with_3_and_the_next_run_goes_on() {
     let folder = workplace();
     let store = folder.path().join("small");
     fs::create_dir(&store).unwrap();
@@ -205,7 +205,8 @@ fn a_full_disk_stops_with_75_and_the_next_run_goes_on() {
     let script = format!(
         "mount -t tmpfs -o size=600k tmpfs small || exit 99; {run}; code=$?; test $code = 75 || exit $code
         test ! -e reports || exit 98
-        mount -o remount,size=64m small || exit 99; {run}"
+        mount -o remount,ro small || exit 99; {run}; code=$?; test $code = 3 || exit $code
+        mount -o remount,rw,size=64m small || exit 99; {run}"
     );
     let output =
         Command::new("unshare").args(["--map-root-user", "--mount", "sh", "-c", &script]).current_dir(folder.path()).output();
@@ -220,6 +221,7 @@ fn a_full_disk_stops_with_75_and_the_next_run_goes_on() {
     }
     assert_ne!(ran.code, 98, "there is a report of a run that isn't finished");
     assert!(ran.stderr.contains("the disk is full"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("permission denied"), "{}", ran.stderr);
     assert_eq!(ran.code, 0, "with room again the same command goes on: {}", ran.stderr);
     assert_same_files(&finished_smoke().join("reports/smoke"), &folder.path().join("reports/smoke"));
 }

@@ -1,6 +1,6 @@
 //! Dropout in the residual stream against PyTorch under the same masks, and against differences of the loss.
 
-use super::{bits, tiny, trees, weights_of};
+use super::{bits, check_central_differences, tiny, trees};
 use crate::model::{Gradients, Llama, Packed, Parameters};
 
 const SHARE: f64 = 0.3;
@@ -33,28 +33,10 @@ fn scores_and_gradients_under_dropout_are_those_of_pytorch_under_the_same_masks(
 
 #[test]
 fn gradients_under_dropout_are_those_of_central_differences_also_after_a_shared_prompt() {
-    let model = tiny(true);
-    let (packed, targets) = trees(model.config.vocab_size);
-    let dlogps = weights_of(targets.len());
-    let states: Vec<u64> = (0..packed.rows() as u64).map(|row| 7 * row).collect();
-    let forward = |model: &Llama| model.forward_under_dropout(&packed, &targets, None, Some((SHARE, states.clone())));
-    let mut grads = Gradients::of(&model.parameters);
-    model.backward(forward(&model), &packed, &targets, &dlogps, &mut grads);
-    let loss = |model: &Llama| -> f64 {
-        let scores = model.token_scores(&forward(model), &targets);
-        scores.iter().zip(&dlogps).map(|(s, d)| f64::from(s.logp) * f64::from(*d)).sum()
-    };
-    for (name, grad) in grads.total().iter() {
-        let norm = grad.values.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-        let along = |step: f64| {
-            let mut moved = model.clone();
-            let weights = moved.parameters.get_mut(name).values.iter_mut();
-            weights.zip(&grad.values).for_each(|(w, g)| *w += (step * f64::from(*g) / norm) as f32);
-            loss(&moved)
-        };
-        let slope = (along(2e-3) - along(-2e-3)) / 4e-3;
-        assert!((slope / norm - 1.0).abs() < 2e-2, "{name}: {slope} {norm}");
-    }
+    check_central_differences(&tiny(true), "dropout", |model, packed, targets| {
+        let states = (0..packed.rows() as u64).map(|row| 7 * row).collect();
+        model.forward_under_dropout(packed, targets, None, Some((SHARE, states)))
+    });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::families::families;
-use super::{bits, tiny, trees, weights_of};
+use super::{bits, check_central_differences, tiny, trees, weights_of};
 use crate::model::{Adapter, Gradients, Llama, Packed, Parameters};
 use crate::suite::settings::{Linear, LoraSettings};
 
@@ -98,39 +98,19 @@ fn an_adapter_written_here_is_the_one_that_peft_merged() {
 #[test]
 fn gradients_of_a_and_b_are_those_of_central_differences_with_and_without_dropout() {
     for (lora_dropout, modules) in [(0.0, &Linear::ALL[..]), (0.3, &Linear::ALL), (0.3, &[Linear::QProj, Linear::DownProj])] {
-        check_central_differences(&tiny(true), lora_dropout, modules);
+        check_adapters_gradients(&tiny(true), lora_dropout, modules);
     }
     for base in families() {
-        check_central_differences(&base, 0.0, &Linear::ALL);
+        check_adapters_gradients(&base, 0.0, &Linear::ALL);
     }
 }
 
-fn check_central_differences(base: &Llama, lora_dropout: f64, modules: &[Linear]) {
+fn check_adapters_gradients(base: &Llama, lora_dropout: f64, modules: &[Linear]) {
     let model = at_work(base.clone(), &LoraSettings { lora_dropout, ..settings(modules) });
-    let (packed, targets) = trees(model.config.vocab_size);
-    let dlogps = weights_of(targets.len());
-    let states: Vec<u64> = (0..packed.rows() as u64).collect();
-    let forward = |model: &Llama| match lora_dropout > 0.0 {
-        true => model.forward_under_dropout(&packed, &targets, Some(states.clone()), None),
-        false => model.forward(&packed, &targets),
-    };
-    let mut grads = Gradients::of(model.trained());
-    model.backward(forward(&model), &packed, &targets, &dlogps, &mut grads);
-    let loss = |model: &Llama| -> f64 {
-        let scores = model.token_scores(&forward(model), &targets);
-        scores.iter().zip(&dlogps).map(|(s, d)| f64::from(s.logp) * f64::from(*d)).sum()
-    };
-    for (name, grad) in grads.total().iter() {
-        let norm = grad.values.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
-        let along = |step: f64| {
-            let mut moved = model.clone();
-            let weights = moved.trained_mut().get_mut(name).values.iter_mut();
-            weights.zip(&grad.values).for_each(|(w, g)| *w += (step * f64::from(*g) / norm) as f32);
-            loss(&moved)
-        };
-        let slope = (along(2e-3) - along(-2e-3)) / 4e-3;
-        assert!((slope / norm - 1.0).abs() < 2e-2, "{name}, dropout {lora_dropout}: {slope} {norm}");
-    }
+    check_central_differences(&model, &format!("dropout {lora_dropout}"), |model, packed, targets| match lora_dropout > 0.0 {
+        true => model.forward_under_dropout(packed, targets, Some((0..packed.rows() as u64).collect()), None),
+        false => model.forward(packed, targets),
+    });
 }
 
 #[test]
