@@ -139,7 +139,7 @@ fn check_central_differences(model: &Llama, what: &str, forward: impl Fn(&Llama,
     let dlogps = weights_of(targets.len());
     let mut grads = Gradients::of(model.trained());
     model.backward(forward(model, &packed, &targets), &packed, &targets, &dlogps, &mut grads);
-    assert_slopes(model, Llama::trained_mut, &grads.total(), 2e-3, what, |model| {
+    assert_slopes(model, Llama::trained_mut, grads.total(), 2e-3, what, |model| {
         let scores = model.token_scores(&forward(model, &packed, &targets), &targets);
         scores.iter().zip(&dlogps).map(|(s, d)| f64::from(s.logp) * f64::from(*d)).sum()
     });
@@ -347,7 +347,7 @@ fn a_scorer_has_the_gradients_of_central_differences() {
     assert_slopes(
         &model,
         |m| &mut m.parameters,
-        &grads.total(),
+        grads.total(),
         1e-3,
         "scorer",
         |model| {
