@@ -46,6 +46,14 @@ pub enum Format {
     Json,
 }
 
+/// Of rows: for people, for programs, for spreadsheets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RowFormat {
+    Table,
+    Json,
+    Csv,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a suite, or look at it without running
@@ -53,6 +61,8 @@ pub enum Command {
     Suite(SuiteCommand),
     /// Compare a finished run with its golden file
     Gate(GateArguments),
+    /// Differences of two finished runs, or of two variants, paired by prompt
+    Compare(CompareArguments),
     /// Compute a finished run's cells again under other settings and compare every bit
     Repro(ReproArguments),
     /// Write the report of a finished run again
@@ -139,6 +149,24 @@ pub struct GateArguments {
     pub golden: Option<PathBuf>,
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArguments {
+    /// A report folder, the name of a suite (its report in reports/), or the id of a run in the store
+    pub old: String,
+    /// The same; new minus old is shown
+    pub new: String,
+    /// A variant of the old run and one of the new [default: those of the same name]
+    #[arg(long, value_name = "OLD=NEW", value_parser = variant_pair)]
+    pub variant: Vec<(String, String)>,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: RowFormat,
+}
+
+fn variant_pair(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or("write it as OLD=NEW: a variant of the old run and one of the new")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
 }
 
 #[derive(Debug, Args)]

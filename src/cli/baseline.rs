@@ -1,10 +1,10 @@
-//! `gate`, `report` and `baseline`: finished runs against golden files.
+//! `gate`, `report`, `baseline` and `compare`: finished runs against golden files and each other.
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::args::{BaselineCommand, Common, GateArguments, ReportArguments};
+use crate::cli::args::{BaselineCommand, Common, CompareArguments, GateArguments, ReportArguments, RowFormat};
 use crate::cli::suite::print_result;
-use crate::cli::{Code, print};
+use crate::cli::{Code, display, print};
 use crate::error::{Error, Result};
 use crate::gate::{self, Golden};
 use crate::report::{self, ReportData};
@@ -51,6 +51,17 @@ pub fn report(arguments: &ReportArguments, common: &Common) -> Result<Code> {
     let (data, _) = load(&arguments.run, common)?;
     report::write(&data, &arguments.report_dir)?;
     anstream::eprintln!("report: {}", arguments.report_dir.join("index.html").display());
+    Ok(Code::Pass)
+}
+
+pub fn compare(arguments: &CompareArguments, common: &Common) -> Result<Code> {
+    let ((old, _), (new, _)) = (load(&arguments.old, common)?, load(&arguments.new, common)?);
+    let comparison = gate::compare_runs(&old, &new, &arguments.variant)?;
+    print(&match arguments.format {
+        RowFormat::Table => comparison.terminal(display::width()),
+        RowFormat::Json => format!("{}\n", serde_json::to_string_pretty(&comparison).expect("a comparison is plain data")),
+        RowFormat::Csv => comparison.csv()?,
+    })?;
     Ok(Code::Pass)
 }
 

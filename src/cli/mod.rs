@@ -65,6 +65,7 @@ fn run(arguments: Arguments) -> Result<Code> {
     match &arguments.command {
         Command::Suite(command) => suite::run(command, common),
         Command::Gate(command) => baseline::gate(command, common),
+        Command::Compare(command) => baseline::compare(command, common),
         Command::Repro(command) => repro::run(command, common),
         Command::Report(command) => baseline::report(command, common),
         Command::Baseline(command) => baseline::run(command, common),

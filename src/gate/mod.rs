@@ -1,6 +1,6 @@
-//! `ReportData` against a golden file: pass, fail or inconclusive.
+//! `ReportData` against a golden file: pass, fail or inconclusive. And against another run's (`runs`): by how much.
 //!
-//! Five kinds of rows, in this order:
+//! The kinds of rows, in this order:
 //!
 //! - `digest`: with the suite of the golden, each cell that doesn't pass through ONNX Runtime must have the same bits. With a
 //!   changed suite (a deliberate change of the policy, say) bits need not hold, and one row says so.
@@ -17,9 +17,11 @@
 
 mod compare;
 mod golden;
+mod runs;
 
 pub use compare::compare;
 pub use golden::{Curve, Golden, GoldenVariant, describe, diff};
+pub use runs::compare_runs;
 
 #[cfg(test)]
 mod tests;

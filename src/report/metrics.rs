@@ -74,6 +74,7 @@ pub(crate) const METRICS: &[Metric] = &[
         "Policy minus reference on held-out pairs.",
     ),
     metric("length_ratio", "Length ratio", "", 3, "Mean length of the policy's completions over that of the reference's."),
+    metric("tokens_per_completion", "Tokens a completion", "", 1, "Mean length of the completions, by `compare`."),
     metric("gold_reward", "Gold reward", "", 3, "Mean gold reward of the completions."),
     metric("no_eos_rate", "Completions without EOS", "fraction", 3, "Share cut off at max_new_tokens."),
     metric("repetition_rate", "Repetition", "fraction", 3, "Share of repeated n-grams in the completions."),

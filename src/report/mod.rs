@@ -3,6 +3,7 @@
 
 mod chart;
 mod columns;
+mod comparison;
 mod csv;
 #[cfg(test)]
 mod fixture;
@@ -33,6 +34,7 @@ use crate::suite::settings::{GateSettings, Numerics};
 use crate::train::chain::Abridged;
 use crate::train::{EvalStep, PairScore, TrainStep};
 
+pub use comparison::{Comparison, ComparisonRow, RunName};
 pub(crate) use format::plural;
 pub use json::{SCHEMA, load_json};
 pub use terminal::terminal;

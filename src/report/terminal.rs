@@ -172,12 +172,7 @@ impl Screen {
     }
 
     fn table(&self) -> Table {
-        let mut table = Table::new();
-        let rule = LineStyle::none().fill('─').junction('─');
-        table.load_style(TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule));
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_width(self.width as u16);
-        table
+        ruled_table(self.width)
     }
 
     fn show(&mut self, table: &Table) {
@@ -193,6 +188,23 @@ impl Screen {
             self.line(&format!("{:indent$}{line}", ""));
         }
     }
+}
+
+fn ruled_table(width: usize) -> Table {
+    let mut table = Table::new();
+    let rule = LineStyle::none().fill('─').junction('─');
+    table.load_style(TableStyle::new().top_border(rule).header_separator(rule).bottom_border(rule));
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(width as u16);
+    table
+}
+
+/// Rows under a header, between rules, as wide as their content and no wider than `width`.
+pub(super) fn plain_table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>, width: usize) -> String {
+    let mut table = ruled_table(width);
+    table.set_header(header);
+    table.add_rows(rows);
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 const MEASURES: [(&str, &str); 3] =
@@ -230,7 +242,7 @@ fn numbers(data: &ReportData, c: &Conclusion) -> Vec<(String, String)> {
     rows
 }
 
-fn cut(text: &str, width: usize) -> String {
+pub(super) fn cut(text: &str, width: usize) -> String {
     if columns(text) <= width {
         return text.to_owned();
     }
@@ -244,7 +256,7 @@ fn cut(text: &str, width: usize) -> String {
     kept + "…"
 }
 
-fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let mut word = word.to_owned();

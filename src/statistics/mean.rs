@@ -215,6 +215,12 @@ pub fn paired_difference<K: Ord + Copy>(
     mean(&Clustered::new(differences), range, level)
 }
 
+/// The means of either side in each cluster that both have.
+pub fn in_common<K: Ord + Copy>(a: &[(K, f64)], b: &[(K, f64)]) -> Vec<[f64; 2]> {
+    let (a, b) = (means(a.iter().copied()), means(b.iter().copied()));
+    a.iter().filter_map(|(k, (sum, n))| b.get(k).map(|(other, m)| [sum / n, other / m])).collect()
+}
+
 /// Sum and count of each cluster.
 fn means<K: Ord>(items: impl IntoIterator<Item = (K, f64)>) -> BTreeMap<K, (f64, f64)> {
     let mut sums = BTreeMap::new();

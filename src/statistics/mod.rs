@@ -8,6 +8,7 @@
 //! | `power` | how many prompts would decide |
 //! | `bias` | what the order of presentation is worth to a judge |
 //! | `text` | repetition within one text |
+//! | `pairing` | two policies on the same prompts, new minus old |
 //! | `summary` | all of a run's rows to all of its estimates |
 //!
 //! Prompts are the clusters: samples, seeds, both presentation orders and several pairs of one prompt share it, so an
@@ -16,6 +17,7 @@
 pub mod bias;
 pub mod interval;
 pub mod mean;
+pub mod pairing;
 pub mod power;
 pub mod proportion;
 pub mod summary;

@@ -52,7 +52,7 @@ impl<'a> Policy<'a> {
         evidence.judgments.iter().filter(|j| j.judge == judge && self.holds(&j.variant, j.checkpoint, j.seed)).collect()
     }
 
-    fn pair_scores(self, evidence: &Evidence<'a>) -> Vec<&'a PairScore> {
+    pub fn pair_scores(self, evidence: &Evidence<'a>) -> Vec<&'a PairScore> {
         evidence.pair_scores.iter().filter(|p| self.holds(&p.variant, p.checkpoint, p.seed)).collect()
     }
 }
@@ -166,7 +166,6 @@ impl Table {
         let of = |value: &dyn Fn(&PairScore) -> f64| Clustered::new(rows.iter().map(|p| (p.prompt_id.as_str(), value(p))));
         let chosen = |p: &PairScore| p.policy_chosen - p.reference_chosen;
         let rejected = |p: &PairScore| p.policy_rejected - p.reference_rejected;
-        let margin = |p: &PairScore| p.beta * (chosen(p) - rejected(p));
         let mut push = |metric, measured| self.push(metric, Some(policy), None, measured);
         push("implicit_reward_accuracy", rate(&of(&|p| above(margin(p), 0.0)), level));
         let ties = of(&|p| yes(margin(p) == 0.0));
@@ -215,12 +214,17 @@ fn right(preference: f64) -> f64 {
     above(preference, 0.5)
 }
 
+/// β (log π / π_ref of chosen − log π / π_ref of rejected): the margin of the implicit rewards.
+pub(crate) fn margin(p: &PairScore) -> f64 {
+    p.beta * ((p.policy_chosen - p.reference_chosen) - (p.policy_rejected - p.reference_rejected))
+}
+
 /// 1 above the threshold, ½ on it, 0 below.
-fn above(value: f64, threshold: f64) -> f64 {
+pub(crate) fn above(value: f64, threshold: f64) -> f64 {
     if value == threshold { 0.5 } else { yes(value > threshold) }
 }
 
-fn points(outcome: Outcome) -> f64 {
+pub(crate) fn points(outcome: Outcome) -> f64 {
     match outcome {
         Outcome::Win => 1.0,
         Outcome::Tie => 0.5,

@@ -23,6 +23,7 @@ mod translate;
 
 pub use schema::schema;
 pub use settings::Suite;
+pub(crate) use translate::with_suggestion;
 
 /// Reads, resolves and checks a suite file. The files and folders it names must be there; the golden file needn't.
 pub fn load(path: &Path) -> Result<Suite> {

@@ -96,7 +96,7 @@ fn given(found: &str) -> String {
 }
 
 /// "did you mean …?" where a name comes close, then all accepted names.
-pub(super) fn with_suggestion(name: &str, accepted: &[String], lead: &str) -> String {
+pub(crate) fn with_suggestion(name: &str, accepted: &[String], lead: &str) -> String {
     let all = accepted.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     match nearest(name, accepted) {
         Some(near) => format!("did you mean `{near}`? {lead}{all}"),

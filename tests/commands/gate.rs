@@ -86,3 +86,36 @@ fn other_bits_under_the_same_suite_fail_the_gate_and_still_write_junit_and_summa
     assert!(junit.contains("<failure"), "{junit}");
     assert!(fs::read_to_string(folder.path().join("reports/smoke/summary.md")).unwrap().to_lowercase().contains("fail"));
 }
+
+#[test]
+fn compare_pairs_two_runs_by_prompt_and_says_what_they_do_not_share() {
+    let folder = judged_by_gold();
+    run_expecting(folder.path(), &["report", "smoke", "--report-dir", "before"], 0);
+    let ran = run_expecting(folder.path(), &["compare", "before", "smoke"], 0);
+    assert!(ran.stdout.contains("equal") && !ran.stdout.contains("undecided"), "{}", ran.stdout);
+
+    let two = ["compare", "before", "smoke", "--variant", "dpo-b0.1=dpo-b0.5"];
+    let ran = run_expecting(folder.path(), &[&two[..], &["--format", "json"]].concat(), 0);
+    let comparison: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(comparison["notes"].as_array().unwrap().len(), 0, "{}", comparison["notes"]);
+    let rows = comparison["rows"].as_array().unwrap();
+    let row = |metric: &str| rows.iter().find(|r| r["metric"] == metric).unwrap_or_else(|| panic!("no {metric}"));
+    for metric in ["win_rate", "implicit_reward_margin", "kl_per_sequence", "gold_reward"] {
+        let of = |field: &str| row(metric)[field].as_f64().unwrap();
+        assert!((of("new") - of("old") - of("difference")).abs() < 1e-12);
+        assert!(of("lower") <= of("difference") && of("difference") <= of("upper"), "{metric}");
+    }
+    assert_eq!(row("implicit_reward_margin")["equal"], false);
+
+    let ran = run_expecting(folder.path(), &["compare", "before", "smoke", "--variant", "dpo-b0.1=dpo-b5"], 4);
+    assert!(ran.stderr.contains("no variant `dpo-b5`"), "{}", ran.stderr);
+    run_expecting(folder.path(), &["compare", "before", "smoke", "--variant", "dpo-b0.1"], 2);
+    let ran = run_expecting(folder.path(), &["compare", "before", "smoke", "--format", "csv"], 0);
+    assert!(ran.stdout.starts_with("old_variant,new_variant,metric,judge,old,new,difference,"), "{}", ran.stdout);
+
+    edit(&folder.path().join("suites/smoke.toml"), "[judge.train]\nlearning_rate = 1e-3", "[judge.train]\nlearning_rate = 2e-3");
+    run_expecting(folder.path(), &["suite", "run", "suites/smoke.toml", "--quiet"], 0);
+    let ran = run_expecting(folder.path(), &["compare", "before", "smoke"], 0);
+    assert!(ran.stdout.contains("! judge `pairwise` is another model in either run"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("Win rate, by pairwise") && ran.stdout.contains("Win rate, by gold"), "{}", ran.stdout);
+}
