@@ -8,7 +8,7 @@ use crate::cli::args::{Common, LogpsArguments, MergeArguments, TrainArguments};
 use crate::cli::suite::execute_plan;
 use crate::cli::{Code, print};
 use crate::data::files::read_jsonl;
-use crate::data::tokenize::TextTokenizer;
+use crate::data::tokenize::{CHAT_TEMPLATE, TextTokenizer};
 use crate::error::{Error, Kind, Result};
 use crate::judge::runtime;
 use crate::model::{Adapter, Llama, Packed, Target};
@@ -57,9 +57,7 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     let folder = arguments.output.join("final");
     std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
     write_logs(&arguments.output, &log, &evaluations)?;
-    for name in TOKENIZER {
-        copy(&reference.join(name), &folder.join(name))?;
-    }
+    copy_tokenizer(&reference, &folder)?;
     let last = checkpoints_of(&rounds)?.pop();
     let (_, checkpoint) = last.ok_or_else(|| Error::unexpected("the training left no checkpoint"))?;
     let weights = match Adapter::is_in(&checkpoint) {
@@ -72,9 +70,10 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     if Adapter::is_in(&checkpoint) {
         let base = arguments.output.join("base");
         std::fs::create_dir_all(&base).map_err(|e| Error::io("create", &base, &e))?;
-        for name in MODEL.into_iter().chain(TOKENIZER) {
+        for name in MODEL {
             copy(&reference.join(name), &base.join(name))?;
         }
+        copy_tokenizer(&reference, &base)?;
     }
     anstream::eprintln!("wrote {} and {}", arguments.output.join("train_log.csv").display(), folder.display());
     Ok(Code::Pass)
@@ -91,7 +90,12 @@ fn training_plan(suite: &Suite, ids: &[String]) -> Result<Plan> {
 }
 
 const MODEL: [&str; 2] = ["config.json", "model.safetensors"];
-const TOKENIZER: [&str; 2] = ["tokenizer.json", "tokenizer_config.json"];
+const TOKENIZER: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", CHAT_TEMPLATE];
+
+/// What there is of a tokenizer: a chat template may stand in `tokenizer_config.json`, or be none.
+fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
+    TOKENIZER.iter().filter(|name| from.join(name).exists()).try_for_each(|name| copy(&from.join(name), &to.join(name)))
+}
 
 /// Writes the base's weights with the adapter's added as a plain model.
 pub fn merge(arguments: &MergeArguments) -> Result<Code> {
@@ -105,9 +109,7 @@ pub fn merge(arguments: &MergeArguments) -> Result<Code> {
         return Err(Error::usage("--output is the base's own folder, which would be overwritten").help("name another folder"));
     }
     Llama::load_policy(adapter, || Llama::load(base))?.save(output)?;
-    for name in TOKENIZER.into_iter().filter(|name| base.join(name).exists()) {
-        copy(&base.join(name), &output.join(name))?;
-    }
+    copy_tokenizer(base, output)?;
     anstream::eprintln!("wrote {}", output.display());
     Ok(Code::Pass)
 }

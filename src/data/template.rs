@@ -15,6 +15,7 @@ use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, ErrorKind, context};
 
 use crate::data::field::{Field, Object};
+use crate::data::tokenize::CHAT_TEMPLATE;
 use crate::error::{Error, Result};
 use crate::suite::Suite;
 use crate::suite::settings::PairsSettings;
@@ -127,9 +128,8 @@ pub fn of_model(folder: &Path) -> Result<ChatTemplate> {
 
 /// The text of that template.
 pub fn source(suite: &Suite, settings: &PairsSettings, model: &Path) -> Result<String> {
-    if let Some(file) = &settings.reading.chat_template {
-        let path = suite.locate(&file.path);
-        return std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e));
+    if let Some(source) = own(suite, settings)? {
+        return Ok(source);
     }
     of_folder(model)?.ok_or_else(|| {
         Error::input("the model folder has no chat template, and the data is conversations")
@@ -138,10 +138,17 @@ pub fn source(suite: &Suite, settings: &PairsSettings, model: &Path) -> Result<S
     })
 }
 
+/// The text of the template that the suite names itself.
+pub fn own(suite: &Suite, settings: &PairsSettings) -> Result<Option<String>> {
+    let Some(file) = &settings.reading.chat_template else { return Ok(None) };
+    let path = suite.locate(&file.path);
+    std::fs::read_to_string(&path).map(Some).map_err(|e| Error::io("read", &path, &e))
+}
+
 /// The template of a tokenizer's folder: `chat_template.jinja`, or else `chat_template` of `tokenizer_config.json` (if it is a list of
 /// named ones, the one called "default").
 pub fn of_folder(folder: &Path) -> Result<Option<String>> {
-    let path = folder.join("chat_template.jinja");
+    let path = folder.join(CHAT_TEMPLATE);
     match std::fs::read_to_string(&path) {
         Ok(text) => return Ok(Some(text)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}

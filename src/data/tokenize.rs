@@ -19,6 +19,8 @@ use crate::data::{Demonstration, Pair, TokenizedExample, TokenizedPair};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
+/// Where `transformers` keeps a chat template, besides `tokenizer_config.json`.
+pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
 const PAD: &str = "<pad>";
 const BOS: &str = "<s>";
 const EOS: &str = "</s>";
@@ -41,6 +43,8 @@ pub struct TextTokenizer {
     json: Vec<u8>,
     /// `tokenizer_config.json`, byte for byte.
     config: Vec<u8>,
+    /// `chat_template.jinja`, where the folder has one.
+    chat_template: Option<Vec<u8>>,
 }
 
 /// A completion's ids by the joint rule.
@@ -87,7 +91,7 @@ impl TextTokenizer {
             tokenizer_class: "PreTrainedTokenizerFast",
         };
         let config = serde_json::to_vec_pretty(&config).expect("plain fields serialise");
-        Self::assemble(bytes, Some(config), None, Path::new("tokenizer.json"))
+        Self::assemble(bytes, Some(config), None, None, Path::new("tokenizer.json"))
     }
 
     /// Reads `tokenizer.json`, and BOS and EOS from `tokenizer_config.json` or else `config.json`.
@@ -102,20 +106,36 @@ impl TextTokenizer {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("read", &folder.join(name), &e)),
         };
-        Self::assemble(json, optional("tokenizer_config.json")?, optional("config.json")?, &path)
+        let (config, model, chat_template) =
+            (optional("tokenizer_config.json")?, optional("config.json")?, optional(CHAT_TEMPLATE)?);
+        Self::assemble(json, config, model, chat_template, &path)
     }
 
-    /// Writes `tokenizer.json` and `tokenizer_config.json` so that `transformers` reads the same tokenizer.
-    pub fn save(&self, folder: &Path) -> Result<()> {
+    /// Writes `tokenizer.json`, `tokenizer_config.json` and perhaps `chat_template.jinja`, so that `transformers` reads the same
+    /// tokenizer; gives their names.
+    pub fn save(&self, folder: &Path) -> Result<Vec<String>> {
         std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
-        for (name, bytes) in [("tokenizer.json", &self.json), ("tokenizer_config.json", &self.config)] {
+        let mut files = vec![("tokenizer.json", &self.json), ("tokenizer_config.json", &self.config)];
+        files.extend(self.chat_template.as_ref().map(|template| (CHAT_TEMPLATE, template)));
+        for (name, bytes) in &files {
             let path = folder.join(name);
             std::fs::write(&path, bytes).map_err(|e| Error::io("write", &path, &e))?;
         }
-        Ok(())
+        Ok(files.into_iter().map(|(name, _)| name.to_owned()).collect())
     }
 
-    fn assemble(json: Vec<u8>, config: Option<Vec<u8>>, model: Option<Vec<u8>>, path: &Path) -> Result<Self> {
+    /// The same with another chat template in its folder: `transformers` prefers this file to what `tokenizer_config.json` says.
+    pub fn with_chat_template(self, source: String) -> Self {
+        Self { chat_template: Some(source.into_bytes()), ..self }
+    }
+
+    fn assemble(
+        json: Vec<u8>,
+        config: Option<Vec<u8>>,
+        model: Option<Vec<u8>>,
+        chat_template: Option<Vec<u8>>,
+        path: &Path,
+    ) -> Result<Self> {
         let mut tokenizer = Tokenizer::from_bytes(&json)
             .map_err(|e| Error::input(format!("this is no tokenizer.json that can be read: {e}")).in_file(path))?;
         // transformers ignores both unless asked, and a truncated prompt must never go unnoticed.
@@ -153,7 +173,8 @@ impl TextTokenizer {
         let mut special: Vec<u32> =
             tokenizer.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(&id, _)| id).collect();
         special.sort_unstable();
-        let this = Self { tokenizer, vocab_size, bos, eos, eos_text, special, unknown, templated: false, json, config };
+        let this =
+            Self { tokenizer, vocab_size, bos, eos, eos_text, special, unknown, templated: false, json, config, chat_template };
         this.probe().map_err(|e| e.in_file(path))?;
         Ok(this)
     }

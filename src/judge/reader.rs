@@ -3,6 +3,8 @@
 //!
 //! Too long an input loses its beginning: what the tokenizer puts in front (BOS) stays, and so does the template's end. The
 //! prompt is therefore the first to be cut. Each cut is counted.
+//!
+//! A chat template may have written what the tokenizer puts in front already (BOS): it then stands there once, not twice.
 
 use std::path::Path;
 
@@ -89,7 +91,10 @@ impl Reader {
             .encode(whole.as_str(), true)
             .map_err(|e| Error::input(format!("the judge's tokenizer can't encode {whole:?}: {e}")))?;
         let ids = encoding.get_ids();
-        let begins_before = |end: usize| encoding.get_offsets().iter().rposition(|&(start, stop)| start < end && stop > start);
+        let (front, rest) = ids.split_at(self.prefix);
+        let doubled = if rest.starts_with(front) { self.prefix } else { 0 };
+        let (ids, offsets) = (&ids[doubled..], &encoding.get_offsets()[doubled..]);
+        let begins_before = |end: usize| offsets.iter().rposition(|&(start, stop)| start < end && stop > start);
         let split = boundary.map(|end| begins_before(end).unwrap_or(0));
         let Some(excess) = ids.len().checked_sub(self.max_length).filter(|&n| n > 0) else {
             return Ok(Question { ids: ids.to_vec(), split, truncated: false });
@@ -152,6 +157,21 @@ pub(crate) mod tests {
         assert!(!question.truncated);
         let split = question.split.expect("a pairwise question has two texts");
         assert_eq!(tokenizer.decode(&question.ids[..=split]), "Say {a}.\n\nA: one");
+    }
+
+    #[test]
+    fn bos_that_a_chat_template_wrote_stands_there_once() {
+        let tokenizer = tokenizer();
+        let reader = |max_length| Reader::new(JudgeKind::Pairwise, PAIRWISE, tokenizer.json(), max_length).unwrap();
+        let plain = reader(500).read(&["Say.", " one", " two"]).unwrap();
+        let templated = reader(500).read(&["<s>Say.", " one", " two"]).unwrap();
+        assert_eq!(templated, plain);
+        assert_eq!(templated.ids.iter().filter(|&&id| Some(id) == tokenizer.bos()).count(), 1);
+        let length = plain.ids.len() - 2;
+        assert_eq!(
+            reader(length).read(&["<s>Say.", " one", " two"]).unwrap(),
+            reader(length).read(&["Say.", " one", " two"]).unwrap()
+        );
     }
 
     #[test]

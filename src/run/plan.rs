@@ -428,7 +428,7 @@ fn folder_digests(folder: &Path) -> Result<Value> {
     let mut digests = std::collections::BTreeMap::new();
     for entry in entries {
         let path = entry.map_err(|e| Error::io("read the folder", folder, &e))?.path();
-        let relevant = path.extension().is_some_and(|e| ["json", "safetensors", "onnx", "data"].iter().any(|x| e == *x));
+        let relevant = path.extension().is_some_and(|e| ["json", "jinja", "safetensors", "onnx", "data"].iter().any(|x| e == *x));
         if relevant && path.is_file() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             digests.insert(name, Digest::of_file(&path)?);

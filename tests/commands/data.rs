@@ -70,3 +70,62 @@ fn files_are_audited_by_what_their_first_row_is() {
     let ran = run_expecting(folder, &["data", "convert", "a.csv", "e.jsonl"], 3);
     assert!(ran.stderr.contains("row 1: the row is no pair") && !folder.join("e.jsonl").exists(), "{}", ran.stderr);
 }
+
+/// One row with `chosen` as it is given, after 1,233 good ones.
+fn row_1234(chosen: &str) -> String {
+    let row = |i: usize, chosen: &str| format!("{{\"prompt\": \"p{i}\", \"chosen\": {chosen}, \"rejected\": \"r\"}}\n");
+    (1..1234).map(|i| row(i, "\"c\"")).collect::<String>() + &row(1234, chosen)
+}
+
+#[test]
+fn broken_files_end_in_one_sentence_with_file_and_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let gzipped = |text: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let whole = gzipped(&row_1234("\"c\""));
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/data");
+    // Within the page of the last row, where the decoder of the Parquet crate panics.
+    let mut damaged = fs::read(golden.join("conversations.snappy.parquet")).unwrap();
+    damaged[4817] = 255;
+    let label = |label: &str| format!("{{\"prompt\": \"p\", \"completion\": \"c\", \"label\": {label}}}\n");
+    let cases: [(&str, Vec<u8>, &str); 11] = [
+        ("cut.jsonl.gz", whole[..whole.len() / 2].to_vec(), ": the gzip file is truncated"),
+        (
+            "utf8.jsonl",
+            [row_1234("\"c\"").as_bytes(), b"{\"prompt\": \"\xff\"}"].concat(),
+            "utf8.jsonl:1235: the line is no UTF-8 text",
+        ),
+        (
+            "column.csv",
+            b"prompt,chosen\na,b\n".to_vec(),
+            "column.csv:2: row 1: the row has \"prompt\", \"chosen\", and \"rejected\" is missing",
+        ),
+        ("type.jsonl", row_1234("17").into_bytes(), "type.jsonl:1234: \"chosen\" is a number"),
+        (
+            "type.json",
+            format!("[{}]", row_1234("17").trim().replace('\n', ",")).into_bytes(),
+            "type.json: row 1234: \"chosen\" is a number",
+        ),
+        ("empty.jsonl", Vec::new(), "empty.jsonl: the file holds no rows"),
+        ("header.csv", b"prompt,chosen,rejected\n".to_vec(), "header.csv: the file holds no rows"),
+        ("long.jsonl", vec![b'x'; 50 << 20], "long.jsonl:1: the line is longer than 16 MiB"),
+        (
+            "label.jsonl",
+            (label("true") + &label("\"yes\"")).into_bytes(),
+            "label.jsonl:2: \"label\" is a text, \"yes\", and true or false is expected",
+        ),
+        ("label.csv", b"prompt,completion,label\np,c,True\np,d,1\n".to_vec(), "label.csv:3: row 2: \"label\" is a text, \"1\""),
+        ("damaged.parquet", damaged, "damaged.parquet: row 5: the Parquet file is truncated or damaged: a page can't be decoded"),
+    ];
+    for (name, bytes, sentence) in cases {
+        fs::write(folder.join(name), bytes).unwrap();
+        let ran = run_expecting(folder, &["data", "audit", name], 3);
+        let error = ran.stderr.strip_prefix("error: ").unwrap_or_else(|| panic!("{name}: {}", ran.stderr));
+        assert!(error.contains(sentence), "{name}: {error}");
+        assert!(error.lines().skip(1).all(|line| line.starts_with("help: ")) && ran.stdout.is_empty(), "{name}: {error}");
+    }
+}

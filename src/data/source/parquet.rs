@@ -1,9 +1,11 @@
 //! Rows of a Parquet file, page by page.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Read;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::path::Path;
+use std::sync::Once;
 
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -27,27 +29,50 @@ pub(super) fn for_each(path: &Path, row: &mut impl FnMut(Record<'_>) -> Result<b
         let help = "fetch the file again; compressions that are read: Snappy, Zstandard, gzip";
         (format!("the Parquet file is truncated or damaged: {}", words(e)), help)
     };
-    let reader = SerializedFileReader::new(file).map_err(|e| {
+    let whole = |e: ParquetError| {
         let (message, help) = damaged(&e);
         Error::input(message).in_file(path).help(help)
-    })?;
-    let mut rows = reader.get_row_iter(None).map_err(|e| Error::input(damaged(&e).0).in_file(path))?;
+    };
+    let reader = quietly("the footer", || SerializedFileReader::new(file)).map_err(whole)?;
+    let mut rows = quietly("the schema", || reader.get_row_iter(None)).map_err(whole)?;
     for number in 1.. {
         let place = Position::Row(number);
-        // The crate's decoders panic on some damage.
-        let next = catch_unwind(AssertUnwindSafe(|| rows.next()))
-            .unwrap_or_else(|_| Some(Err(ParquetError::General("a page can't be decoded".to_owned()))));
-        let Some(columns) = next else { break };
-        let columns = columns.map_err(|e| {
+        let next = quietly("a page", || rows.next().transpose());
+        let Some(columns) = next.map_err(|e| {
             let (message, help) = damaged(&e);
             place.error(path, &message).help(help)
-        })?;
+        })?
+        else {
+            break;
+        };
         let fields = Object(columns.into_columns().into_iter().map(|(name, column)| (name, field(&column))).collect());
         if !row(Record { path, place, untyped: false, fields })? {
             break;
         }
     }
     Ok(())
+}
+
+/// What the crate says, whose decoders panic on some damage: such a panic becomes an error and prints nothing.
+fn quietly<T>(what: &str, read: impl FnOnce() -> parquet::errors::Result<T>) -> parquet::errors::Result<T> {
+    thread_local! {
+        static QUIET: Cell<bool> = const { Cell::new(false) };
+    }
+    // One hook for good, which asks the panicking thread: to set one and take it back at each call would drop what other threads' panics
+    // say meanwhile.
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let loud = take_hook();
+        set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                loud(panic);
+            }
+        }));
+    });
+    let before = QUIET.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(read));
+    QUIET.set(before);
+    outcome.unwrap_or_else(|_| Err(ParquetError::General(format!("{what} can't be decoded"))))
 }
 
 /// The crate's sentence without its class.

@@ -92,6 +92,20 @@ fn a_saved_tokenizer_loads_as_the_same() {
 }
 
 #[test]
+fn a_chat_template_beside_a_tokenizer_goes_where_it_goes() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let plain = TextTokenizer::train(&corpus(), 300).unwrap();
+    assert_eq!(plain.save(from.path()).unwrap(), ["tokenizer.json", "tokenizer_config.json"]);
+    std::fs::write(from.path().join("chat_template.jinja"), "{{ messages }}\r\n").unwrap();
+    let loaded = TextTokenizer::load(from.path()).unwrap();
+    assert_eq!(loaded.save(to.path()).unwrap(), ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]);
+    let written = |to: &Path| std::fs::read_to_string(to.join("chat_template.jinja")).unwrap();
+    assert_eq!(written(to.path()), "{{ messages }}\r\n");
+    loaded.with_chat_template("own".to_owned()).save(to.path()).unwrap();
+    assert_eq!(written(to.path()), "own");
+}
+
+#[test]
 fn every_text_comes_back_and_special_tokens_do_not() {
     let tokenizer = TextTokenizer::train(&corpus(), 300).unwrap();
     for text in ["", " ", "The kettle.", "  two  spaces\n", "漢字 é\u{301} 🙂\u{0}"] {

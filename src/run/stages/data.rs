@@ -33,21 +33,15 @@ impl Body<'_> {
             ModelSource::Fresh(_) => TextTokenizer::train(&world.corpus, settings.vocab_size)?,
             ModelSource::Folder { path } => TextTokenizer::load(&self.suite.locate(path))?,
         };
-        tokenizer.save(self.work())?;
+        let saved = tokenizer.save(self.work())?;
         write_jsonl(&self.work().join("demonstrations.jsonl"), &world.demonstrations)?;
         let sets = [("train", &world.train), ("heldout", &world.heldout), ("judge", &world.judge), ("eval", &world.eval)];
         for (name, prompts) in sets {
             write_jsonl(&self.work().join(format!("{name}_prompts.jsonl")), prompts)?;
         }
-        Ok(names(&[
-            "demonstrations.jsonl",
-            "train_prompts.jsonl",
-            "heldout_prompts.jsonl",
-            "judge_prompts.jsonl",
-            "eval_prompts.jsonl",
-            "tokenizer.json",
-            "tokenizer_config.json",
-        ]))
+        let own =
+            ["demonstrations.jsonl", "train_prompts.jsonl", "heldout_prompts.jsonl", "judge_prompts.jsonl", "eval_prompts.jsonl"];
+        Ok([names(&own), saved].concat())
     }
 
     fn file_data(&self, settings: &PairsSettings) -> Result<Vec<String>> {
@@ -56,7 +50,11 @@ impl Body<'_> {
         };
         let model = self.suite.locate(path);
         let tokenizer = TextTokenizer::load(&model)?.for_texts(settings.format.is_conversational());
-        tokenizer.save(self.work())?;
+        let tokenizer = match template::own(self.suite, settings)? {
+            Some(source) => tokenizer.with_chat_template(source),
+            None => tokenizer,
+        };
+        let saved = tokenizer.save(self.work())?;
         let source = self.suite.locate(&settings.path);
         let context = LlamaConfig::load(&model)?.max_position_embeddings;
         let template = template::of_suite(self.suite, settings, &model)?;
@@ -69,16 +67,15 @@ impl Body<'_> {
             let Rows { rows, audit } = file.pairs()?;
             self.split_rows(settings, rows, audit, &tokenizer, context)?;
         }
-        Ok(names(&[
+        let own = [
             "demonstrations.jsonl",
             "train_pairs.jsonl",
             "heldout_pairs.jsonl",
             "judge_pairs.jsonl",
             "eval_prompts.jsonl",
             "audit.jsonl",
-            "tokenizer.json",
-            "tokenizer_config.json",
-        ]))
+        ];
+        Ok([names(&own), saved].concat())
     }
 
     /// Splits a file's rows and writes the splits; gives what is to be learnt from. `context`: of the model, tokens.

@@ -36,8 +36,7 @@ pub(super) struct Before {
 impl Body<'_> {
     pub(super) fn reference(&self) -> Result<Vec<String>> {
         let tokenizer = TextTokenizer::load(&self.context.folder("data")?)?.for_texts(self.suite.dataset.is_conversational());
-        tokenizer.save(self.work())?;
-        let mut outputs = names(&["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
+        let mut outputs = [names(&["config.json", "model.safetensors"]), tokenizer.save(self.work())?].concat();
         let base = match &self.suite.model {
             ModelSource::Fresh(shape) => {
                 let bos = tokenizer.bos().ok_or_else(|| Error::unexpected("our own tokenizer has no BOS"))?;
