@@ -8,7 +8,7 @@
 //! leases/<key>            locked while a process works on the cell
 //! runs/<id>.json          finished runs
 //! scores/<key>            what references said of completions: a cache (train::score_cache)
-answers/<key>.jsonl     what judges answered: a cache (judge::journal)
+//! answers/<key>.jsonl     what judges answered: a cache (judge::journal)
 //! ```
 //!
 //! Clock times and machine names live in receipts only, never in an object.
