@@ -4,6 +4,7 @@ pub mod gold;
 pub(crate) mod onnx;
 pub mod protocol;
 pub(crate) mod reader;
+pub mod recorded;
 pub mod runtime;
 pub mod session;
 pub mod train;
