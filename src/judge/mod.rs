@@ -10,6 +10,7 @@ pub mod panel;
 pub mod probes;
 pub mod protocol;
 pub(crate) mod reader;
+pub mod recorded;
 pub mod replay;
 pub mod rubric;
 pub mod runtime;

@@ -17,6 +17,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The same, seen from the other side.
+    pub fn turned(self) -> Self {
+        match self {
+            Self::Win => Self::Loss,
+            Self::Tie => Self::Tie,
+            Self::Loss => Self::Win,
+        }
+    }
+
     /// Of a debiased logit that the first is better.
     fn of(logit: f64, tie_width: f64) -> Self {
         if logit.abs() <= tie_width {
