@@ -6,6 +6,7 @@ mod data;
 mod display;
 mod doctor;
 mod exit;
+mod judge;
 mod repro;
 mod runs;
 mod stage;
@@ -72,6 +73,7 @@ fn run(arguments: Arguments) -> Result<Code> {
         Command::Train(command) => stage::train(command, common),
         Command::Logps(command) => stage::logps(command),
         Command::Merge(command) => stage::merge(command),
+        Command::Judge(command) => judge::run(command, common),
         Command::Data(command) => data::run(command),
         Command::Runs(command) => runs::run(command, common),
         Command::Doctor => doctor::run(common),

@@ -137,6 +137,14 @@ impl<R: Respondent> Judge for Asking<'_, R> {
         let answers = self.answers(&questions, watch)?;
         Ok(answers.chunks_exact(2).map(|both| Some(self.verdict([both[0], both[1]]))).collect())
     }
+
+    fn scores(&mut self, texts: &[[&str; 2]], watch: &dyn Watch) -> Result<Option<Vec<f64>>> {
+        if self.respondent.form() == JudgeKind::Pairwise {
+            return Ok(None);
+        }
+        let questions: Vec<Question> = texts.iter().map(|texts| texts.to_vec()).collect();
+        Ok(Some(self.answers(&questions, watch)?.into_iter().map(|answer| answer.value).collect()))
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,10 @@ impl Judge for Gold {
         Ok(texts.iter().map(verdict).collect())
     }
 
+    fn scores(&mut self, texts: &[[&str; 2]], _: &dyn Watch) -> Result<Option<Vec<f64>>> {
+        Ok(Some(texts.iter().map(|[prompt, text]| gold_reward(prompt, text)).collect()))
+    }
+
     /// Identical texts too have their rewards.
     fn verdicts(&mut self, texts: &[Texts], watch: &dyn Watch) -> Result<Vec<Option<Verdict>>> {
         self.ask(texts, watch)

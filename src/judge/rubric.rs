@@ -41,6 +41,12 @@ const MARKDOWN: &str = r"(?m)^#{1,6}\s|\*\*[^*\n]+\*\*|__[^_\n]+__|^```";
 const CODE: &str = r"(?ms)^```.*?^```";
 const SENTENCE: &str = r#"[.!?…]["'”’)\]]*\s*\z"#;
 
+/// Whether a text has an item of a list.
+pub fn has_list(text: &str) -> bool {
+    static COMPILED: std::sync::LazyLock<Regex> = std::sync::LazyLock::new(|| Regex::new(LIST).expect("a valid expression"));
+    COMPILED.is_match(text)
+}
+
 impl Rubric {
     pub fn new(rules: &[RuleSettings]) -> Result<Self> {
         Ok(Self { rules: rules.iter().map(Rule::new).collect::<Result<_>>()? })

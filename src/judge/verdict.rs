@@ -152,6 +152,11 @@ pub trait Judge {
         Ok(texts.iter().map(next).collect())
     }
 
+    /// A score of each `[prompt, completion]`; none of judges that only compare.
+    fn scores(&mut self, _texts: &[[&str; 2]], _watch: &dyn Watch) -> Result<Option<Vec<f64>>> {
+        Ok(None)
+    }
+
     /// Verdicts on what a policy wrote against what the reference did. Records may know them by more than their texts.
     fn of_items(&mut self, items: &[Item], watch: &dyn Watch) -> Result<Vec<Option<Verdict>>> {
         self.verdicts(&items.iter().map(Item::texts).collect::<Vec<_>>(), watch)
@@ -165,6 +170,10 @@ impl<J: Judge + ?Sized> Judge for Box<J> {
 
     fn verdicts(&mut self, texts: &[Texts], watch: &dyn Watch) -> Result<Vec<Option<Verdict>>> {
         (**self).verdicts(texts, watch)
+    }
+
+    fn scores(&mut self, texts: &[[&str; 2]], watch: &dyn Watch) -> Result<Option<Vec<f64>>> {
+        (**self).scores(texts, watch)
     }
 
     fn of_items(&mut self, items: &[Item], watch: &dyn Watch) -> Result<Vec<Option<Verdict>>> {

@@ -24,7 +24,7 @@ const PAIRS: &str = "pairs";
 
 /// Where a judge stands among its cell's outputs.
 pub use crate::judge::train::FOLDER as JUDGE_FOLDER;
-pub use judging::PROBES;
+pub use judging::{PROBES, cells_of_judge, use_judge};
 pub use rounds::ROUND_AUDIT;
 
 pub fn run_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec<String>> {

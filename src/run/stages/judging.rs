@@ -1,6 +1,6 @@
 //! Judges: trained or brought along, measured on held-out pairs, probed, and asked about what the policies wrote.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -18,12 +18,15 @@ use crate::judge::panel::Panel;
 use crate::judge::probes::{self, Answered};
 use crate::judge::replay::Replay;
 use crate::judge::rubric::Rubric;
-use crate::judge::session::OnnxJudge;
+use crate::judge::session::{OnnxJudge, TOKENIZER_FILE};
 use crate::judge::{self, GOLD, Judge, protocol};
 use crate::model::Llama;
+use crate::run::execute::Context;
 use crate::run::plan;
 use crate::store::CHAIN;
+use crate::suite::Suite;
 use crate::suite::settings::{ImplicitReward, ImplicitSettings, JudgeSettings, JudgeSource, Numerics};
+use crate::train::ScoreCache;
 
 /// What a judge said of its probes.
 pub const PROBES: &str = "probes.jsonl";
@@ -38,6 +41,25 @@ struct JudgeInputs {
 /// Where the digest chain of a judge's training stands among its cell's outputs.
 fn judge_chain() -> String {
     format!("{}/{CHAIN}", judge::train::TRAINING)
+}
+
+/// What `use_judge` reads: the cells of a judge that is trained here, and of the reference where a policy's rewards need it.
+pub fn cells_of_judge(suite: &Suite, name: &str) -> Vec<String> {
+    let Some(settings) = suite.judges.iter().find(|judge| judge.name == name) else { return Vec::new() };
+    match &settings.source {
+        JudgeSource::Train(_) => vec![plan::judge_id(name)],
+        JudgeSource::Implicit(implicit) if implicit.reference.is_none() => vec!["reference".to_owned()],
+        JudgeSource::Panel(panel) => panel.members.iter().flat_map(|member| cells_of_judge(suite, member)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Opens a judge of a suite outside of its plan, and does something with it. The context's inputs hold `cells_of_judge`.
+pub fn use_judge<T>(suite: &Suite, name: &str, context: &Context<'_>, ask: impl FnOnce(&mut dyn Judge) -> Result<T>) -> Result<T> {
+    let cache = ScoreCache::new(context.store, plan::ENGINE);
+    let body = Body { suite, context, cache: Some(cache) };
+    let mut judge = body.open_judge(name)?;
+    ask(&mut judge)
 }
 
 impl Body<'_> {
@@ -71,13 +93,24 @@ impl Body<'_> {
         Ok(outputs)
     }
 
-    /// A judge whose cell is finished, or gold.
+    /// A judge whose cell is finished, or that needs none, or gold.
     pub(super) fn open_judge(&self, name: &str) -> Result<Box<dyn Judge + '_>> {
         if name == GOLD {
             return Ok(Box::new(Gold));
         }
-        let folder = self.context.folder(&plan::judge_id(name))?.join(JUDGE_FOLDER);
-        self.open_from(self.judge_settings(name)?, &folder)
+        let settings = self.judge_settings(name)?;
+        let cell = plan::judge_id(name);
+        let folder = match &settings.source {
+            JudgeSource::Folder { path } if !self.context.inputs.contains_key(&cell) => self.suite.locate(path),
+            JudgeSource::Replay { path } if !self.context.inputs.contains_key(&cell) => {
+                self.suite.locate(path).parent().unwrap_or(Path::new(".")).to_owned()
+            }
+            JudgeSource::Train(_) | JudgeSource::Folder { .. } | JudgeSource::Replay { .. } => {
+                self.context.folder(&cell)?.join(JUDGE_FOLDER)
+            }
+            JudgeSource::Rubric { .. } | JudgeSource::Implicit(_) | JudgeSource::Panel(_) => PathBuf::new(),
+        };
+        self.open_from(settings, &folder)
     }
 
     /// `folder`: what the judge's cell left of it.
@@ -119,9 +152,11 @@ impl Body<'_> {
         };
         let folder = self.suite.locate(&settings.path);
         let policy = self.load_policy(&folder, &reference)?;
-        let tokenizer = match folder.join("tokenizer.json").exists() {
-            true => TextTokenizer::load(&folder)?.for_texts(self.suite.dataset.is_conversational()),
-            false => self.tokenizer()?,
+        let beside = settings.reference.as_ref().map(|folder| self.suite.locate(&folder.path));
+        let mut folders = std::iter::once(folder.clone()).chain(beside);
+        let tokenizer = match folders.find(|folder| folder.join(TOKENIZER_FILE).exists()) {
+            Some(folder) => TextTokenizer::load(&folder)?.for_texts(self.suite.dataset.is_conversational()),
+            None => self.tokenizer()?,
         };
         let reference = (settings.reward == ImplicitReward::LogRatio).then_some(reference);
         Implicit::new(policy, reference, tokenizer, settings.reward, settings.beta, max_length).map_err(|e| e.in_file(&folder))
