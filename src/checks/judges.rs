@@ -214,7 +214,8 @@ fn about_nothing_probed(role: Role, estimates: &[Estimate]) -> Option<Finding> {
         JudgeSource::Replay { .. } => "repeats verdicts of others and can't be asked about new texts",
         _ => "wasn't probed: `probes = 0`",
     };
-    found.message = format!("judge `{}` {why}: nothing says whether it falls for padding, dressing or constant answers", judge.name);
+    found.message =
+        format!("judge `{}` {why}: nothing says whether it falls for padding, dressing or constant answers", judge.name);
     found.evidence = "no probes".to_owned();
     found.hint = "hold its win rate against another judge's".to_owned();
     Some(found)

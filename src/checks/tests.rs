@@ -139,7 +139,8 @@ impl Rows {
 
 /// Win rate about 0.7 by judge and gold at both checkpoints, a fit judge, little KL.
 fn healthy() -> Rows {
-    let mut rows = Rows { completions: vec![], judgments: vec![], pair_scores: vec![], judge_trials: vec![], judge_probes: vec![] };
+    let mut rows =
+        Rows { completions: vec![], judgments: vec![], pair_scores: vec![], judge_trials: vec![], judge_probes: vec![] };
     for prompt in 0..PROMPTS {
         rows.completions.push(completion(REFERENCE, None, 0, prompt, 0));
         rows.judge_trials.push(trial("pairwise", prompt, if prompt % 5 == 0 { 0.3 } else { 0.8 }));

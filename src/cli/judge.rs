@@ -210,7 +210,9 @@ fn chosen(choice: &JudgeChoice) -> Result<Chosen> {
         return folder(choice);
     }
     if choice.kind.is_some() || choice.template.is_some() || choice.max_length.is_some() {
-        return Err(Error::usage("a suite says itself how its judges are asked").help("leave --kind, --template and --max-length out"));
+        return Err(
+            Error::usage("a suite says itself how its judges are asked").help("leave --kind, --template and --max-length out")
+        );
     }
     let suite = suite::load(&choice.source)?;
     let name = choice.judge.clone().unwrap_or_else(|| suite.compare.judge.clone());
@@ -231,7 +233,9 @@ fn folder(choice: &JudgeChoice) -> Result<Chosen> {
     let described: Option<Description> = match std::fs::read(&path) {
         Err(_) => None,
         Ok(bytes) => Some(serde_json::from_slice(&bytes).map_err(|e| {
-            Error::input(format!("a judge's description can't be read: {e}")).in_file(&path).help("it has kind, template and max_length")
+            Error::input(format!("a judge's description can't be read: {e}"))
+                .in_file(&path)
+                .help("it has kind, template and max_length")
         })?),
     };
     let kind = choice.kind.map(|kind| match kind {

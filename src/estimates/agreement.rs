@@ -100,7 +100,7 @@ pub fn agreements(groups: &[Group]) -> Vec<Agreement> {
             };
             let mut push = |measure, value: Option<Measured>| found.extend(value.map(|v| v.named(measure, a, b)));
             push("percent", resampled(&prompts, |rows| Some(both(rows)?.percent())));
-            push("cohen_kappa", resampled(&prompts, |rows| Some(both(rows)?.cohen(Weights::None)?.value)));
+            push("cohen_kappa", resampled(&prompts, |rows| Some(both(rows)?.cohen(Weights::Nominal)?.value)));
             push("gwet_ac1", resampled(&prompts, |rows| both(rows)?.gwet()));
         }
     }
@@ -110,9 +110,8 @@ pub fn agreements(groups: &[Group]) -> Vec<Agreement> {
     }
     let prompts = by_prompt(ratings.into_iter().filter(|(_, r)| r.len() > 1).map(|(item, r)| (item.0.clone(), r)));
     for (measure, metric) in [("krippendorff_alpha_nominal", Metric::Nominal), ("krippendorff_alpha_ordinal", Metric::Ordinal)] {
-        let alpha = resampled(&prompts, |rows| {
-            Reliability::new(&rows.iter().map(|r| (*r).clone()).collect::<Vec<_>>(), metric).alpha()
-        });
+        let alpha =
+            resampled(&prompts, |rows| Reliability::new(&rows.iter().map(|r| (*r).clone()).collect::<Vec<_>>(), metric).alpha());
         found.extend(alpha.map(|v| v.named(measure, "all", "")));
     }
     found
@@ -134,7 +133,8 @@ pub fn against_humans(groups: &[Group], humans: usize) -> Vec<Agreement> {
     for group in 0..groups.len() {
         let own = votes_of(group);
         let mean = |values: Vec<(String, f64)>| resampled(&by_prompt(values.into_iter()), |rows| average(rows));
-        let mut push = |measure, value: Option<Measured>| found.extend(value.map(|v| v.named(measure, name(group), name(humans))));
+        let mut push =
+            |measure, value: Option<Measured>| found.extend(value.map(|v| v.named(measure, name(group), name(humans))));
         // One vote against the mode of the others, each in turn: of people among themselves, and of others against people.
         let of_item = |item: &Item, votes: &Vec<usize>| -> Option<f64> {
             match group == humans {
@@ -148,7 +148,8 @@ pub fn against_humans(groups: &[Group], humans: usize) -> Vec<Agreement> {
         let values = own.iter().filter_map(|(item, votes)| Some((item.0.clone(), of_item(item, votes)?)));
         push("human_agreement", mean(values.collect()));
         if group != humans {
-            let error = |(item, votes): (&&Item, &Vec<usize>)| Some((item.0.clone(), 1.0 - modes_agree(votes, people.get(*item)?)));
+            let error =
+                |(item, votes): (&&Item, &Vec<usize>)| Some((item.0.clone(), 1.0 - modes_agree(votes, people.get(*item)?)));
             push("bias", mean(own.iter().filter_map(error).collect()));
         }
         let variance = |(item, votes): (&&Item, &Vec<usize>)| Some((item.0.clone(), 1.0 - leave_one_out(votes)?));

@@ -108,11 +108,15 @@ fn kappa(first: &[usize], second: &[usize]) -> f64 {
     if first == second {
         return 1.0;
     }
-    Confusion::new(first, second, 3).cohen(Weights::None).map_or(0.0, |kappa| kappa.value)
+    Confusion::new(first, second, 3).cohen(Weights::Nominal).map_or(0.0, |kappa| kappa.value)
 }
 
 fn alpha(ratings: &[Vec<f64>]) -> f64 {
     Reliability::new(ratings, Metric::Nominal).alpha().unwrap_or(1.0)
+}
+
+fn trials_of<'a>(rows: &[&&'a JudgeTrial]) -> Vec<&'a JudgeTrial> {
+    rows.iter().map(|t| **t).collect()
 }
 
 /// What a judge and the labels say of trials, in both directions.
@@ -165,7 +169,12 @@ impl Table<'_> {
     }
 
     /// A statistic of groups (all rows of a prompt each), with the percentile interval over prompts drawn with replacement.
-    fn resampled<T: Sync>(&self, purpose: &str, groups: &[Vec<T>], statistic: impl Fn(&[&T]) -> Option<f64> + Sync) -> Option<Measured> {
+    fn resampled<T: Sync>(
+        &self,
+        purpose: &str,
+        groups: &[Vec<T>],
+        statistic: impl Fn(&[&T]) -> Option<f64> + Sync,
+    ) -> Option<Measured> {
         let all: Vec<&T> = groups.iter().flatten().collect();
         let value = statistic(&all)?;
         let resampling = Resampling { resamples: RESAMPLES, seed: self.scheme.seed, purpose };
@@ -206,21 +215,20 @@ impl Table<'_> {
             });
             self.push("judge_reliability", None, judge, Some(&format!("stated {from:.1} to {to:.1}")), rate(&stated, level));
         }
-        let pairs = |rows: &[&&JudgeTrial]| rows.iter().map(|t| **t).collect::<Vec<_>>();
-        let ece = self.resampled("judge-ece", &groups, |rows| Some(expected_error(&reliability_bins(&pairs(rows)))));
+        let ece = self.resampled("judge-ece", &groups, |rows| Some(expected_error(&reliability_bins(&trials_of(rows)))));
         self.push("judge_ece", None, judge, None, ece);
         let cohen = self.resampled("judge-kappa", &groups, |rows| {
-            let (said, truth) = sides(&pairs(rows));
+            let (said, truth) = sides(&trials_of(rows));
             (!said.is_empty()).then(|| kappa(&said, &truth))
         });
         self.push("judge_kappa", None, judge, None, cohen);
         let krippendorff = self.resampled("judge-alpha", &groups, |rows| {
-            let (said, truth) = sides(&pairs(rows));
+            let (said, truth) = sides(&trials_of(rows));
             let ratings: Vec<Vec<f64>> = said.iter().zip(&truth).map(|(a, b)| vec![*a as f64, *b as f64]).collect();
             (!ratings.is_empty()).then(|| alpha(&ratings))
         });
         self.push("judge_alpha", None, judge, None, krippendorff);
-        let bias = self.resampled("judge-length-bias", &groups, |rows| length_bias(&pairs(rows)));
+        let bias = self.resampled("judge-length-bias", &groups, |rows| length_bias(&trials_of(rows)));
         self.push("judge_length_bias", None, judge, None, bias);
         for (slice, close) in [("lengths within 30 characters", true), ("lengths further apart", false)] {
             let prefers = of(&|t| longer(t).filter(|_| (t.length_difference.abs() <= CLOSE_LENGTHS) == close).map(|(x, _)| x));
@@ -256,7 +264,8 @@ impl Table<'_> {
                     let bias = mean(&shifted(&|p| (p - 0.5).abs()), Range { lower: 0.0, upper: 0.5 }, level);
                     self.push("probe_identical_bias", None, judge, None, bias);
                     let of = probes.iter().filter(|p| p.judge == judge && p.probe == probe);
-                    let effect = of.filter_map(|p| Some((p.prompt_id.as_str(), position_effect_of(p.preference, p.position_effect?))));
+                    let effect =
+                        of.filter_map(|p| Some((p.prompt_id.as_str(), position_effect_of(p.preference, p.position_effect?))));
                     let effect = mean(&Clustered::new(effect), Range::HALVES, level);
                     self.push("probe_identical_position", None, judge, None, effect);
                 }
@@ -320,12 +329,12 @@ impl Table<'_> {
         for judge in distinct(evidence.judgments.iter().map(|j| j.judge.as_str())).into_iter().filter(|judge| *judge != labels) {
             let mut clusters: BTreeMap<&str, usize> = BTreeMap::new();
             let rows = policy.judgments(evidence, judge);
-            let predicted = |j: &&Judgment| {
+            let mut items = Vec::with_capacity(rows.len());
+            for j in rows {
                 let next = clusters.len();
                 let cluster = *clusters.entry(&j.prompt_id).or_insert(next);
-                Predicted { judge: j.preference, label: known.get(&item(j)).copied(), cluster }
-            };
-            let items: Vec<Predicted> = rows.iter().map(predicted).collect();
+                items.push(Predicted { judge: j.preference, label: known.get(&item(j)).copied(), cluster });
+            }
             let measured = corrected_mean(&items, Tuning::Best).and_then(|corrected| {
                 let interval = corrected.interval_of_few(self.scheme.level)?.within(0.0, 1.0);
                 let value = corrected.value.clamp(0.0, 1.0);

@@ -254,9 +254,10 @@ fn judgments(completions: &[Completion]) -> Vec<Judgment> {
 
 /// What the two learned judges and gold say of a few probes; the pairwise one likes length.
 fn probes() -> Vec<JudgeProbe> {
-    let answers: Vec<Answered> = [("eval-000", "It is bright. I like it."), ("eval-001", "Dull."), ("eval-002", "The lamp is fine.")]
-        .map(|(prompt_id, text)| Answered { prompt_id, prompt: "Review of a lamp:", text })
-        .to_vec();
+    let answers: Vec<Answered> =
+        [("eval-000", "It is bright. I like it."), ("eval-001", "Dull."), ("eval-002", "The lamp is fine.")]
+            .map(|(prompt_id, text)| Answered { prompt_id, prompt: "Review of a lamp:", text })
+            .to_vec();
     let mut rows = Vec::new();
     for (judge, likes) in [(PAIRWISE, 0.01), (REWARD_MODEL, -0.01), (GOLD, f64::NEG_INFINITY)] {
         for shown in probes::make(&answers, 3) {

@@ -112,8 +112,14 @@ impl FitnessReport {
 
 pub fn agreement_table(rows: &[Agreement], width: usize) -> String {
     let cells = rows.iter().map(|a| {
-        let who = if a.second.is_empty() || a.second == a.first { a.first.clone() } else { format!("{} · {}", a.first, a.second) };
-        [a.measure.replace('_', " "), visible_line(&who), format::with_interval(a.value, a.lower, a.upper, 3), a.items.to_string()]
+        let who =
+            if a.second.is_empty() || a.second == a.first { a.first.clone() } else { format!("{} · {}", a.first, a.second) };
+        [
+            a.measure.replace('_', " "),
+            visible_line(&who),
+            format::with_interval(a.value, a.lower, a.upper, 3),
+            a.items.to_string(),
+        ]
     });
     terminal::plain_table(["", "", "", "items"], cells, width)
 }

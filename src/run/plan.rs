@@ -270,7 +270,8 @@ impl Planner<'_> {
             JudgeSource::Replay { path } => (json!(Digest::of_file(&suite.locate(path))?), None),
             JudgeSource::Rubric { .. } | JudgeSource::Panel(_) => (Value::Null, None),
             JudgeSource::Implicit(implicit) => {
-                let reference = implicit.reference.as_ref().map(|folder| folder_digests(&suite.locate(&folder.path))).transpose()?;
+                let reference =
+                    implicit.reference.as_ref().map(|folder| folder_digests(&suite.locate(&folder.path))).transpose()?;
                 (json!([folder_digests(&suite.locate(&implicit.path))?, reference]), Some(suite.numerics))
             }
         };

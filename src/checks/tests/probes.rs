@@ -108,7 +108,12 @@ fn a_recorded_judge_that_misses_completions_is_told_of() {
     recorded.judges[0].source = JudgeSource::Replay { path: "labels.csv".into() };
     let mut rows = healthy();
     let mut left = 100;
-    rows.judgments.retain(|j| j.judge != "pairwise" || { left -= i32::from(left > 0); left > 0 });
+    rows.judgments.retain(|j| {
+        j.judge != "pairwise" || {
+            left -= i32::from(left > 0);
+            left > 0
+        }
+    });
     let found = all(&rows, &recorded).0;
     assert_eq!(found, [("judge-unprobed".to_owned(), Severity::Info), ("judge-missing".to_owned(), Severity::Warn)]);
 }

@@ -88,8 +88,7 @@ fn written(seed: u64) -> Vec<[Completion; 2]> {
     let full = texts.into_values().filter(|texts| texts.len() >= TEXTS);
     let side = |(i, texts): (usize, Vec<&Demonstration>)| {
         let [a, b, reference] = [0, 1, 2].map(|t| texts[t].completion.as_str());
-        let (better, worse) =
-            if gold_reward(&texts[0].prompt, a) >= gold_reward(&texts[0].prompt, b) { (a, b) } else { (b, a) };
+        let (better, worse) = if gold_reward(&texts[0].prompt, a) >= gold_reward(&texts[0].prompt, b) { (a, b) } else { (b, a) };
         let chosen = if Stream::of(seed, "test/policy", i as u64).bernoulli(0.7) { better } else { worse };
         [completion("policy", texts[0], chosen), completion(REFERENCE, texts[0], reference)]
     };

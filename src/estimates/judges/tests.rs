@@ -28,11 +28,8 @@ fn a_judge_is_measured_in_both_directions_so_that_no_side_is_the_positive_one() 
     // Scores of the better sides 15 × 0.8, 5 × 0.3 against 15 × 0.2, 5 × 0.7: P(better above worse).
     let auc = (15.0 * 20.0 + 5.0 * 15.0) / 400.0;
     assert!((of(&made, "judge_auc").value - auc).abs() < 1e-12);
-    let bins: Vec<(&str, f64, usize)> = made
-        .iter()
-        .filter(|e| e.metric == "judge_reliability")
-        .map(|e| (e.slice.as_deref().unwrap(), e.value, e.n))
-        .collect();
+    let bins: Vec<(&str, f64, usize)> =
+        made.iter().filter(|e| e.metric == "judge_reliability").map(|e| (e.slice.as_deref().unwrap(), e.value, e.n)).collect();
     assert_eq!(bins, [("stated 0.6 to 0.7", 0.0, 5), ("stated 0.7 to 0.8", 1.0, 15)]);
 }
 

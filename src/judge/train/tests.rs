@@ -89,7 +89,7 @@ fn settings(kind: JudgeKind) -> JudgeSettings {
         max_length: 64,
         tie_width: 0.0,
         min_accuracy: 0.5,
-fitness: Default::default(),
+        fitness: Default::default(),
     }
 }
 

@@ -124,8 +124,7 @@ fn fitness(data: &ReportData, judge: &str) -> Option<Fitness> {
     any.then_some(row)
 }
 
-const CALIBRATION: [&str; 6] =
-    ["judge_log_loss", "judge_auc", "judge_ece", "judge_kappa", "judge_alpha", "judge_length_bias"];
+const CALIBRATION: [&str; 6] = ["judge_log_loss", "judge_auc", "judge_ece", "judge_kappa", "judge_alpha", "judge_length_bias"];
 
 fn calibration(data: &ReportData, judge: &str) -> Option<Calibration> {
     let numbers = CALIBRATION.map(|metric| data.estimate(metric, "", None, None, Some(judge)).map(Number::of));
@@ -171,14 +170,18 @@ fn reliability(data: &ReportData, number: usize, judge: &str) -> Option<Figure> 
         let ends = e.slice.as_deref()?.strip_prefix("stated ")?.split_once(" to ")?;
         Some((ends.0.parse::<f64>().ok()? + ends.1.parse::<f64>().ok()?) / 2.0)
     };
-    let points: Vec<(f64, &Estimate)> =
-        data.estimates.iter().filter(of).filter_map(|e| Some((middle(e)?, e))).collect();
+    let points: Vec<(f64, &Estimate)> = data.estimates.iter().filter(of).filter_map(|e| Some((middle(e)?, e))).collect();
     if points.is_empty() {
         return None;
     }
     let x = Axis::fit("stated probability of the side it favours", [0.5, 1.0], 5);
-    let y = Axis::fit("share of pairs on which it is right", points.iter().flat_map(|(_, e)| [e.lower, e.upper]).chain([0.5, 1.0]), 5);
-    let about = format!("Reliability of {judge}: how often it is right where it is so sure, with the line of a calibrated judge.");
+    let y = Axis::fit(
+        "share of pairs on which it is right",
+        points.iter().flat_map(|(_, e)| [e.lower, e.upper]).chain([0.5, 1.0]),
+        5,
+    );
+    let about =
+        format!("Reliability of {judge}: how often it is right where it is so sure, with the line of a calibrated judge.");
     let mut plot = Plot::new(&format!("reliability-{number}"), judge, &about, (340.0, 230.0), x, y);
     let class = chart::colour(number);
     plot.line("ref dashed", &[(0.5, 0.5), (1.0, 1.0)]);

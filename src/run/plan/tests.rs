@@ -97,7 +97,7 @@ fn what_rests_on_a_judge_is_told_apart() {
 }
 
 /// Judges that need no library, and panels of both sorts.
-const JUDGES: &str = "
+const JUDGES: &str = r#"
 
 [[judge]]
 name = "rules"
@@ -113,7 +113,7 @@ members = ["pairwise", "rules"]
 name = "ruled"
 kind = "panel"
 members = ["rules", "reward"]
-";
+"#;
 
 #[test]
 fn judges_without_a_library_are_repeatable_and_panels_ask_after_their_members() {
@@ -123,11 +123,15 @@ fn judges_without_a_library_are_repeatable_and_panels_ask_after_their_members() 
         assert_eq!(key(&plan, &cell.id), cell.key, "{}: other judges change nothing", cell.id);
     }
     let through = plan.through_judges();
-    for (id, onnx) in [("judge/rules", false), ("probes/rules", false), ("judgments/rules/dpo-b0.1/seed-1", false), ("judge/both", true)] {
+    for (id, onnx) in
+        [("judge/rules", false), ("probes/rules", false), ("judgments/rules/dpo-b0.1/seed-1", false), ("judge/both", true)]
+    {
         assert_eq!(through.contains(id), onnx, "{id}");
     }
     let asked = plan.cell("judgments/both/dpo-b0.1/seed-1").unwrap();
-    for input in ["judge/both", "judge/pairwise", "judge/rules", "judgments/pairwise/dpo-b0.1/seed-1", "judgments/rules/dpo-b0.1/seed-1"] {
+    for input in
+        ["judge/both", "judge/pairwise", "judge/rules", "judgments/pairwise/dpo-b0.1/seed-1", "judgments/rules/dpo-b0.1/seed-1"]
+    {
         assert!(asked.inputs.iter().any(|id| id == input), "{input} of {:?}", asked.inputs);
     }
     assert!(plan.cell("probes/both").unwrap().inputs.iter().any(|id| id == "probes/pairwise"));

@@ -55,7 +55,12 @@ pub fn cells_of_judge(suite: &Suite, name: &str) -> Vec<String> {
 }
 
 /// Opens a judge of a suite outside of its plan, and does something with it. The context's inputs hold `cells_of_judge`.
-pub fn use_judge<T>(suite: &Suite, name: &str, context: &Context<'_>, ask: impl FnOnce(&mut dyn Judge) -> Result<T>) -> Result<T> {
+pub fn use_judge<T>(
+    suite: &Suite,
+    name: &str,
+    context: &Context<'_>,
+    ask: impl FnOnce(&mut dyn Judge) -> Result<T>,
+) -> Result<T> {
     let cache = ScoreCache::new(context.store, plan::ENGINE);
     let body = Body { suite, context, cache: Some(cache) };
     let mut judge = body.open_judge(name)?;
