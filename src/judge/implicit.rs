@@ -150,3 +150,102 @@ impl Respondent for Implicit {
         Ok(answers)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::judge::asking::Asking;
+    use crate::judge::verdict::Judge;
+    use crate::model::Parameters;
+    use crate::watch::Silent;
+
+    /// A model that TRL trained, and the one that it started from; none, said aloud, where the shared folder is absent.
+    fn models() -> Option<(Llama, Llama, TextTokenizer)> {
+        let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/reference/trl_parity"));
+        if !folder.exists() {
+            eprintln!("skipped: {} is absent", folder.display());
+            return None;
+        }
+        let trained = tempfile::tempdir().unwrap();
+        std::fs::copy(folder.join("model/config.json"), trained.path().join("config.json")).unwrap();
+        std::fs::copy(folder.join("sigmoid_adamw/final.safetensors"), trained.path().join("model.safetensors")).unwrap();
+        let load = |folder: &std::path::Path| Llama::load(folder).unwrap();
+        let tokenizer = TextTokenizer::load(&folder.join("model")).unwrap();
+        Some((load(trained.path()), load(&folder.join("model")), tokenizer))
+    }
+
+    fn recorded() -> Vec<Value> {
+        let text = include_str!("../../golden/judges/implicit.json");
+        serde_json::from_str::<Value>(text).unwrap()["rows"].as_array().unwrap().clone()
+    }
+
+    #[test]
+    fn rewards_are_those_of_rewardbench() {
+        let Some((policy, reference, tokenizer)) = models() else { return };
+        let rows = recorded();
+        let texts: Vec<[&str; 2]> =
+            rows.iter().map(|row| [row["prompt"].as_str().unwrap(), row["completion"].as_str().unwrap()]).collect();
+        for (reward, name) in [
+            (ImplicitReward::LogRatio, "log_ratio"),
+            (ImplicitReward::Sum, "sum"),
+            (ImplicitReward::Avg, "avg"),
+            (ImplicitReward::Norm, "norm"),
+        ] {
+            let reference = (reward == ImplicitReward::LogRatio).then(|| reference.clone());
+            let judge = Implicit::new(policy.clone(), reference, tokenizer.clone(), reward, 0.5, 512).unwrap();
+            let scores = Asking::new("own", judge, 0.0, None).scores(&texts, &Silent).unwrap().unwrap();
+            for (row, score) in rows.iter().zip(scores) {
+                let expected = 0.5 * row[name].as_f64().unwrap();
+                assert!((score - expected).abs() < 1e-4 * expected.abs().max(1.0), "{name}: {score} for {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_question_beyond_the_length_loses_its_prompts_beginning_and_is_counted() {
+        let Some((policy, _, tokenizer)) = models() else { return };
+        let row = recorded().remove(0);
+        let question = vec![row["prompt"].as_str().unwrap(), row["completion"].as_str().unwrap()];
+        let read = |max_length| {
+            let (policy, tokenizer) = (policy.clone(), tokenizer.clone());
+            Implicit::new(policy, None, tokenizer, ImplicitReward::Sum, 1.0, max_length).unwrap().read(&question).unwrap()
+        };
+        let whole = read(512);
+        let length = whole.prompt.len() + whole.completion.len();
+        assert!(!whole.truncated && !read(length).truncated);
+        let cut = read(length - 3);
+        assert!(cut.truncated);
+        assert_eq!((cut.prompt[0], &cut.prompt[1..]), (whole.prompt[0], &whole.prompt[4..]));
+        assert_eq!(cut.completion, whole.completion);
+        let short = read(5);
+        assert_eq!((short.prompt.len(), short.completion), (1, whole.completion[..4].to_vec()));
+    }
+
+    #[test]
+    fn a_judges_identity_is_its_weights_and_how_they_are_read() {
+        let Some((policy, reference, tokenizer)) = models() else { return };
+        let of = |policy: &Llama, reference: Option<&Llama>, reward, beta| {
+            let (policy, reference) = (policy.clone(), reference.cloned());
+            let judge = Implicit::new(policy, reference, tokenizer.clone(), reward, beta, 512).unwrap();
+            Digest::of_value(&judge.identity())
+        };
+        let mut other = policy.clone();
+        let parameters: &mut Parameters = &mut other.parameters;
+        parameters.get_mut("model.norm.weight").values[0] += 1.0;
+        let identities = [
+            of(&policy, Some(&reference), ImplicitReward::LogRatio, 0.1),
+            of(&other, Some(&reference), ImplicitReward::LogRatio, 0.1),
+            of(&policy, Some(&policy), ImplicitReward::LogRatio, 0.1),
+            of(&policy, Some(&reference), ImplicitReward::LogRatio, 0.2),
+            of(&policy, None, ImplicitReward::Sum, 0.1),
+            of(&policy, None, ImplicitReward::Avg, 0.1),
+        ];
+        let distinct: std::collections::BTreeSet<String> = identities.iter().map(Digest::to_string).collect();
+        assert_eq!(distinct.len(), identities.len());
+        assert_eq!(identities[0], of(&policy, Some(&reference), ImplicitReward::LogRatio, 0.1));
+    }
+}
