@@ -8,14 +8,20 @@
 //! | `mean` | means, rates and ratios of clustered values |
 //! | `power` | how many prompts would decide |
 //! | `bias` | what the order of presentation is worth to a judge |
+//! | `regression` | logistic regression on soft labels with penalties, to the optimum |
+//! | `length_control` | win rates with length and style held equal |
+//! | `style` | length and Markdown of a text |
 //! | `text` | repetition within one text |
 
 pub mod bias;
 pub mod interval;
+pub mod length_control;
 pub mod logistic;
 pub mod mean;
 pub mod power;
 pub mod proportion;
+pub mod regression;
+pub mod style;
 pub mod text;
 
 #[cfg(test)]
