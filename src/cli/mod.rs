@@ -10,6 +10,7 @@ mod repro;
 mod runs;
 mod stage;
 mod suite;
+mod winrate;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -72,6 +73,7 @@ fn run(arguments: Arguments) -> Result<Code> {
         Command::Train(command) => stage::train(command, common),
         Command::Logps(command) => stage::logps(command),
         Command::Merge(command) => stage::merge(command),
+        Command::Winrate(command) => winrate::run(command, common),
         Command::Data(command) => data::run(command),
         Command::Runs(command) => runs::run(command, common),
         Command::Doctor => doctor::run(common),
