@@ -296,6 +296,12 @@ pub struct WinrateArguments {
     /// Verdicts on gamed baselines (AlpacaEval's df_gamed.csv): part of the length-controlled fit
     #[arg(long, value_name = "FILE")]
     pub gamed: Option<PathBuf>,
+    /// Trusted labels (of people, say) on a part of the items: the win rate is corrected by them
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Show also an interval that holds at every time, for whoever stops when the numbers look good
+    #[arg(long)]
+    pub sequential: bool,
     /// Give the numbers that another program publishes
     #[arg(long, value_enum)]
     pub compat: Option<CompatName>,

@@ -7,7 +7,7 @@ use super::exit::Code;
 use super::{display, print};
 use crate::error::{Error, Result};
 use crate::estimates::winrate::control::{self, Control, Join};
-use crate::estimates::winrate::{Choice, Compat, Subject, WinRate, compare, rates, subjects};
+use crate::estimates::winrate::{Choice, Compat, Subject, WinRate, anytime, compare, labels, rates, subjects};
 use crate::judge::recorded::covariates::{Difficulty, Gamed};
 use crate::judge::recorded::outputs::{self, Outputs};
 use crate::judge::recorded::{self, Columns, Layout, NAMES, Reading, RecordedPreference, Sides};
@@ -51,6 +51,7 @@ fn win_rates(arguments: &WinrateArguments) -> Result<WinRates> {
         .enumerate()
         .map(|(i, path)| source(arguments, i, path, baseline.as_ref()))
         .collect::<Result<_>>()?;
+    let trusted = arguments.labels.as_ref().map(|path| Ok((path, trusted(arguments, path)?))).transpose()?;
     let mut difficulty = arguments.difficulty.as_ref().map(|path| Difficulty::read(path)).transpose()?;
     let mut gamed = arguments.gamed.as_ref().map(|path| Gamed::read(path)).transpose()?.unwrap_or_default();
     if let Some((_, outputs)) = &baseline {
@@ -69,6 +70,12 @@ fn win_rates(arguments: &WinrateArguments) -> Result<WinRates> {
     for source in &sources {
         for subject in &source.subjects {
             let mut rate = win_rate(compat, &source.shown, subject, &control)?;
+            if arguments.sequential {
+                anytime::add(&mut rate, subject, control.level);
+            }
+            if let Some((path, all)) = &trusted {
+                labels::add(&mut rate, subject, labels::of(path, all, subject)?, path, control.level)?;
+            }
             if let Some(length) = source.average_length {
                 rate.facts.retain(|(name, _)| *name != "avg_length");
                 rate.facts.push(("avg_length", length as f64));
@@ -176,6 +183,15 @@ fn source(arguments: &WinrateArguments, place: usize, path: &Path, baseline: Opt
     // AlpacaEval knows rows, not items.
     let subjects = subjects::subjects(&file, rows, &choice, !alpaca)?;
     Ok(Source { shown: file.display().to_string(), subjects, average_length })
+}
+
+/// Labels, several raters of an item averaged.
+fn trusted(arguments: &WinrateArguments, path: &Path) -> Result<Vec<Subject>> {
+    let mut rows = recorded::read(path, &reading(None, &arguments.columns, false))?;
+    rows.iter_mut().for_each(|row| row.judge = None);
+    let choice = Choice { policy: arguments.policy.clone(), baseline: arguments.baseline.clone() };
+    let is_named = rows.iter().any(|row| row.policy.is_some());
+    subjects::subjects(path, rows, &if is_named { choice } else { Choice::default() }, true)
 }
 
 /// Texts of the outputs for verdicts that have none.

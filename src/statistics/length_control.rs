@@ -16,9 +16,9 @@
 //! The interval is a bootstrap of the whole fit, prompts resampled with all their rows, standard deviations included. AlpacaEval's own
 //! standard error is the spread of the predictions over the prompts and knows nothing of the fit's uncertainty.
 
-use dpo_eval_rng::Stream;
 use rayon::prelude::*;
 
+use super::bootstrap::Resampling;
 use super::logistic::logistic;
 use super::regression::{Penalty, Rows, Unconverged, cost, fit};
 
@@ -156,23 +156,27 @@ impl<'a> Data<'a> {
         Ok(sum / total)
     }
 
-    /// Win rates of `resamples` bootstrap samples of the prompts, each with a random stream of its own: threads change no bit.
+    /// Numbers of the policy's prompts. Those that only gamed baselines have stay as they are: the sample is of the policy's prompts.
+    fn own_prompts(&self) -> Vec<usize> {
+        let mut own: Vec<usize> = self.items.iter().map(|item| item.prompt).collect();
+        own.sort_unstable();
+        own.dedup();
+        own
+    }
+
+    /// Win rates of bootstrap samples of the prompts.
     ///
     /// # Errors
     /// As [`Data::fit`].
-    pub fn resampled(&self, recipe: Recipe, start: &[f64], seed: u64, resamples: usize) -> Result<Vec<f64>, Unconverged> {
-        // Prompts that only gamed baselines have stay as they are: the sample is of the policy's prompts.
-        let mut own = vec![false; self.prompts];
-        self.items.iter().for_each(|item| own[item.prompt] = true);
-        let own: Vec<usize> = (0..self.prompts).filter(|prompt| own[*prompt]).collect();
-        let one = |replicate: usize| {
-            let mut stream = Stream::of(seed, "statistics/length-control", replicate as u64);
+    pub fn resampled(&self, recipe: Recipe, start: &[f64], resampling: Resampling<'_>) -> Result<Vec<f64>, Unconverged> {
+        let own = self.own_prompts();
+        let one = |drawn: &[u32]| {
             let mut counts = self.once();
             own.iter().for_each(|prompt| counts[*prompt] = 0.0);
-            own.iter().for_each(|_| counts[*stream.choose(&own)] += 1.0);
+            drawn.iter().for_each(|unit| counts[own[*unit as usize]] += 1.0);
             self.refit(recipe, &counts, start)
         };
-        (0..resamples).into_par_iter().map(one).collect()
+        resampling.replicates(own.len(), one).into_iter().collect()
     }
 
     /// Win rates without one prompt each, in the order of the prompts' numbers: the jackknife.
@@ -180,15 +184,12 @@ impl<'a> Data<'a> {
     /// # Errors
     /// As [`Data::fit`].
     pub fn left_out(&self, recipe: Recipe, start: &[f64]) -> Result<Vec<f64>, Unconverged> {
-        let mut own: Vec<usize> = self.items.iter().map(|item| item.prompt).collect();
-        own.sort_unstable();
-        own.dedup();
         let one = |prompt: usize| {
             let mut counts = self.once();
             counts[prompt] = 0.0;
             self.refit(recipe, &counts, start)
         };
-        own.into_par_iter().map(one).collect()
+        self.own_prompts().into_par_iter().map(one).collect()
     }
 
     /// AlpacaEval's choice of C: the largest summed score over five folds, the smallest C of equal ones.

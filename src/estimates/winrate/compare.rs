@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Measure;
-use super::control::{Control, Prepared, percentile};
+use super::control::{Control, Prepared, interval};
 use super::rates::points;
 use super::subjects::{Item, Subject};
 use crate::error::Result;
+use crate::statistics::bootstrap::Bootstrap;
+use crate::statistics::interval::Interval;
 use crate::statistics::length_control::Recipe;
 use crate::statistics::mean::{Range, paired_difference};
 
@@ -65,13 +67,17 @@ fn length_controlled(
         fits.push(prepared.fitted(recipe, control)?);
     }
     let [first, second] = [&fits[0], &fits[1]];
-    let draws: Vec<f64> = first.draws.iter().zip(&second.draws).map(|(a, b)| 100.0 * (a - b)).collect();
-    let interval = percentile(&draws, control.level);
+    let value = 100.0 * (first.fit.win_rate - second.fit.win_rate);
+    let of = |a: &[f64], b: &[f64]| -> Vec<f64> { a.iter().zip(b).map(|(a, b)| 100.0 * (a - b)).collect() };
+    let Some(bootstrap) = Bootstrap::new(value, of(&first.draws, &second.draws)) else { return Ok(None) };
+    // Equal in every resample: a policy and itself.
+    let same = (Interval { lower: value, upper: value }, "equal in all of them");
+    let (interval, kind) = interval(&bootstrap, &of(&first.jackknife, &second.jackknife), control.level).unwrap_or(same);
     Ok(Some(Measure {
         name: "length_controlled_winrate",
-        value: 100.0 * (first.fit.win_rate - second.fit.win_rate),
+        value,
         lower: interval.lower,
         upper: interval.upper,
-        method: format!("both fits bootstrapped together, {} resamples of prompts, percentile", draws.len()),
+        method: format!("both fits bootstrapped together, {} resamples of prompts, {kind}", control.resamples),
     }))
 }

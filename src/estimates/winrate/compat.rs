@@ -70,7 +70,7 @@ fn alpaca_eval(file: &str, subject: &Subject, control: &Control<'_>, c: Option<f
     let Controlled { win_rate, coefficients, predicted } = &fitted.fit;
     found.facts.extend([
         ("lc_standard_error", 100.0 * naive_error(predicted)),
-        ("lc_standard_error_bootstrap", fitted.standard_error()),
+        ("lc_standard_error_bootstrap", fitted.standard_error().unwrap_or(0.0)),
         ("c", c),
         ("w_len", coefficients[0]),
         ("w_difficulty", coefficients[1]),

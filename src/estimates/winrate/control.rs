@@ -7,6 +7,7 @@ use super::subjects::{Item, Subject};
 use super::{Measure, WinRate};
 use crate::error::{Error, Result};
 use crate::judge::recorded::covariates::{Difficulty, Gamed};
+use crate::statistics::bootstrap::{Bootstrap, Resampling};
 use crate::statistics::interval::Interval;
 use crate::statistics::length_control::{self, Controlled, Data, Recipe};
 use crate::statistics::mean::{Clustered, Range, mean};
@@ -93,8 +94,10 @@ impl Prepared {
     pub fn fitted(&self, recipe: Recipe, control: &Control<'_>) -> Result<Fitted> {
         let data = self.data();
         let fit = data.fit(recipe).map_err(|_| unconverged())?;
-        let draws = data.resampled(recipe, &fit.coefficients, control.seed, control.resamples).map_err(|_| unconverged())?;
-        Ok(Fitted { fit, draws })
+        let resampling = Resampling { resamples: control.resamples, seed: control.seed, purpose: "winrate/length-control" };
+        let draws = data.resampled(recipe, &fit.coefficients, resampling).map_err(|_| unconverged())?;
+        let jackknife = data.left_out(recipe, &fit.coefficients).map_err(|_| unconverged())?;
+        Ok(Fitted { fit, draws, jackknife })
     }
 }
 
@@ -150,15 +153,20 @@ pub struct Fitted {
     pub fit: Controlled,
     /// Win rates of the resamples, 0 to 1.
     pub draws: Vec<f64>,
+    /// Win rates without one prompt each.
+    pub jackknife: Vec<f64>,
 }
 
 impl Fitted {
+    fn bootstrap(&self) -> Option<Bootstrap> {
+        Bootstrap::new(self.fit.win_rate, self.draws.clone())
+    }
+
     /// In percent.
     pub fn measure(&self, name: &'static str, what: &str, prepared: &Prepared, control: &Control<'_>) -> Measure {
         let value = 100.0 * self.fit.win_rate;
-        let interval = percentile(&self.draws, control.level);
-        if interval.width() > 1e-9 {
-            let method = format!("{what}, {} resamples of prompts, percentile", self.draws.len());
+        if let Some((interval, kind)) = self.bootstrap().and_then(|b| interval(&b, &self.jackknife, control.level)) {
+            let method = format!("{what}, {} resamples of prompts, {kind}", self.draws.len());
             return Measure { name, value, lower: 100.0 * interval.lower, upper: 100.0 * interval.upper, method };
         }
         // Where all prompts agree, resampling them shows no spread either: what is known without any control holds.
@@ -169,11 +177,18 @@ impl Fitted {
     }
 
     /// Standard deviation of the resamples, in percent.
-    pub fn standard_error(&self) -> f64 {
-        let n = self.draws.len() as f64;
-        let mean = self.draws.iter().sum::<f64>() / n;
-        100.0 * (self.draws.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / (n - 1.0)).sqrt()
+    pub fn standard_error(&self) -> Option<f64> {
+        self.bootstrap().map(|b| 100.0 * b.standard_error())
     }
+}
+
+/// BCa, or percentile where the jackknife shows nothing; none without spread.
+pub(super) fn interval(bootstrap: &Bootstrap, jackknife: &[f64], level: f64) -> Option<(Interval, &'static str)> {
+    let percentile = bootstrap.percentile(level);
+    if percentile.width() <= 1e-9 {
+        return None;
+    }
+    Some(bootstrap.bca(jackknife, level).map_or((percentile, "percentile"), |bca| (bca, "BCa")))
 }
 
 /// Adds the length-controlled and, where texts are at hand, the style-controlled win rate by our recipe.
@@ -194,7 +209,7 @@ pub fn add(found: &mut WinRate, subject: &Subject, control: &Control<'_>) -> Res
         &prepared,
         control,
     ));
-    found.facts.push(("lc_standard_error", fitted.standard_error()));
+    found.facts.extend(fitted.standard_error().map(|error| ("lc_standard_error", error)));
     found.facts.push(("length_coefficient", fitted.fit.coefficients[1]));
     if let Some(prepared) = Prepared::style(&found.file, subject, control)? {
         let fitted = prepared.fitted(STYLE, control)?;
@@ -202,18 +217,4 @@ pub fn add(found: &mut WinRate, subject: &Subject, control: &Control<'_>) -> Res
         found.measures.push(fitted.measure("style_controlled_winrate", what, &prepared, control));
     }
     Ok(())
-}
-
-/// Type-7 quantiles of the resamples.
-pub(super) fn percentile(draws: &[f64], level: f64) -> Interval {
-    let mut sorted = draws.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let quantile = |p: f64| {
-        let place = p * (sorted.len() - 1) as f64;
-        let below = place.floor() as usize;
-        let above = (below + 1).min(sorted.len() - 1);
-        sorted[below] + (place - below as f64) * (sorted[above] - sorted[below])
-    };
-    let tail = (1.0 - level) / 2.0;
-    Interval { lower: quantile(tail), upper: quantile(1.0 - tail) }
 }

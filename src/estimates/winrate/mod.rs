@@ -5,15 +5,19 @@
 //! | `subjects` | which policy, against what, by which judge; rows to items |
 //! | `rates` | win rate, counts, discrete win rate of a subject |
 //! | `control` | win rates with length, difficulty and style held equal |
+//! | `labels` | the win rate corrected by trusted labels |
+//! | `anytime` | the interval that holds at every time |
 //! | `compare` | two policies on the same prompts |
 //! | `compat` | what AlpacaEval, Arena-Hard and MT-bench publish instead |
 //!
 //! An item is one comparison of two completions: both presentation orders are averaged in it. Items of a prompt are one cluster. Numbers
 //! are in percent and counts, under AlpacaEval's names.
 
+pub mod anytime;
 pub mod compare;
 pub mod compat;
 pub mod control;
+pub mod labels;
 pub mod rates;
 pub mod subjects;
 

@@ -34,6 +34,8 @@ pub struct Subject {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
     pub prompt_id: String,
+    /// Which of the prompt's completions, turns or conversations; empty where there is one.
+    pub sample: String,
     /// Of its first verdict, from 0.
     pub row: usize,
     /// None: no verdict in one of its orders.
@@ -144,6 +146,7 @@ fn subject(path: &Path, key: Key, rows: Vec<RecordedPreference>, merge: bool) ->
         orders.push(vec![verdict]);
         items.push(Item {
             prompt_id: row.prompt_id,
+            sample: row.sample,
             row: row.row,
             preference: row.preference,
             outcome: row.outcome,

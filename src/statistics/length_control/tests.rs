@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 
+use dpo_eval_rng::Stream;
+
 use super::*;
+use crate::bootstrap::Bootstrap;
 use crate::reference::{close, numbers, vectors};
 
 /// A CSV of `shared/reference/alpaca_eval` as rows by column name; none where the folder is absent.
@@ -89,6 +92,10 @@ fn the_path_over_c_and_the_scores_of_the_folds_meet_the_reference() {
     }
 }
 
+fn resampling(resamples: usize, seed: u64) -> Resampling<'static> {
+    Resampling { resamples, seed, purpose: "test/length-control" }
+}
+
 #[test]
 fn the_bootstrap_of_the_fit_has_the_spread_of_the_reference() {
     let Some(file) = vectors("alpaca_paired") else { return };
@@ -98,9 +105,8 @@ fn the_bootstrap_of_the_fit_has_the_spread_of_the_reference() {
         let data = published.data();
         let recipe = Recipe::AlpacaEval { c: 2.782_559_402_207_126 };
         let start = data.fit(recipe).unwrap().coefficients;
-        let draws = data.resampled(recipe, &start, 0, 400).unwrap();
-        let mean = draws.iter().sum::<f64>() / 400.0;
-        let spread = (draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 399.0).sqrt();
+        let draws = data.resampled(recipe, &start, resampling(400, 0)).unwrap();
+        let spread = Bootstrap::new(0.0, draws).unwrap().standard_error();
         // The reference has 200 resamples and keeps the standard deviation of lengths: 10 %, as it says of itself.
         let ratio = 100.0 * spread / expected.as_f64().unwrap();
         assert!((ratio - 1.0).abs() < 0.1, "{model}: {ratio}");
@@ -170,9 +176,9 @@ fn resamples_are_the_same_on_any_number_of_threads() {
     let start = data.fit(RIDGE).unwrap().coefficients;
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| data.resampled(RIDGE, &start, 7, 50).unwrap())
+        pool.install(|| data.resampled(RIDGE, &start, resampling(50, 7)).unwrap())
     };
     assert_eq!(on(1), on(3));
-    assert_ne!(on(1), data.resampled(RIDGE, &start, 8, 50).unwrap());
+    assert_ne!(on(1), data.resampled(RIDGE, &start, resampling(50, 8)).unwrap());
     assert_eq!(data.left_out(RIDGE, &start).unwrap().len(), 40);
 }
