@@ -13,3 +13,4 @@ mod rounds;
 mod smoke;
 mod support;
 mod training;
+mod winrate;
