@@ -11,6 +11,7 @@ mod repro;
 mod runs;
 mod stage;
 mod suite;
+mod winrate;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -74,6 +75,7 @@ fn run(arguments: Arguments) -> Result<Code> {
         Command::Logps(command) => stage::logps(command),
         Command::Merge(command) => stage::merge(command),
         Command::Judge(command) => judge::run(command, common),
+        Command::Winrate(command) => winrate::run(command, common),
         Command::Data(command) => data::run(command),
         Command::Runs(command) => runs::run(command, common),
         Command::Doctor => doctor::run(common),

@@ -19,6 +19,7 @@ mod select;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod winrate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -39,6 +40,7 @@ pub use comparison::{Comparison, ComparisonRow, RunName};
 pub(crate) use format::plural;
 pub use json::{SCHEMA, load_json};
 pub use terminal::terminal;
+pub use winrate::WinRates;
 
 /// Writes the report's files into `dir`, which is made if it isn't there. The same data gives the same bytes; each file
 /// appears whole or not at all.

@@ -16,6 +16,9 @@
 //! | `agreement`, `krippendorff` | agreement of raters beyond chance |
 //! | `calibration`, `discrimination` | whether probabilities mean what they say; how well scores tell two classes apart |
 //! | `bias` | what the order of presentation is worth to a judge |
+//! | `regression` | logistic regression on soft labels with penalties, to the optimum |
+//! | `length_control` | win rates with length and style held equal |
+//! | `style` | length and Markdown of a text |
 //! | `text` | repetition within one text |
 
 pub mod agreement;
@@ -26,6 +29,7 @@ pub mod difference;
 pub mod discrimination;
 pub mod interval;
 pub mod krippendorff;
+pub mod length_control;
 pub mod logistic;
 pub mod mcnemar;
 pub mod mean;
@@ -35,9 +39,11 @@ pub mod prediction_powered;
 pub mod proportion;
 pub mod quantile;
 pub mod rank;
+pub mod regression;
 pub mod sequential;
 pub mod signs;
 pub mod student;
+pub mod style;
 pub mod text;
 pub mod wilcoxon;
 

@@ -14,3 +14,4 @@ mod rounds;
 mod smoke;
 mod support;
 mod training;
+mod winrate;

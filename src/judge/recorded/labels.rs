@@ -69,7 +69,7 @@ fn is_tie(winner: &str) -> bool {
 
 /// A preference of the policy or a winner, by prompt.
 pub(super) fn label(fields: &Fields<'_>, row: usize) -> Result<RecordedPreference> {
-    let prompt = fields.first_name(&["prompt_id", "prompt"])?.ok_or_else(|| {
+    let prompt = fields.first_name(&["prompt_id", "prompt", "instruction"])?.ok_or_else(|| {
         fields
             .missing("prompt_id")
             .help("verdicts of one prompt belong together; name the column, say --columns prompt_id=question")

@@ -14,6 +14,7 @@
 //! decides what an item is.
 
 mod alpaca;
+pub mod covariates;
 mod fields;
 mod labels;
 pub mod outputs;
