@@ -232,10 +232,9 @@ fn numbers(data: &ReportData, c: &Conclusion) -> Vec<(String, String)> {
     let mut rows = Vec::new();
     for judge in decisive(data) {
         let shown = if judge == data.judge { Some(&c.win_rate) } else { c.gold_win_rate.as_ref() };
-        let corrected = shown.is_some_and(|e| e.metric == "win_rate_corrected");
+        let correction = shown.map_or("", format::correction);
         let shown = shown.map_or_else(|| NONE.to_owned(), format::estimate);
-        let label = if corrected { "corrected win rate by" } else { "win rate by" };
-        rows.push((format!("{label} {}", visible_line(judge)), shown));
+        rows.push((format!("win rate by {}{correction}", visible_line(judge)), shown));
     }
     for (metric, label) in MEASURES {
         let shown = data.headline(metric, &c.variant, None).map_or_else(|| NONE.to_owned(), format::estimate);
