@@ -6,7 +6,7 @@
 //! uses: prompt_id, variant, seed, checkpoint and sample. Several verdicts on one item (raters, both orders) are averaged, each as often as
 //! its strength says. Of texts that nobody judged, the judge says nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::error::Result;
@@ -126,10 +126,13 @@ impl Judge for Replay {
             true => Some(Verdict::IDENTICAL),
             false => self.of_texts(item.texts()).or_else(|| self.of_names(item)),
         };
-        // Identical texts tie without a record where the file covers the policy at all.
         let found: Vec<Option<Verdict>> = items.iter().map(of_item).collect();
-        let covered = found.iter().flatten().any(|verdict| verdict.asked);
-        Ok(found.into_iter().map(|verdict| verdict.filter(|v| v.asked || covered)).collect())
+        // Identical texts tie without a record where the file covers the policy at all.
+        let policy = |item: &Item| (item.policy.variant.clone(), item.policy.seed, item.policy.checkpoint);
+        let asked = items.iter().zip(&found).filter(|(_, verdict)| verdict.is_some_and(|v| v.asked));
+        let covered: BTreeSet<_> = asked.map(|(item, _)| policy(item)).collect();
+        let kept = |(item, verdict): (&Item, Option<Verdict>)| verdict.filter(|v| v.asked || covered.contains(&policy(item)));
+        Ok(items.iter().zip(found).map(kept).collect())
     }
 }
 
