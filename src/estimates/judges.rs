@@ -19,7 +19,7 @@ use crate::judge::{GOLD, JudgeProbe, JudgeTrial, Judgment, Outcome};
 use crate::statistics::agreement::{Confusion, Weights};
 use crate::statistics::bias::position_effect_of;
 use crate::statistics::bootstrap::{Bootstrap, Resampling};
-use crate::statistics::calibration::{Binning, Forecast, expected_error, reliability};
+use crate::statistics::calibration::{Bin, Binning, Forecast, expected_error, reliability};
 use crate::statistics::discrimination::{Scored, area};
 use crate::statistics::interval::Interval;
 use crate::statistics::krippendorff::{Metric, Reliability};
@@ -89,11 +89,6 @@ fn forecasts(trial: &JudgeTrial) -> [Forecast; 2] {
     [Forecast { probability: p, outcome: 1.0 }, Forecast { probability: 1.0 - p, outcome: 0.0 }]
 }
 
-/// The bins of a judge's stated probabilities on labelled pairs, each pair in both directions.
-fn reliability_bins(trials: &[&JudgeTrial]) -> Vec<crate::statistics::calibration::Bin> {
-    reliability(&trials.iter().flat_map(|t| forecasts(t)).collect::<Vec<_>>(), BINS, Binning::Uniform)
-}
-
 /// 2 for a win of the first, 1 for a tie, 0 for a loss.
 fn side(preference: f64) -> usize {
     if preference == 0.5 { 1 } else { 2 * usize::from(preference > 0.5) }
@@ -103,25 +98,65 @@ fn place(outcome: Outcome) -> usize {
     (2.0 * outcome.points()) as usize
 }
 
-/// Cohen's κ of two raters' sides. They agree fully where neither ever varies and both say the same.
-fn kappa(first: &[usize], second: &[usize]) -> f64 {
-    if first == second {
-        return 1.0;
-    }
-    Confusion::new(first, second, 3).cohen(Weights::Nominal).map_or(0.0, |kappa| kappa.value)
+/// Of one prompt: how often a judge says i (2 for the first side, 1 for a tie) where the labels say j, at 3 i + j.
+type Counts = [f64; 9];
+
+/// Cohen's κ. They agree fully where they always say the same.
+fn kappa(counts: &Counts) -> f64 {
+    let confusion = Confusion::of_counts(counts, 3);
+    if confusion.percent() == 1.0 { 1.0 } else { confusion.cohen(Weights::Nominal).map_or(0.0, |kappa| kappa.value) }
 }
 
-fn alpha(ratings: &[Vec<f64>]) -> f64 {
-    Reliability::new(ratings, Metric::Nominal).alpha().unwrap_or(1.0)
+/// Krippendorff's α of two raters without gaps, from Scott's π of N items: 1 − α = (1 − π) (2N − 1) / 2N.
+fn alpha(counts: &Counts) -> f64 {
+    let values = 2.0 * counts.iter().sum::<f64>();
+    let confusion = Confusion::of_counts(counts, 3);
+    if confusion.percent() == 1.0 { 1.0 } else { 1.0 - (1.0 - confusion.scott().unwrap_or(0.0)) * (values - 1.0) / values }
+}
+
+/// Of one prompt: forecasts in each bin, the sum of what they state and of what came.
+type Bins = [(usize, f64, f64); BINS];
+
+fn calibration_error(prompts: &[&Bins]) -> Option<f64> {
+    let bin = |b: usize| {
+        let sum = prompts.iter().fold((0, 0.0, 0.0), |(n, p, y), bins| (n + bins[b].0, p + bins[b].1, y + bins[b].2));
+        let (n, count) = (sum.0, sum.0 as f64);
+        let (lower, upper) = (b as f64 / BINS as f64, (b + 1) as f64 / BINS as f64);
+        (n > 0).then(|| Bin { lower, upper, n, confidence: sum.1 / count, frequency: sum.2 / count })
+    };
+    let bins: Vec<Bin> = (0..BINS).filter_map(bin).collect();
+    (!bins.is_empty()).then(|| expected_error(&bins))
+}
+
+/// A prompt's share in [`calibration_error`], each trial in both directions.
+fn binned(trials: &[&JudgeTrial]) -> Bins {
+    let mut bins = [(0, 0.0, 0.0); BINS];
+    for bin in reliability(&trials.iter().flat_map(|t| forecasts(t)).collect::<Vec<_>>(), BINS, Binning::Uniform) {
+        let n = bin.n as f64;
+        bins[(bin.lower * BINS as f64).round() as usize] = (bin.n, n * bin.confidence, n * bin.frequency);
+    }
+    bins
+}
+
+/// What a judge and the labels say of trials, in both directions.
+fn counted(trials: &[&JudgeTrial]) -> Counts {
+    let mut counts = [0.0; 9];
+    for t in trials {
+        let said = side(t.preference);
+        counts[3 * said + 2] += 1.0;
+        counts[3 * (2 - said)] += 1.0;
+    }
+    counts
+}
+
+fn total(prompts: &[&Counts]) -> Option<Counts> {
+    let mut sum = [0.0; 9];
+    prompts.iter().for_each(|counts| counts.iter().zip(&mut sum).for_each(|(count, sum)| *sum += count));
+    (sum.iter().sum::<f64>() > 0.0).then_some(sum)
 }
 
 fn trials_of<'a>(rows: &[&&'a JudgeTrial]) -> Vec<&'a JudgeTrial> {
     rows.iter().map(|t| **t).collect()
-}
-
-/// What a judge and the labels say of trials, in both directions.
-fn sides(trials: &[&JudgeTrial]) -> (Vec<usize>, Vec<usize>) {
-    trials.iter().flat_map(|t| [(side(t.preference), 2), (2 - side(t.preference), 0)]).unzip()
 }
 
 /// Whether the longer side is preferred, and whether it is the better one; none where neither is longer.
@@ -215,24 +250,26 @@ impl Table<'_> {
             });
             self.push("judge_reliability", None, judge, Some(&format!("stated {from:.1} to {to:.1}")), rate(&stated, level));
         }
-        let ece = self.resampled("judge-ece", &groups, |rows| Some(expected_error(&reliability_bins(&trials_of(rows)))));
+        let bins: Vec<Vec<Bins>> = groups.iter().map(|group| vec![binned(group)]).collect();
+        let ece = self.resampled("judge-ece", &bins, calibration_error).map(|m| Measured { n: trials.len(), ..m });
         self.push("judge_ece", None, judge, None, ece);
-        let cohen = self.resampled("judge-kappa", &groups, |rows| {
-            let (said, truth) = sides(&trials_of(rows));
-            (!said.is_empty()).then(|| kappa(&said, &truth))
-        });
-        self.push("judge_kappa", None, judge, None, cohen);
-        let krippendorff = self.resampled("judge-alpha", &groups, |rows| {
-            let (said, truth) = sides(&trials_of(rows));
-            let ratings: Vec<Vec<f64>> = said.iter().zip(&truth).map(|(a, b)| vec![*a as f64, *b as f64]).collect();
-            (!ratings.is_empty()).then(|| alpha(&ratings))
-        });
-        self.push("judge_alpha", None, judge, None, krippendorff);
+        let counts: Vec<Counts> = groups.iter().map(|group| counted(group)).collect();
+        self.beyond_chance("judge", None, judge, &counts, trials.len());
         let bias = self.resampled("judge-length-bias", &groups, |rows| length_bias(&trials_of(rows)));
         self.push("judge_length_bias", None, judge, None, bias);
         for (slice, close) in [("lengths within 30 characters", true), ("lengths further apart", false)] {
             let prefers = of(&|t| longer(t).filter(|_| (t.length_difference.abs() <= CLOSE_LENGTHS) == close).map(|(x, _)| x));
             self.push("judge_longer_preference", None, judge, Some(slice), rate(&prefers, level));
+        }
+    }
+
+    /// κ and α from the counts of each prompt; `n` items.
+    fn beyond_chance(&mut self, what: &str, policy: Option<Policy>, judge: &str, prompts: &[Counts], n: usize) {
+        let prompts: Vec<Vec<Counts>> = prompts.iter().map(|counts| vec![*counts]).collect();
+        let measures: [(&str, fn(&Counts) -> f64); 2] = [("kappa", kappa), ("alpha", alpha)];
+        for (name, of) in measures {
+            let measured = self.resampled(&format!("{what}-{name}"), &prompts, |rows| Some(of(&total(rows)?)));
+            self.push(&format!("{what}_{name}"), policy, judge, None, measured.map(|m| Measured { n, ..m }));
         }
     }
 
@@ -290,30 +327,22 @@ impl Table<'_> {
             }
             let groups: Vec<Vec<Vec<f64>>> = groups.into_values().collect();
             let together = self.resampled("panel-alpha", &groups, |rows| {
-                Some(alpha(&rows.iter().map(|ratings| (*ratings).clone()).collect::<Vec<_>>()))
+                let ratings: Vec<Vec<f64>> = rows.iter().map(|ratings| (*ratings).clone()).collect();
+                Some(Reliability::new(&ratings, Metric::Nominal).alpha().unwrap_or(1.0))
             });
             self.push("panel_alpha", Some(policy), panel, None, together);
         }
         let labels = self.scheme.labels.map_or(GOLD, |(judge, _)| judge);
         let truth = of(labels);
         for judge in distinct(evidence.judgments.iter().map(|j| j.judge.as_str())) {
-            let mut groups: BTreeMap<&str, Vec<(usize, usize)>> = BTreeMap::new();
+            let (mut prompts, mut n): (BTreeMap<&str, Counts>, usize) = (BTreeMap::new(), 0);
             for (item, said) in of(judge).iter().filter(|_| judge != labels) {
                 if let Some(truth) = truth.get(item) {
-                    groups.entry(item.0).or_default().push((place(*said), place(*truth)));
+                    prompts.entry(item.0).or_default()[3 * place(*said) + place(*truth)] += 1.0;
+                    n += 1;
                 }
             }
-            let groups: Vec<Vec<(usize, usize)>> = groups.into_values().collect();
-            let cohen = self.resampled("label-kappa", &groups, |rows| {
-                let (said, truth): (Vec<usize>, Vec<usize>) = rows.iter().map(|row| **row).unzip();
-                (!said.is_empty()).then(|| kappa(&said, &truth))
-            });
-            self.push("label_kappa", Some(policy), judge, None, cohen);
-            let krippendorff = self.resampled("label-alpha", &groups, |rows| {
-                let ratings: Vec<Vec<f64>> = rows.iter().map(|(a, b)| vec![*a as f64, *b as f64]).collect();
-                (!ratings.is_empty()).then(|| alpha(&ratings))
-            });
-            self.push("label_alpha", Some(policy), judge, None, krippendorff);
+            self.beyond_chance("label", Some(policy), judge, &prompts.into_values().collect::<Vec<_>>(), n);
         }
     }
 

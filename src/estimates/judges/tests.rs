@@ -34,6 +34,18 @@ fn a_judge_is_measured_in_both_directions_so_that_no_side_is_the_positive_one() 
 }
 
 #[test]
+fn counts_give_the_coefficients_that_ratings_one_by_one_give() {
+    let said: Vec<(usize, usize)> = (0..50).map(|i| (i * i % 3, (i * 7 / 5) % 3)).collect();
+    let mut counts = [0.0; 9];
+    said.iter().for_each(|(a, b)| counts[3 * a + b] += 1.0);
+    let ratings: Vec<Vec<f64>> = said.iter().map(|(a, b)| vec![*a as f64, *b as f64]).collect();
+    assert!((alpha(&counts) - Reliability::new(&ratings, Metric::Nominal).alpha().unwrap()).abs() < 1e-12);
+    let (first, second): (Vec<usize>, Vec<usize>) = said.into_iter().unzip();
+    let cohen = Confusion::new(&first, &second, 3).cohen(Weights::Nominal).unwrap();
+    assert!((kappa(&counts) - cohen.value).abs() < 1e-12);
+}
+
+#[test]
 fn length_bias_is_what_length_is_worth_where_it_says_nothing_of_quality() {
     let trials = |likes_longer: f64| -> Vec<JudgeTrial> {
         let row = |p: usize| {
