@@ -78,6 +78,8 @@ pub enum Command {
     Merge(MergeArguments),
     /// Win rates of recorded preferences, with honest intervals
     Winrate(WinrateArguments),
+    /// Rate many policies by comparisons of two at a time
+    Ratings(RatingsArguments),
     /// Look at preference data
     #[command(subcommand)]
     Data(DataCommand),
@@ -317,6 +319,25 @@ pub struct WinrateArguments {
     /// Of the resamples
     #[arg(long, value_name = "N", default_value = "0")]
     pub seed: u64,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: RowFormat,
+}
+
+#[derive(Debug, Args)]
+pub struct RatingsArguments {
+    /// Comparisons (left, right, winner; model_a, model_b, winner), Arena-Hard's or MT-bench's judgments, AlpacaEval's annotations, or
+    /// the folder of a report
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// What the rows are [default: told by the columns of the first]
+    #[arg(long, value_enum)]
+    pub layout: Option<RecordedLayout>,
+    /// What the file calls a column, say prompt_id=question
+    #[arg(long, value_name = "OURS=THEIRS", value_delimiter = ',', value_parser = column_name)]
+    pub columns: Vec<(String, String)>,
+    /// Of the intervals and the ranks
+    #[arg(long, default_value = "0.95", value_parser = share)]
+    pub level: f64,
     #[arg(long, value_enum, default_value = "table")]
     pub format: RowFormat,
 }

@@ -6,6 +6,7 @@ mod data;
 mod display;
 mod doctor;
 mod exit;
+mod ratings;
 mod repro;
 mod runs;
 mod stage;
@@ -74,6 +75,7 @@ fn run(arguments: Arguments) -> Result<Code> {
         Command::Logps(command) => stage::logps(command),
         Command::Merge(command) => stage::merge(command),
         Command::Winrate(command) => winrate::run(command, common),
+        Command::Ratings(command) => ratings::run(command),
         Command::Data(command) => data::run(command),
         Command::Runs(command) => runs::run(command, common),
         Command::Doctor => doctor::run(common),

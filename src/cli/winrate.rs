@@ -141,17 +141,17 @@ fn check(arguments: &WinrateArguments) -> Result<()> {
             Error::usage(format!("{outputs} --outputs for {files} files")).help("give one for each file, in the same order")
         );
     }
-    for (name, _) in &arguments.columns {
+    Ok(())
+}
+
+/// How the arguments say that a file is read.
+pub fn reading(layout: Option<RecordedLayout>, columns: &[(String, String)], lenient: bool) -> Result<Reading> {
+    for (name, _) in columns {
         if !NAMES.contains(&name.as_str()) {
             let names: Vec<String> = NAMES.map(str::to_owned).to_vec();
             return Err(Error::usage(format!("--columns knows no `{name}`")).help(with_suggestion(name, &names, "it knows ")));
         }
     }
-    Ok(())
-}
-
-/// How the arguments say that a file is read.
-pub fn reading(layout: Option<RecordedLayout>, columns: &[(String, String)], lenient: bool) -> Reading {
     let layout = layout.map(|layout| match layout {
         RecordedLayout::AlpacaEval => Layout::AlpacaEval,
         RecordedLayout::ArenaHard => Layout::ArenaHard,
@@ -160,13 +160,13 @@ pub fn reading(layout: Option<RecordedLayout>, columns: &[(String, String)], len
         RecordedLayout::Comparisons => Layout::Comparisons,
         RecordedLayout::Labels => Layout::Labels,
     });
-    Reading { layout, columns: Columns(columns.to_vec()), lenient }
+    Ok(Reading { layout, columns: Columns(columns.to_vec()), lenient })
 }
 
 fn source(arguments: &WinrateArguments, place: usize, path: &Path, baseline: Option<&(&PathBuf, Outputs)>) -> Result<Source> {
     let alpaca = arguments.compat == Some(CompatName::AlpacaEval);
     let (file, completions) = file_of(path)?;
-    let mut rows = recorded::read(&file, &reading(arguments.layout, &arguments.columns, alpaca))?;
+    let mut rows = recorded::read(&file, &reading(arguments.layout, &arguments.columns, alpaca)?)?;
     if let Some(completions) = completions {
         outputs::join_completions(&mut rows, &completions, &file)?;
     }
@@ -187,7 +187,7 @@ fn source(arguments: &WinrateArguments, place: usize, path: &Path, baseline: Opt
 
 /// Labels, several raters of an item averaged.
 fn trusted(arguments: &WinrateArguments, path: &Path) -> Result<Vec<Subject>> {
-    let mut rows = recorded::read(path, &reading(None, &arguments.columns, false))?;
+    let mut rows = recorded::read(path, &reading(None, &arguments.columns, false)?)?;
     rows.iter_mut().for_each(|row| row.judge = None);
     let choice = Choice { policy: arguments.policy.clone(), baseline: arguments.baseline.clone() };
     let is_named = rows.iter().any(|row| row.policy.is_some());
@@ -222,7 +222,7 @@ fn name(rows: &mut [RecordedPreference], own: &Outputs, baseline: Option<&Output
 }
 
 /// The file of verdicts in a folder, and its completions: of a report, or of AlpacaEval's results.
-fn file_of(path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
+pub fn file_of(path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
     if !path.is_dir() {
         return Ok((path.to_owned(), None));
     }

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `summary` | all of a run's rows to all of its estimates |
 //! | `pairing` | two policies on the same prompts, new minus old |
+//! | `ratings` | comparisons of many policies to ratings: `dpo-eval ratings` |
 //! | `winrate` | recorded preferences to win rates: `dpo-eval winrate` |
 //!
 //! Prompts are the clusters: samples, seeds, both presentation orders and several pairs of one prompt share it, so an
 //! interval speaks about other prompts of the same kind. Training seeds are those of the suite, not a sample of seeds.
 
 pub mod pairing;
+pub mod ratings;
 pub mod summary;
 pub mod winrate;
 

@@ -14,6 +14,7 @@ mod junit;
 mod markdown;
 mod metrics;
 mod publish;
+pub mod ratings;
 mod select;
 mod terminal;
 #[cfg(test)]
