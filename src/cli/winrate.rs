@@ -110,13 +110,18 @@ fn differences(
     let mut found = Vec::new();
     for (i, (file, subject)) in all.iter().enumerate() {
         let first = all[..i].iter().position(|(_, earlier)| earlier.judge == subject.judge);
-        let Some((first_file, earlier)) = first.map(|place| all[place]) else { continue };
-        let recipe = match compat {
-            // Each policy has a C of its own; the difference is between fits with one.
-            Some(Compat::AlpacaEval { .. }) => rates[i].fact("c").map_or(control::RIDGE, |c| Recipe::AlpacaEval { c }),
-            _ => control::RIDGE,
+        let Some(first) = first else { continue };
+        let (first_file, earlier) = all[first];
+        // AlpacaEval's fits have a C each, and none without --difficulty and --gamed.
+        let c = |place: usize| rates[place].fact("c").map(|c| Recipe::AlpacaEval { c });
+        let recipes = match compat {
+            Some(Compat::AlpacaEval { .. }) => c(i).zip(c(first)).map(|(a, b)| [a, b]),
+            Some(_) => None,
+            None => Some([control::RIDGE; 2]),
         };
-        found.extend(compare::difference([file, first_file], [subject, earlier], recipe, control)?);
+        let join = if compat.is_some() { Join::Position } else { control.join };
+        let control = Control { join, ..*control };
+        found.extend(compare::difference([file, first_file], [subject, earlier], recipes, &control)?);
     }
     Ok(found)
 }
