@@ -25,7 +25,7 @@ pub fn run(arguments: &RatingsArguments) -> Result<Code> {
     }
     let found = ratings(&comparisons, arguments.level);
     print(&match arguments.format {
-        RowFormat::Table => report::ratings::terminal(&found, display::width()),
+        RowFormat::Table => report::ratings::table(&found, display::width()),
         RowFormat::Json => report::ratings::json(&found),
         RowFormat::Csv => report::ratings::csv(&found)?,
     })?;

@@ -12,7 +12,7 @@ use crate::estimates::ratings::{Rated, Ratings};
 const MOST_IN_MATRIX: usize = 8;
 
 /// A table of players, and who won how often against whom. `width` in columns.
-pub fn terminal(found: &Ratings, width: usize) -> String {
+pub fn table(found: &Ratings, width: usize) -> String {
     let level = format::percent(found.level);
     let mut out = terminal::plain_table(
         ["", "rating", "rank", "win rate, %", "comparisons"],
