@@ -3,6 +3,7 @@
 //! | file | concept |
 //! |---|---|
 //! | `summary` | all of a run's rows to all of its estimates |
+//! | `length` | the win rate at equal length, of a run's judgments |
 //! | `pairing` | two policies on the same prompts, new minus old |
 //! | `ratings` | comparisons of many policies to ratings: `dpo-eval ratings` |
 //! | `winrate` | recorded preferences to win rates: `dpo-eval winrate` |
@@ -10,6 +11,7 @@
 //! Prompts are the clusters: samples, seeds, both presentation orders and several pairs of one prompt share it, so an
 //! interval speaks about other prompts of the same kind. Training seeds are those of the suite, not a sample of seeds.
 
+mod length;
 pub mod pairing;
 pub mod ratings;
 pub mod summary;
