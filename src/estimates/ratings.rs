@@ -35,7 +35,7 @@ impl Comparisons {
         let mut players: BTreeMap<String, u32> = BTreeMap::new();
         let mut prompts: BTreeMap<String, u32> = BTreeMap::new();
         for (own, rows) in &files {
-            rows.iter().flat_map(|row| names(own, row)).for_each(|name| drop(players.insert(name, 0)));
+            players.extend(rows.iter().flat_map(|row| names(own, row)).map(|name| (name, 0)));
         }
         players.values_mut().zip(0..).for_each(|(place, number)| *place = number);
         let mut this = Self { players: players.keys().cloned().collect(), ..Self::default() };
