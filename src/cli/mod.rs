@@ -6,6 +6,7 @@ mod data;
 mod display;
 mod doctor;
 mod exit;
+mod judge;
 mod ratings;
 mod repro;
 mod runs;
@@ -74,6 +75,7 @@ fn run(arguments: Arguments) -> Result<Code> {
         Command::Train(command) => stage::train(command, common),
         Command::Logps(command) => stage::logps(command),
         Command::Merge(command) => stage::merge(command),
+        Command::Judge(command) => judge::run(command, common),
         Command::Winrate(command) => winrate::run(command, common),
         Command::Ratings(command) => ratings::run(command),
         Command::Data(command) => data::run(command),

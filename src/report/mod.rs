@@ -10,6 +10,7 @@ mod fixture;
 mod format;
 mod html;
 mod json;
+pub mod judging;
 mod junit;
 mod markdown;
 mod metrics;
@@ -31,7 +32,7 @@ use crate::digest::Digest;
 use crate::error::Result;
 use crate::estimates::Estimate;
 use crate::generate::Completion;
-use crate::judge::{JudgeTrial, Judgment};
+use crate::judge::{JudgeProbe, JudgeTrial, Judgment};
 use crate::suite::settings::{GateSettings, Numerics};
 use crate::train::chain::Abridged;
 use crate::train::{EvalStep, PairScore, TrainStep};
@@ -116,6 +117,8 @@ pub struct ReportData {
     pub completions: Vec<Completion>,
     pub judgments: Vec<Judgment>,
     pub judge_trials: Vec<JudgeTrial>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judge_probes: Vec<JudgeProbe>,
     /// How many prompts the report shows side by side.
     pub samples_shown: usize,
 }

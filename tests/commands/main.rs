@@ -4,6 +4,7 @@ mod data;
 mod errors;
 mod gate;
 mod interruption;
+mod judges;
 mod lora;
 mod quickstart;
 mod readme;
