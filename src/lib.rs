@@ -12,6 +12,8 @@ pub mod rng;
 /// A crate of its own within `src`, so that its kernels are compiled once and always optimised.
 pub use dpo_eval_numerics as numerics;
 
+pub mod hub;
+
 pub mod suite;
 
 pub mod store;
