@@ -315,6 +315,8 @@ pub enum Layout {
     Conversations,
     /// prompt, completion as lists of messages, label
     UnpairedConversations,
+    /// instruction, and completions with their ratings: UltraFeedback as it was collected
+    Ultrafeedback,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -6,6 +6,7 @@ mod data;
 mod display;
 mod doctor;
 mod exit;
+mod hub;
 mod repro;
 mod runs;
 mod stage;
@@ -72,7 +73,7 @@ fn run(arguments: Arguments) -> Result<Code> {
         Command::Train(command) => stage::train(command, common),
         Command::Logps(command) => stage::logps(command),
         Command::Merge(command) => stage::merge(command),
-        Command::Data(command) => data::run(command),
+        Command::Data(command) => data::run(command, common),
         Command::Runs(command) => runs::run(command, common),
         Command::Doctor => doctor::run(common),
         Command::Completions { shell } => {

@@ -22,6 +22,7 @@ use crate::train::{EVAL_LOG, EvalStep, TrainStep};
 
 pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     let suite = crate::suite::load(&arguments.suite)?;
+    crate::cli::hub::fetch(&suite, common.quiet)?;
     let variant = suite.variants.iter().find(|v| v.name == arguments.variant).ok_or_else(|| {
         let names: Vec<&str> = suite.variants.iter().map(|v| v.name.as_str()).collect();
         Error::new(Kind::NothingSelected, format!("the suite has no variant `{}`", arguments.variant))

@@ -111,7 +111,8 @@ pub fn digests(reference: &Reference, files: Files) -> Result<BTreeMap<String, D
 /// The digest of a file of the cache; an error if it isn't what its name says.
 pub fn verified_digest(path: &Path) -> Result<Digest> {
     let digest = Digest::of_file(path)?;
-    let Some(blob) = fs::canonicalize(path).ok().filter(|blob| blob.parent().is_some_and(|folder| folder.ends_with("blobs"))) else {
+    let Some(blob) = fs::canonicalize(path).ok().filter(|blob| blob.parent().is_some_and(|folder| folder.ends_with("blobs")))
+    else {
         return Ok(digest);
     };
     let name = blob.file_name().unwrap_or_default().to_string_lossy().into_owned();

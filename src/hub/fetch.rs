@@ -191,8 +191,7 @@ impl Hub {
         let _lock = Lock::take(&self.cache, reference, &listed.digest, progress.watch)?;
         if !blob.is_file() {
             let of = Reference { file: Some(name.to_owned()), ..reference.clone() };
-            let address =
-                format!("{}/{}/resolve/{}/{}", self.endpoint, reference.in_address(), reference.commit, escaped(name));
+            let address = format!("{}/{}/resolve/{}/{}", self.endpoint, reference.in_address(), reference.commit, escaped(name));
             download(client, &of, &address, listed, &blob, progress)?;
         }
         snapshot.link(name, &listed.digest)

@@ -128,12 +128,7 @@ impl<'a> Client<'a> {
         Failure { error: error.help(mirror), again: true, after: None }
     }
 
-    fn accepted(
-        &self,
-        response: Response<Body>,
-        address: &str,
-        of: &Reference,
-    ) -> std::result::Result<Response<Body>, Failure> {
+    fn accepted(&self, response: Response<Body>, address: &str, of: &Reference) -> std::result::Result<Response<Body>, Failure> {
         let status = response.status();
         if status == StatusCode::OK || status == StatusCode::PARTIAL_CONTENT || status == StatusCode::RANGE_NOT_SATISFIABLE {
             return Ok(response);

@@ -17,7 +17,7 @@ use crate::run::stages::{JUDGE_FOLDER, ROUND_AUDIT, checkpoints_of};
 use crate::statistics::summary::{self, Evidence};
 use crate::store::{Receipt, Store};
 use crate::suite::Suite;
-use crate::suite::settings::{AdapterSource, Dialect, LossType, PolicySource, TrainSettings, Variant};
+use crate::suite::settings::{AdapterSource, Dataset, Dialect, LossType, PolicySource, TrainSettings, Variant};
 use crate::train::EVAL_LOG;
 use crate::train::chain::{Abridged, Link};
 
@@ -55,6 +55,7 @@ pub fn collect(
         conclusions,
         estimates,
         findings,
+        audit: if matches!(suite.dataset, Dataset::Pairs(_)) { audit } else { Vec::new() },
         gate: None,
         gate_settings: suite.gate.clone(),
         cells: collector.cells()?,

@@ -7,6 +7,7 @@ use crate::data::tokenize::TextTokenizer;
 use crate::data::{Pair, Prompt, world};
 use crate::error::{Error, Result};
 use crate::generate::{self, Completion, MeasuredPolicy, REFERENCE, Sampled};
+use crate::hub::{self, Files};
 use crate::judge::{self, GOLD, protocol, session::OnnxJudge};
 use crate::model::Llama;
 use crate::run::execute::Context;
@@ -128,7 +129,12 @@ impl Body<'_> {
                 judge::train::train_judge(settings, training, base, tokenizer, pairs, seed, self.work(), watch)?;
                 files_in(&self.work().join(JUDGE_FOLDER))?
             }
-            JudgeSource::Folder { path } => copy_folder(&self.suite.locate(path), &self.work().join(JUDGE_FOLDER))?,
+            JudgeSource::Folder { path } => {
+                // Of the hub's cache only what is part of the key.
+                let needed = Suite::model_on_hub(path).map(|judge| hub::digests(&judge, Files::Judge)).transpose()?;
+                let needed = needed.map(|digests| digests.into_keys().collect());
+                copy_folder(&self.suite.locate(path), &self.work().join(JUDGE_FOLDER), needed)?
+            }
         };
         outputs.iter_mut().for_each(|name| *name = format!("{JUDGE_FOLDER}/{name}"));
         let heldout: Vec<Pair> = read_jsonl(&self.context.file("pairs", "judge_heldout.jsonl")?)?;
@@ -291,10 +297,10 @@ pub fn checkpoints_of(rounds: &[PathBuf]) -> Result<Vec<(u64, PathBuf)>> {
     Ok(all)
 }
 
-/// Copies the files of a judge's folder; gives their names in order.
-fn copy_folder(from: &Path, to: &Path) -> Result<Vec<String>> {
+/// Copies the files of a judge's folder, or of them those that are needed; gives their names in order.
+fn copy_folder(from: &Path, to: &Path, needed: Option<Vec<String>>) -> Result<Vec<String>> {
     std::fs::create_dir_all(to).map_err(|e| Error::io("create", to, &e))?;
-    let names = files_in(from)?;
+    let names = needed.map_or_else(|| files_in(from), Ok)?;
     for name in &names {
         std::fs::copy(from.join(name), to.join(name)).map_err(|e| Error::io("copy", &from.join(name), &e))?;
     }
