@@ -60,8 +60,17 @@ pub(super) fn inputs(suite: &Suite) -> Vec<Input<'_>> {
         }
     }
     for (index, judge) in suite.judges.iter().enumerate() {
-        if let JudgeSource::Folder { path } = &judge.source {
-            add(format!("judge[{index}]"), "path", path.as_path(), Files::Judge, false);
+        let table = format!("judge[{index}]");
+        match &judge.source {
+            JudgeSource::Folder { path } => add(table, "path", path.as_path(), Files::Judge, false),
+            JudgeSource::Replay { path } => add(table, "path", path.as_path(), Files::One, true),
+            JudgeSource::Implicit(implicit) => {
+                add(table.clone(), "path", implicit.path.as_path(), Files::Policy, false);
+                if let Some(reference) = &implicit.reference {
+                    add(table, "reference", reference.path.as_path(), Files::Policy, false);
+                }
+            }
+            JudgeSource::Train(_) | JudgeSource::Rubric { .. } | JudgeSource::Panel(_) => {}
         }
     }
     all

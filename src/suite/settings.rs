@@ -7,9 +7,13 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod judging;
 mod rounds;
 mod verdict;
 
+pub use judging::{
+    Combine, FitnessSettings, Folder, ImplicitReward, ImplicitSettings, LabelSettings, PanelSettings, RuleSettings, RuleTest, TextFormat,
+};
 pub use rounds::{RoundReference, RoundSettings};
 pub use verdict::{
     CheckSettings, CompareSettings, GateSettings, GenerateSettings, JudgeKind, JudgeSettings, JudgeSource, OnInconclusive,
