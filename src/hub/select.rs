@@ -46,6 +46,8 @@ pub(super) struct Selection {
 const INDEX: &str = "model.safetensors.index.json";
 const WEIGHTS: &str = "model.safetensors";
 const ADAPTER: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
+/// Beside a policy, which may bring its own.
+const ITS_TOKENIZER: [&str; 2] = ["tokenizer.json", "tokenizer_config.json"];
 const TOKENIZER: [&str; 2] = ["tokenizer_config.json", "chat_template.jinja"];
 
 impl Files {
@@ -58,8 +60,13 @@ impl Files {
             Self::Model | Self::Tokenizer => {
                 Selection { required: names(&["config.json", "tokenizer.json"]), optional: names(&TOKENIZER) }
             }
-            Self::Policy if there(ADAPTER[0]) => return Ok(Selection { required: names(&ADAPTER), optional: Vec::new() }),
-            Self::Policy => Selection { required: names(&["config.json"]), optional: names(&ADAPTER[..1]) },
+            Self::Policy if there(ADAPTER[0]) => {
+                return Ok(Selection { required: names(&ADAPTER), optional: names(&ITS_TOKENIZER) });
+            }
+            Self::Policy => {
+                let optional = [names(&ADAPTER[..1]), names(&ITS_TOKENIZER)].concat();
+                Selection { required: names(&["config.json"]), optional }
+            }
             Self::Adapter => Selection { required: names(&ADAPTER), optional: Vec::new() },
             // The data of a large ONNX model stands beside it, under one of these names.
             Self::Judge => Selection {

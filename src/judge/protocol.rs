@@ -75,7 +75,8 @@ pub fn compare(judge: &mut dyn Judge, texts: &[Texts], watch: &dyn Watch) -> Res
 /// gold reward where the truth is known (and differs), else the chosen one.
 pub fn trials(judge: &mut dyn Judge, name: &str, pairs: &[Pair], watch: &dyn Watch) -> Result<Vec<JudgeTrial>> {
     let sides: Vec<_> = pairs.iter().map(better_and_worse).collect();
-    let texts: Vec<Texts> = pairs.iter().zip(&sides).map(|(p, (better, worse, _))| [p.prompt.as_str(), *better, *worse]).collect();
+    let texts: Vec<Texts> =
+        pairs.iter().zip(&sides).map(|(p, (better, worse, _))| [p.prompt.as_str(), *better, *worse]).collect();
     let length = |text: &str| text.chars().count() as i64;
     let trial = |((pair, (better, worse, gold)), verdict): ((&Pair, &Sides), Option<Verdict>)| {
         verdict.map(|verdict| JudgeTrial {

@@ -187,7 +187,6 @@ impl Body<'_> {
     fn gold(&self) -> Option<fn(&str, &str) -> f64> {
         matches!(self.suite.dataset, Dataset::World(_)).then_some(world::gold_reward)
     }
-
 }
 
 /// The steps of the `checkpoint-<step>` folders, ascending.

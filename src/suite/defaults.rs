@@ -3,9 +3,9 @@
 //! `checks`.
 
 use super::settings::{
-    BcoShift, CheckSettings, Dialect, EvaluationSettings, FDivergence, FreshModel, GenerateSettings, ImplicitReward, JudgeKind, Linear,
-    LoraSettings, LossType, Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PackingStrategy, PairsFormat, RoundReference,
-    Sampling, Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
+    BcoShift, CheckSettings, Dialect, EvaluationSettings, FDivergence, FreshModel, GenerateSettings, ImplicitReward, JudgeKind,
+    Linear, LoraSettings, LossType, Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PackingStrategy, PairsFormat,
+    RoundReference, Sampling, Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
 };
 
 pub(super) const SEED: u64 = 42;

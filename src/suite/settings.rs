@@ -12,7 +12,8 @@ mod rounds;
 mod verdict;
 
 pub use judging::{
-    Combine, FitnessSettings, Folder, ImplicitReward, ImplicitSettings, LabelSettings, PanelSettings, RuleSettings, RuleTest, TextFormat,
+    Combine, FitnessSettings, Folder, ImplicitReward, ImplicitSettings, LabelSettings, PanelSettings, RuleSettings, RuleTest,
+    TextFormat,
 };
 pub use rounds::{RoundReference, RoundSettings};
 pub use verdict::{

@@ -12,8 +12,8 @@ use serde::Deserialize;
 use super::one_or_many::OneOrMany;
 use super::reading::{AuditSpec, ColumnsSpec, RatedBy, RejectedBy, SourceSpec};
 use super::settings::{
-    BcoShift, Combine, Dialect, FDivergence, ImplicitReward, Linear, LossType, Numerics, OnInconclusive, Optimizer, PackingStrategy,
-    PairsFormat, RoundReference, Sampling, Scheduler, TextFormat,
+    BcoShift, Combine, Dialect, FDivergence, ImplicitReward, Linear, LossType, Numerics, OnInconclusive, Optimizer,
+    PackingStrategy, PairsFormat, RoundReference, Sampling, Scheduler, TextFormat,
 };
 
 /// A suite: what is trained, on what, how it is judged, and what it is held against.

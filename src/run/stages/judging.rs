@@ -24,6 +24,7 @@ use crate::judge::{self, GOLD, Judge, protocol};
 use crate::model::Llama;
 use crate::run::plan;
 use crate::store::CHAIN;
+use crate::suite::Suite;
 use crate::suite::settings::{ImplicitReward, ImplicitSettings, JudgeSettings, JudgeSource, Numerics};
 
 /// What a judge said of its probes.
@@ -103,7 +104,7 @@ impl Body<'_> {
                 Box::new(Asking::new(name, judge, tie_width, journal))
             }
             JudgeSource::Replay { path } => {
-                let file = path.file_name().map(|name| folder.join(name)).unwrap_or_default();
+                let file = self.suite.locate_data(path).file_name().map(|name| folder.join(name)).unwrap_or_default();
                 Box::new(Replay::open(&file, tie_width)?)
             }
             JudgeSource::Panel(panel) => {

@@ -82,7 +82,8 @@ fn keys_have_effect(written: &JudgeSpec, table: &Table<'_>) -> Result<()> {
     let own = kinds::keys(written.kind);
     let idle = |key: &str| !["name", "kind", "min_accuracy"].contains(&key) && !own.contains(&key);
     let Some(key) = table.first_key(idle) else { return Ok(()) };
-    let error = table.at_key(key, format!("`{key}` has no effect: a judge of kind \"{}\" has no such thing", kinds::name(written.kind)));
+    let error =
+        table.at_key(key, format!("`{key}` has no effect: a judge of kind \"{}\" has no such thing", kinds::name(written.kind)));
     Err(error.help(format!("its keys are name, kind, min_accuracy, {}", own.join(", "))))
 }
 

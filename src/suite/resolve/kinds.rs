@@ -101,7 +101,11 @@ pub(super) fn panels(judges: &[JudgeSettings], document: &Document) -> Result<()
         for (number, member) in panel.members.iter().enumerate() {
             if !eligible.contains(member) {
                 let error = table.at_value("members", format!("panel `{}` can't have `{member}` as a member", judge.name));
-                return Err(error.help(with_suggestion(member, &eligible, "members are judges of the suite that are no panels: ")));
+                return Err(error.help(with_suggestion(
+                    member,
+                    &eligible,
+                    "members are judges of the suite that are no panels: ",
+                )));
             }
             if panel.members[..number].contains(member) {
                 return Err(table.at_value("members", format!("`{member}` is a member of panel `{}` twice", judge.name)));

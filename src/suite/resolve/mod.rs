@@ -7,8 +7,8 @@ use super::defaults;
 use super::document::{Document, Table};
 use super::rules::{self, Rule};
 use super::settings::{
-    CheckSettings, CompareSettings, Dataset, GateSettings, GenerateSettings, JudgeSettings, JudgeSource, LabelSettings, ModelSource, ReportSettings, StatisticsSettings,
-    Suite,
+    CheckSettings, CompareSettings, Dataset, GateSettings, GenerateSettings, JudgeSettings, JudgeSource, LabelSettings,
+    ModelSource, ReportSettings, StatisticsSettings, Suite,
 };
 use super::spec::SuiteSpec;
 use crate::error::Result;
@@ -226,7 +226,9 @@ fn statistics(
     let partial = judges.iter().any(|judge| judge.name == labels && matches!(judge.source, JudgeSource::Replay { .. }));
     if share == 1.0 && !partial {
         let message = format!("`{labels}` labels every prompt, so that nothing is left to correct");
-        return Err(table.at_value("labels", message).help("set `labels_share` to the share of prompts whose labels are to be used"));
+        return Err(table
+            .at_value("labels", message)
+            .help("set `labels_share` to the share of prompts whose labels are to be used"));
     }
     settings.labels = Some(LabelSettings { judge: labels, share });
     Ok(settings)
