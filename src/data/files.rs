@@ -88,7 +88,7 @@ impl LeftOut {
         let special = self.special.item(SPECIAL, total, special);
         match format {
             PairsFormat::Explicit | PairsFormat::Unpaired => Vec::new(),
-            PairsFormat::Hh => vec![identical],
+            PairsFormat::Hh => vec![identical, self.unsplit.item("unsplit-left-out", total, unsplit)],
             PairsFormat::Conversations => {
                 vec![identical, self.unsplit.item("unsplit-left-out", total, unsplit), unlike, special]
             }

@@ -356,6 +356,11 @@ impl Reading<'_> {
         let shared: usize = chosen.chars().zip(rejected.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
         // Identical transcripts share everything; their last turn is still the completion.
         let Some(at) = chosen[..shared].rfind(ASSISTANT) else {
+            // Among the published ones a few are of two different conversations.
+            if chosen.contains(ASSISTANT) && rejected.contains(ASSISTANT) {
+                let reason = "they share no turn up to an answer of the assistant";
+                return Ok((Content::Text(String::new()), Said::Unsplit(reason)));
+            }
             let message = "chosen and rejected share no turn that ends with \"\\n\\nAssistant:\"";
             return Err(self.record.error(message).help(self.help()));
         };
