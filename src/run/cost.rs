@@ -6,7 +6,9 @@ use crate::judge::probes::Probe;
 use crate::numerics::gemm::{MatRef, gemm};
 use crate::run::plan::{Cell, Stage, variant_seeds};
 use crate::suite::Suite;
-use crate::suite::settings::{Dataset, FreshModel, JudgeKind, JudgeSource, ModelSource, PolicySource, TrainSettings, Variant};
+use crate::suite::settings::{
+    Dataset, FreshModel, JudgeKind, JudgeSource, ModelSource, PairsSettings, PolicySource, TrainSettings, Variant,
+};
 
 /// What small models reach of the machine's measured matrix-product rate, all overheads included.
 const EFFICIENCY: f64 = 0.45;
