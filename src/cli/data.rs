@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::cli::args::{Common, DataCommand, Format, Layout, Target};
+use crate::cli::hub::{fetch_all, located};
 use crate::cli::{Code, print};
 use crate::data::audit::{AuditInput, Audited, audit, audit_by_source};
 use crate::data::convert::{self, To};
@@ -33,7 +34,12 @@ pub fn run(command: &DataCommand, common: &Common) -> Result<Code> {
                     return Err(Error::usage("a suite says itself what its rows are, and brings its tokenizer")
                         .help("leave --layout and --tokenizer out"));
                 }
-                (false, layout, tokenizer) => audit_file(file, *layout, tokenizer.as_deref(), *max_length)?,
+                (false, layout, tokenizer) => {
+                    let file = located(Repo::Dataset, file, Files::One, common.quiet)?;
+                    let model = |folder| located(Repo::Model, folder, Files::Tokenizer, common.quiet);
+                    let tokenizer = tokenizer.as_deref().map(model).transpose()?;
+                    audit_file(&file, *layout, tokenizer.as_deref(), *max_length)?
+                }
             };
             show(&items, *format)?;
             if let Some((item, accepted)) = beyond(&items, limits.as_ref()) {
@@ -48,7 +54,8 @@ pub fn run(command: &DataCommand, common: &Common) -> Result<Code> {
                 Target::Completions => To::Completions,
                 Target::Prompts => To::Prompts,
             };
-            let done = convert::convert(input, output, to, *messages)?;
+            let input = located(Repo::Dataset, input, Files::One, common.quiet)?;
+            let done = convert::convert(&input, output, to, *messages)?;
             anstream::eprintln!("wrote {} rows to {}", done.written, output.display());
             if let Some(first) = &done.first_left_out {
                 anstream::eprintln!(
@@ -130,7 +137,7 @@ fn audit_suite(suite: &Suite, quiet: bool) -> Result<Vec<AuditItem>> {
         (_, Files::Model) => Some(Wanted { files: Files::Tokenizer, ..wanted }),
         _ => None,
     };
-    super::hub::fetch_all(&suite.from_hub().into_iter().filter_map(needed).collect::<Vec<_>>(), quiet)?;
+    fetch_all(&suite.from_hub().into_iter().filter_map(needed).collect::<Vec<_>>(), quiet)?;
     let model = suite.locate(path);
     let tokenizer = TextTokenizer::load(&model)?.for_texts(settings.format.is_conversational());
     let template = template::of_suite(suite, settings, &model)?;

@@ -1,5 +1,6 @@
 //! What a suite names on the hub: fetched with progress on stderr, or said to be missing.
 
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -7,8 +8,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::INTERRUPTED;
-use crate::error::Result;
-use crate::hub::{Hub, State, Wanted};
+use crate::error::{Error, Result};
+use crate::hub::{Files, Hub, Repo, State, Wanted, Written};
 use crate::suite::Suite;
 use crate::watch::Watch;
 
@@ -32,6 +33,23 @@ pub(super) fn fetch_all(all: &[Wanted], quiet: bool) -> Result<()> {
         fetched?;
     }
     Ok(())
+}
+
+/// Where a path of the command line lies: what is the hub's is fetched first.
+pub(super) fn located(repo: Repo, written: &Path, files: Files, quiet: bool) -> Result<PathBuf> {
+    match Written::of(repo, written) {
+        Written::Hub(reference) if (files == Files::One) != reference.file.is_some() => {
+            let error = Error::usage(format!("{} is not what is needed here", written.display()));
+            Err(error.help("a file of a data set is org/name@<commit>:folder/file, a model org/name@<commit>"))
+        }
+        Written::Hub(reference) => {
+            let place = reference.place();
+            fetch_all(&[Wanted { reference, files }], quiet)?;
+            Ok(place)
+        }
+        Written::Wrong(message, help) if !written.exists() => Err(Error::usage(message).help(help)),
+        Written::Local | Written::Wrong(..) => Ok(written.to_owned()),
+    }
 }
 
 /// What is not in the cache of what a suite names on the hub: a line each.

@@ -71,7 +71,7 @@ fn run(arguments: Arguments) -> Result<Code> {
         Command::Report(command) => baseline::report(command, common),
         Command::Baseline(command) => baseline::run(command, common),
         Command::Train(command) => stage::train(command, common),
-        Command::Logps(command) => stage::logps(command),
+        Command::Logps(command) => stage::logps(command, common),
         Command::Merge(command) => stage::merge(command),
         Command::Data(command) => data::run(command, common),
         Command::Runs(command) => runs::run(command, common),

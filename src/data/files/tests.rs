@@ -84,7 +84,10 @@ fn read_labelled_as(text: &str, limit: Option<usize>) -> std::result::Result<Vec
     std::fs::write(&path, text).unwrap();
     let shown = format!("{}/", folder.path().display());
     let file = RowFile { limit, ..RowFile::new(&path, PairsFormat::Unpaired) };
-    file.labelled().map(|file| file.rows).map_err(|e| e.to_string().replace(&shown, ""))
+    let checked = |rows: Vec<LabelledCompletion>| {
+        both_labels(&rows, "rows that are read").map_err(|e| e.in_file(&path)).map(|()| rows)
+    };
+    file.labelled().and_then(|file| checked(file.rows)).map_err(|e| e.to_string().replace(&shown, ""))
 }
 
 #[test]
@@ -218,7 +221,7 @@ fn transcripts_are_cut_after_the_last_shared_assistant_turn() {
     assert_eq!(file.rows.len(), 2);
     assert_eq!(file.rows[0].prompt, format!("{start}\n\nAssistant:"));
     assert_eq!((file.rows[0].chosen.as_str(), file.rows[0].rejected.as_str()), (" Because é.", " Because è."));
-    assert_eq!(file.audit.iter().map(|item| item.count).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(file.audit.iter().map(|item| item.count).collect::<Vec<_>>(), [1, 0, 1]);
     assert!(file.audit[0].message.ends_with("the first: line 3"), "{}", file.audit[0].message);
 }
 

@@ -98,7 +98,7 @@ fn every_kind_of_bad_row_gets_one_sentence_with_file_and_row() {
         r#"{}"#.to_owned(),
         r#"{"question": "Hi", "chosen": "A"}"#.to_owned(),
         r#"{"messages": []}"#.to_owned(),
-        r#"{"instruction": "Hi", "completions": []}"#.to_owned(),
+        r#"{"instruction": "Hi", "completions": [{"response": "A"}, {"text": "B"}]}"#.to_owned(),
         format!(r#"{{"prompt": [{HI}], "chosen": "A", "rejected": "B"}}"#),
         format!(r#"{{"prompt": "Hi", "chosen": [{A}], "rejected": "B"}}"#),
         r#"{"chosen": [{"role": "user"}], "rejected": []}"#.to_owned(),
