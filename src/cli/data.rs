@@ -137,7 +137,7 @@ fn audit_suite(suite: &Suite, quiet: bool) -> Result<Vec<AuditItem>> {
         (_, Files::Model) => Some(Wanted { files: Files::Tokenizer, ..wanted }),
         _ => None,
     };
-    fetch_all(&suite.from_hub().into_iter().filter_map(needed).collect::<Vec<_>>(), quiet)?;
+    fetch_all(&suite.on_hub().into_iter().filter_map(needed).collect::<Vec<_>>(), quiet)?;
     let model = suite.locate(path);
     let tokenizer = TextTokenizer::load(&model)?.for_texts(settings.format.is_conversational());
     let template = template::of_suite(suite, settings, &model)?;

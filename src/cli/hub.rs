@@ -18,7 +18,7 @@ const LINES_EVERY: Duration = Duration::from_secs(30);
 
 /// Fetches what a suite names on the hub and the cache doesn't hold.
 pub(super) fn fetch(suite: &Suite, quiet: bool) -> Result<()> {
-    fetch_all(&suite.from_hub(), quiet)
+    fetch_all(&suite.on_hub(), quiet)
 }
 
 pub(super) fn fetch_all(all: &[Wanted], quiet: bool) -> Result<()> {
@@ -56,7 +56,7 @@ pub(super) fn located(repo: Repo, written: &Path, files: Files, quiet: bool) -> 
 pub(super) fn missing(suite: &Suite) -> Result<Vec<String>> {
     let hub = Hub::from_env();
     let mut lines = Vec::new();
-    for wanted in suite.from_hub() {
+    for wanted in suite.on_hub() {
         if let State::Missing(files) = hub.state(&wanted)? {
             let then = match hub.offline {
                 Some(variable) => format!("and {variable} forbids fetching it"),

@@ -98,9 +98,8 @@ mod tests {
 
     /// What is chosen and what is rejected, or why there is no pair.
     fn sides(row: FormRow, by: RatedBy, rejected: RejectedBy) -> Result<(String, String), &'static str> {
-        let text = |content: &Content| prompt_text(content);
         match opposed(row, &RatingSettings { by, rejected }).said {
-            Said::Pair { chosen, rejected } => Ok((text(&chosen), text(&rejected))),
+            Said::Pair { chosen, rejected } => Ok((prompt_text(&chosen), prompt_text(&rejected))),
             Said::Unrated(reason) => Err(reason),
             other => panic!("{other:?}"),
         }
@@ -115,7 +114,7 @@ mod tests {
         let (chosen, rejected) = sides(rows(), RatedBy::OverallScore, RejectedBy::Random).unwrap();
         assert!(chosen == "b" && ["a", "c"].contains(&rejected.as_str()), "{chosen} {rejected}");
         assert_eq!(sides(rows(), RatedBy::OverallScore, RejectedBy::Random).unwrap().1, rejected);
-        assert_eq!(sides(row(&[("a", 1.0, 1.0), ("b", 1.0, 1.0)]), RatedBy::Ratings, RejectedBy::Worst).is_err(), true);
+        assert!(sides(row(&[("a", 1.0, 1.0), ("b", 1.0, 1.0)]), RatedBy::Ratings, RejectedBy::Worst).is_err());
         assert!(sides(row(&[]), RatedBy::Ratings, RejectedBy::Random).is_err());
     }
 

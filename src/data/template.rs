@@ -24,7 +24,7 @@ use crate::suite::settings::PairsSettings;
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 const NAME: &str = "chat template";
 /// Instructions after which a rendering counts as one that never ends; those of long conversations take thousands.
-const FUEL: u64 = 20_000_000;
+const FUEL: u64 = 5_000_000;
 
 /// A compiled chat template with the special tokens of its tokenizer.
 #[derive(Debug)]

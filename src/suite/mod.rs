@@ -93,7 +93,7 @@ impl Suite {
     }
 
     /// What the suite names on the hub, each once.
-    pub fn from_hub(&self) -> Vec<Wanted> {
+    pub fn on_hub(&self) -> Vec<Wanted> {
         let mut all: Vec<Wanted> = Vec::new();
         for input in inputs::inputs(self) {
             if let Written::Hub(reference) = Written::of(input.repo(), input.path) {

@@ -532,7 +532,7 @@ fn several_sources_have_weights_and_forms_of_their_own() {
     let weights: Vec<f64> = pairs.sources.iter().map(|source| source.weight).collect();
     assert_eq!(weights, [0.5, 1.0]);
     assert_eq!((pairs.sources[1].limit, pairs.sources[1].columns["prompt"].as_str()), (Some(9), "q"));
-    let wanted = suite.from_hub();
+    let wanted = suite.on_hub();
     assert_eq!(wanted.iter().map(|wanted| wanted.reference.to_string()).collect::<Vec<_>>(), ["org/name@0123456789ab:b.csv"]);
     let with = |text: &str| format!("{one}{text}");
     let raw = "[[dataset.source]]\nname = \"raw\"\npath = \"u.jsonl\"\nformat = \"ultrafeedback\"\n";
