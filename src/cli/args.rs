@@ -251,7 +251,7 @@ pub struct TrainArguments {
 
 #[derive(Debug, Args)]
 pub struct LogpsArguments {
-    /// A Hugging Face folder
+    /// A Hugging Face folder, or org/name@<commit> on the hub
     pub model: PathBuf,
     /// JSONL of {"ids": […]} or {"prompt": …, "completion": …}
     pub file: PathBuf,
@@ -392,7 +392,8 @@ pub enum LogpsFormat {
 pub enum DataCommand {
     /// Count what is wrong with preference data
     Audit {
-        /// A suite (.toml), or a file: JSON Lines, a JSON list, CSV (each perhaps under gzip or Zstandard) or Parquet
+        /// A suite (.toml), or a file: JSON Lines, a JSON list, CSV (each perhaps under gzip or Zstandard) or Parquet; of a data set on
+        /// the hub org/name@<commit>:file
         #[arg(value_name = "SUITE|FILE")]
         file: PathBuf,
         /// What the file's rows are [default: told by the columns of the first]
@@ -434,6 +435,8 @@ pub enum Layout {
     Conversations,
     /// prompt, completion as lists of messages, label
     UnpairedConversations,
+    /// instruction, and completions with their ratings: UltraFeedback as it was collected
+    Ultrafeedback,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
