@@ -123,6 +123,7 @@ fn report(prompts: usize, run: u64, shift: f64) -> ReportData {
         pair_scores: vec![],
         completions,
         judge_trials: vec![],
+        judge_probes: vec![],
         samples_shown: 0,
         estimates,
         judgments,
