@@ -111,6 +111,7 @@ fn report(prompts: usize, run: u64, shift: f64) -> ReportData {
         judge: "pairwise".to_owned(),
         conclusions: vec![conclusion(win_rate)],
         findings: vec![],
+        audit: vec![],
         gate: None,
         gate_settings: settings(),
         cells: vec![cell("train/dpo/seed-1", "train", run), cell("judgments/pairwise/dpo", "judgments", 99)],
