@@ -105,11 +105,11 @@ fn the_bootstrap_of_the_fit_has_the_spread_of_the_reference() {
         let data = published.data();
         let recipe = Recipe::AlpacaEval { c: 2.782_559_402_207_126 };
         let start = data.fit(recipe).unwrap().coefficients;
-        let draws = data.resampled(recipe, &start, resampling(400, 0)).unwrap();
+        let draws = data.resampled(recipe, &start, resampling(1000, 0)).unwrap();
         let spread = Bootstrap::new(0.0, draws).unwrap().standard_error();
-        // The reference has 200 resamples and keeps the standard deviation of lengths: 10 %, as it says of itself.
+        // The reference has 200 resamples, which know a spread to 5 %: three times that.
         let ratio = 100.0 * spread / expected.as_f64().unwrap();
-        assert!((ratio - 1.0).abs() < 0.1, "{model}: {ratio}");
+        assert!((ratio - 1.0).abs() < 0.15, "{model}: {ratio}");
     }
 }
 
