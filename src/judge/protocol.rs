@@ -193,7 +193,7 @@ pub(crate) mod tests {
     use crate::judge::onnx::llama::tests::{bytes, config, random};
     use crate::judge::reader::tests::{PAIRWISE, REWARD, tokenizer};
     use crate::judge::session::MODEL_FILE;
-    use crate::suite::settings::{JudgeSettings, JudgeSource};
+    use crate::suite::settings::{JudgeSettings, JudgeSource, OnnxSettings};
     use crate::watch::Silent;
 
     pub(crate) fn completion(variant: &str, prompt: usize, text: &str) -> Completion {
@@ -223,10 +223,11 @@ pub(crate) mod tests {
             name: "j".to_owned(),
             kind,
             source: JudgeSource::Folder { path: folder.path().to_owned() },
-            template: template.to_owned(),
-            max_length: config().max_position_embeddings,
+            template: template.to_owned().into(),
+            max_length: Some(config().max_position_embeddings),
             tie_width,
             min_accuracy: 0.5,
+            onnx: OnnxSettings::default(),
         };
         let judge = OnnxJudge::open(folder.path(), &settings, 2).unwrap();
         (folder, judge)

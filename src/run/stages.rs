@@ -137,7 +137,21 @@ impl Body<'_> {
         let mut judge = opened.map_err(|e| self.about_the_original(e, settings, &folder))?;
         write_jsonl(&self.work().join("trials.jsonl"), &judge.trials(&heldout, self.context.watch)?)?;
         outputs.push("trials.jsonl".into());
+        outputs.extend(self.record(&judge)?);
         outputs.extend(matches!(settings.source, JudgeSource::Train(_)).then(judge_chain));
+        Ok(outputs)
+    }
+
+    /// How the judge is run, and what a reader of its scores should know of it.
+    fn record(&self, judge: &OnnxJudge) -> Result<Vec<String>> {
+        let path = self.work().join("session.json");
+        let text = serde_json::to_string_pretty(&judge.record()?).expect("plain fields serialise") + "\n";
+        std::fs::write(&path, text).map_err(|e| Error::io("write", &path, &e))?;
+        let mut outputs = names(&["session.json"]);
+        if let Some(item) = judge.audit() {
+            write_jsonl(&self.work().join("audit.jsonl"), &[item])?;
+            outputs.push("audit.jsonl".into());
+        }
         Ok(outputs)
     }
 

@@ -40,7 +40,7 @@ impl Entry {
             "" => TABLES.contains(&self.name.as_str()),
             "variant" | "judge" => true,
             "dataset" => self.name == "columns" || self.name == "audit",
-            parent => parent.starts_with("judge[") && self.name == "train",
+            parent => parent.starts_with("judge[") && ["train", "inputs"].contains(&self.name.as_str()),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 mod defaults;
 mod document;
 mod inputs;
-mod one_or_many;
+pub mod one_or_many;
 pub mod reading;
 mod resolve;
 mod rules;

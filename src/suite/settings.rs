@@ -7,9 +7,11 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod onnx;
 mod rounds;
 mod verdict;
 
+pub use onnx::{InputRole, Label, OnnxSettings, Provider, Side, Values};
 pub use rounds::{RoundReference, RoundSettings};
 pub use verdict::{
     CheckSettings, CompareSettings, GateSettings, GenerateSettings, JudgeKind, JudgeSettings, JudgeSource, OnInconclusive,

@@ -5,6 +5,7 @@ mod errors;
 mod gate;
 mod interruption;
 mod lora;
+mod onnx_judge;
 mod quickstart;
 mod readme;
 mod real_input;

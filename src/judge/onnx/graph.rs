@@ -64,6 +64,7 @@ impl Graph {
             data_type: Some(data_type as i32),
             name: Some(name.to_owned()),
             raw_data: Some(raw),
+            ..TensorProto::default()
         });
         name.to_owned()
     }

@@ -5,7 +5,7 @@ use crate::model::RopeScaling;
 use crate::numerics::isa;
 use crate::rng::Stream;
 use crate::suite::settings::{
-    EvaluationSettings, FreshModel, JudgeSource, ObjectiveSettings, Optimizer, PackingStrategy, Sampling, Scheduler,
+    EvaluationSettings, FreshModel, JudgeSource, ObjectiveSettings, OnnxSettings, Optimizer, PackingStrategy, Sampling, Scheduler,
 };
 
 const GOOD: [&str; 4] = ["bright", "sturdy", "lovely", "quiet"];
@@ -85,10 +85,11 @@ fn settings(kind: JudgeKind) -> JudgeSettings {
         name: "toy".to_owned(),
         kind,
         source: JudgeSource::Train(Box::new(training(1))),
-        template: if kind == JudgeKind::Pairwise { PAIRWISE } else { REWARD }.to_owned(),
-        max_length: 64,
+        template: if kind == JudgeKind::Pairwise { PAIRWISE } else { REWARD }.to_owned().into(),
+        max_length: Some(64),
         tie_width: 0.0,
         min_accuracy: 0.5,
+        onnx: OnnxSettings::default(),
     }
 }
 
@@ -217,7 +218,7 @@ fn an_export_that_disagrees_is_an_error_and_leaves_no_file() {
 #[test]
 fn a_judge_longer_than_its_base_models_context_is_refused() {
     let (tokenizer, work) = (tokenizer(), tempfile::tempdir().unwrap());
-    let settings = JudgeSettings { max_length: 65, ..settings(JudgeKind::Pairwise) };
+    let settings = JudgeSettings { max_length: Some(65), ..settings(JudgeKind::Pairwise) };
     let (base, pairs) = (base(&tokenizer), pairs(4, "train"));
     let error = train_judge(&settings, &training(1), &base, &tokenizer, &pairs, 1, work.path(), &Silent).unwrap_err();
     assert!(error.message.contains("takes at most 64 tokens"), "{error}");

@@ -18,6 +18,7 @@ mod evaluation;
 mod judges;
 mod lora;
 mod objective;
+mod onnx;
 mod rounds;
 mod training;
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::TrainSettings;
+use super::{OnnxSettings, TrainSettings};
+use crate::suite::one_or_many::OneOrMany;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GenerateSettings {
@@ -32,13 +33,17 @@ pub struct JudgeSettings {
     pub name: String,
     pub kind: JudgeKind,
     pub source: JudgeSource,
-    /// Text template with `{prompt}`, `{a}`, `{b}` (pairwise) or `{prompt}`, `{completion}` (reward model).
-    pub template: String,
-    pub max_length: usize,
+    /// Text template with `{prompt}`, `{a}`, `{b}` (pairwise) or `{prompt}`, `{completion}` (reward model). Several are the texts of
+    /// one question: two are given to the tokenizer as a pair, three are encoded each by itself.
+    pub template: OneOrMany<String>,
+    /// Tokens; none: as many as the judge that was brought along takes.
+    pub max_length: Option<usize>,
     /// Debiased |logit| up to this is a tie.
     pub tie_width: f64,
     /// Below this held-out accuracy the judge's win rates are void.
     pub min_accuracy: f64,
+    #[serde(skip_serializing_if = "OnnxSettings::is_default")]
+    pub onnx: OnnxSettings,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
