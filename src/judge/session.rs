@@ -107,7 +107,7 @@ impl OnnxJudge {
     }
 }
 
-/// The suite first, then what the folder says; a judge of ours that doesn't say it loses the beginning.
+/// The suite first, then what the folder says; a judge of which nothing says it, ours among them, loses the beginning.
 fn limits(settings: &JudgeSettings, card: &Card, model: &Model) -> Result<Limits> {
     let name = &settings.name;
     let ours: Option<usize> = model.metadata(MAX_POSITIONS).and_then(|positions| positions.parse().ok());

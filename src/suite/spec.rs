@@ -369,7 +369,7 @@ pub struct JudgeSpec {
     pub min_accuracy: Option<f64>,
     /// With three templates: the longest prompt, in tokens; the two completions share evenly what it leaves of `max_length`.
     pub prompt_max_length: Option<usize>,
-    /// With `path`: where too long a text loses tokens; what tokenizer_config.json says if not given, else `left`.
+    /// With `path`: where too long a text loses tokens; what tokenizer_config.json says if not given, `left` without one.
     pub truncation_side: Option<Side>,
     /// With `path`: where shorter texts of a batch are filled up; what tokenizer_config.json says if not given, else `right`.
     pub padding_side: Option<Side>,

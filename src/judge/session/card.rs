@@ -49,6 +49,8 @@ impl Card {
             Some(family) if SHIFTED.contains(&family) => pad_token_id.map_or(0, |id| id as usize + 1),
             _ => 0,
         };
+        // transformers leaves out what is its default, and cuts on the right by default.
+        let default_side = tokenizer_config.is_object().then_some(Side::Right);
         let padded = padding.map(|padding| match padding.direction {
             PaddingDirection::Left => Side::Left,
             PaddingDirection::Right => Side::Right,
@@ -56,7 +58,7 @@ impl Card {
         Ok(Self {
             tokenizer_limit: number(&tokenizer_config["model_max_length"]),
             positions: positions.map(|n| n.saturating_sub(shift)),
-            truncation_side: side(&tokenizer_config["truncation_side"]),
+            truncation_side: side(&tokenizer_config["truncation_side"]).or(default_side),
             padding_side: side(&tokenizer_config["padding_side"]).or(padded),
             pad_token_id,
             labels: labels(&config["id2label"]),
@@ -129,6 +131,7 @@ mod tests {
         let expected = crate::judge::reader::tests::tokenizer();
         assert_eq!(pad, Tokenizer::from_bytes(expected.json()).unwrap().token_to_id("<pad>"));
         assert!(pad.is_some());
+        assert_eq!(card("", "{}").unwrap().truncation_side, Some(Side::Right));
         assert_eq!(card("", r#"{"pad_token": {"content": "<pad>"}}"#).unwrap().pad_token_id, pad);
     }
 }

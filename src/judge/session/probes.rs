@@ -16,9 +16,10 @@ impl OnnxJudge {
     /// Refuses what can't judge, and sets how questions may share a batch.
     pub(super) fn probe(&mut self, card: &Card) -> Result<()> {
         let probes = WORDS.iter().map(|&words| self.question(words)).collect::<Result<Vec<_>>>()?;
-        let alone = self.alone(&probes)?;
+        self.alone(&probes[..1])?;
         self.check_vocabulary(card, &probes[0])?;
         self.check_length(card, &probes[0])?;
+        let alone = self.alone(&probes)?;
         self.model.batching = self.batching(&probes, &alone);
         Ok(())
     }

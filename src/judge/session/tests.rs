@@ -327,12 +327,24 @@ fn other_names_are_declared_and_a_sum_of_ids_is_asked_without_a_mask() {
 #[test]
 fn a_number_that_is_one_of_many_a_text_is_no_answer() {
     let dims = [Dim::Named("batch"), Dim::Named("sequence")];
-    // Sums over the batch: (1, sequence) comes out.
-    let (folder, _path) = written(&summing(INPUT_IDS, DataType::Int64, &dims, "logits", 0));
     let onnx = OnnxSettings { labels: vec![Label::Good], ..OnnxSettings::default() };
     let settings = JudgeSettings { max_length: Some(40), onnx, ..settings(JudgeKind::RewardModel, &["{prompt}{completion}"]) };
-    let error = OnnxJudge::open(folder.path(), &settings, 1).err().expect("a number a token");
-    assert!(error.message.contains("numbers of `logits` for 1 sequences"), "{error}");
+    // Sums over the batch: (1, sequence), or (sequence), whose form alone could be (batch).
+    let mut g = Graph::default();
+    let x = g.input(INPUT_IDS, DataType::Int64, &dims);
+    let float = g.op_with("Cast", &[&x], &[("to", Attribute::Int(1))]);
+    let axis = g.ints("axis", &[0]);
+    let sum = g.op_with("ReduceSum", &[&float, &axis], &[("keepdims", Attribute::Int(0))]);
+    g.output(&sum, LOGITS, DataType::Float, &[Dim::Named("any")]);
+    let flat = g.into_model("summing", &BTreeMap::new()).encode_to_vec();
+    for (bytes, what) in [
+        (summing(INPUT_IDS, DataType::Int64, &dims, LOGITS, 0), "`logits` is f32 with 2 dimensions [1, -1]"),
+        (flat, "numbers of `logits` for 1 sequences"),
+    ] {
+        let (folder, _path) = written(&bytes);
+        let error = OnnxJudge::open(folder.path(), &settings, 1).err().expect("a number a token");
+        assert!(error.message.contains(what), "{error}");
+    }
 }
 
 #[test]

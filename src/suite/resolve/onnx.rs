@@ -78,8 +78,7 @@ mod tests {
     use crate::suite::settings::{JudgeKind, JudgeSettings, Label, Side, Values};
     use crate::suite::{Suite, parse};
 
-    const SUITE: &str =
-        "name = \"toy\"\nseeds = [1]\n[dataset]\nkind = \"world\"\n[[variant]]\nname = \"a\"\n[[judge]]\nname = \"j\"\n";
+    const SUITE: &str = "name = \"toy\"\nseeds = [1]\n[dataset]\nkind = \"world\"\n[sft]\nmax_steps = 9\n[[variant]]\nname = \"a\"\n[[judge]]\nname = \"j\"\n";
 
     fn suite(judge: &str) -> Result<Suite> {
         parse(&format!("{SUITE}{judge}"), Path::new("toy.toml"))
