@@ -7,10 +7,11 @@ pub mod error;
 pub mod watch;
 
 pub mod digest;
-pub mod rng;
 
-/// A crate of its own within `src`, so that its kernels are compiled once and always optimised.
+// Crates of their own within `src`, so that they are compiled once and always optimised.
 pub use dpo_eval_numerics as numerics;
+pub use dpo_eval_rng as rng;
+pub use dpo_eval_statistics as statistics;
 
 pub mod suite;
 
@@ -26,7 +27,7 @@ pub mod generate;
 
 pub mod judge;
 
-pub mod statistics;
+pub mod estimates;
 
 pub mod checks;
 
@@ -76,7 +77,8 @@ mod tests {
     }
 
     fn declared(line: &str) -> Option<&str> {
-        line.strip_prefix("pub mod ").or_else(|| line.strip_prefix("pub use dpo_eval_numerics as "))?.strip_suffix(';')
+        let module = line.strip_prefix("pub mod ");
+        module.or_else(|| Some(line.strip_prefix("pub use dpo_eval_")?.split_once(" as ")?.1))?.strip_suffix(';')
     }
 
     #[test]

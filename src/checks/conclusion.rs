@@ -5,8 +5,8 @@
 
 use super::judges::{Fitness, accuracy, fitness};
 use super::{Answer, Conclusion, percent};
+use crate::estimates::{Estimate, find};
 use crate::judge::GOLD;
-use crate::statistics::{Estimate, find};
 use crate::suite::Suite;
 use crate::suite::settings::JudgeSettings;
 

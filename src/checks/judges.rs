@@ -4,7 +4,7 @@
 //! accuracy is above it, but whose interval reaches below, is used and warned of, as is one that nothing was measured of.
 
 use super::{Finding, Severity, finding, percent};
-use crate::statistics::{Estimate, find};
+use crate::estimates::{Estimate, find};
 use crate::suite::Suite;
 use crate::suite::settings::{JudgeSettings, PolicySource};
 

@@ -20,8 +20,9 @@ mod policy;
 use serde::{Deserialize, Serialize};
 
 use crate::data::AuditItem;
-use crate::statistics::summary::{Evidence, Policy};
-use crate::statistics::{Estimate, mean::Measured};
+use crate::estimates::Estimate;
+use crate::estimates::summary::{Evidence, Policy};
+use crate::statistics::mean::Measured;
 use crate::suite::Suite;
 
 pub use conclusion::conclude;

@@ -1,10 +1,10 @@
 //! Does the proxy rise while the truth falls (METHODS: overoptimization, checks O1, O2; Gao et al. 2022, Rafailov et al. 2024)?
 
 use super::{Crossing, Finding, Severity, crossing, finding, percent};
+use crate::estimates::summary::{Evidence, Policy};
+use crate::estimates::{Estimate, find};
 use crate::judge::{GOLD, Judgment};
 use crate::statistics::mean::{Measured, Range, paired_difference};
-use crate::statistics::summary::{Evidence, Policy};
-use crate::statistics::{Estimate, find};
 use crate::suite::Suite;
 
 /// A drop of win rate below an earlier checkpoint that fails rather than warns.

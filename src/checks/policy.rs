@@ -1,11 +1,11 @@
 //! What happened to the policy's text and likelihoods (METHODS: overoptimization, checks O3, O4, O8, O12).
 
 use super::{Crossing, Finding, Severity, by_seed, crossing, finding, number, percent};
+use crate::estimates::summary::{Evidence, Policy, reference};
+use crate::estimates::{Estimate, find};
 use crate::generate::Completion;
 use crate::statistics::mean::{Clustered, Measured, Range, mean, paired_difference};
-use crate::statistics::summary::{Evidence, Policy, reference};
 use crate::statistics::text::repetition;
-use crate::statistics::{Estimate, find};
 use crate::suite::Suite;
 use crate::suite::settings::GenerateSettings;
 

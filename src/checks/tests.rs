@@ -1,11 +1,11 @@
 //! Planted defects are found, and healthy rows say nothing.
 
 use super::*;
+use crate::estimates::summary::fixture::{completion, judgment, pair_score, trial};
+use crate::estimates::summary::summarise;
 use crate::generate::{Completion, REFERENCE};
 use crate::judge::{GOLD, JudgeTrial, Judgment};
 use crate::rng::Stream;
-use crate::statistics::summary::fixture::{completion, judgment, pair_score, trial};
-use crate::statistics::summary::summarise;
 use crate::suite::settings::*;
 use crate::train::PairScore;
 

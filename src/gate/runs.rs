@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Kind, Result};
+use crate::estimates::pairing::{Common, Difference, Side, differences};
+use crate::estimates::summary::Evidence;
 use crate::generate::REFERENCE;
 use crate::judge::GOLD;
 use crate::report::{Comparison, ComparisonRow, ReportData, RunName};
-use crate::statistics::pairing::{Common, Difference, Side, differences};
 use crate::statistics::power::prompts_to_decide;
-use crate::statistics::summary::Evidence;
 use crate::suite::with_suggestion;
 
 /// New minus old. `pairs`: which variant of the old run with which of the new; where there are none, those of the same name, or the

@@ -2,10 +2,10 @@
 
 use crate::checks::{Answer, Conclusion, Finding, Severity};
 use crate::digest::Digest;
+use crate::estimates::Estimate;
 use crate::generate::{Completion, REFERENCE};
 use crate::judge::{GOLD, JudgeTrial, Judgment, Outcome};
 use crate::rng::Stream;
-use crate::statistics::Estimate;
 use crate::suite::settings::{GateSettings, Numerics, OnInconclusive};
 use crate::train::chain::Abridged;
 use crate::train::{EvalStep, PairScore, TrainStep};

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 
 use crate::checks::{Answer, Severity};
-use crate::statistics::Estimate;
+use crate::estimates::Estimate;
 
 use super::Verdict;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-use crate::statistics::Estimate;
+use crate::estimates::Estimate;
 
 use super::ReportData;
 

@@ -1,7 +1,7 @@
 //! Finding things in a report: which judges there are, the last checkpoint, the estimate of a cell of a table.
 
+use crate::estimates::{Estimate, find};
 use crate::judge::GOLD;
-use crate::statistics::{Estimate, find};
 
 use super::{ReportData, VariantInfo};
 

@@ -1,6 +1,6 @@
 //! What being shown first is worth to a judge (METHODS: judge bias; Zheng et al. 2023, Wang et al. 2023).
 
-use crate::train::objective::logistic;
+use super::logistic::logistic;
 
 /// Position effect in probability, b = (P(first wins | a first) + P(first wins | b first) − 1) / 2, from the two logits.
 /// 0: none; ½: always the first.

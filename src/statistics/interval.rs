@@ -43,12 +43,12 @@ pub fn t(level: f64, df: usize) -> f64 {
     bisect(0.0, upper, |x| distribution.cdf(x) - p)
 }
 
-pub(crate) fn normal_quantile(p: f64) -> f64 {
+pub fn normal_quantile(p: f64) -> f64 {
     bisect(-40.0, 40.0, |x| 0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2) - p)
 }
 
 /// The quantile of Beta(a, b).
-pub(crate) fn beta_quantile(p: f64, a: f64, b: f64) -> f64 {
+pub fn beta_quantile(p: f64, a: f64, b: f64) -> f64 {
     let distribution = Beta::new(a, b).expect("positive shapes");
     bisect(0.0, 1.0, |x| distribution.cdf(x) - p)
 }

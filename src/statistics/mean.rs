@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn the_delta_method_agrees_with_the_jackknife() {
-        let mut stream = crate::rng::Stream::of(3, "test/ratio", 0);
+        let mut stream = dpo_eval_rng::Stream::of(3, "test/ratio", 0);
         let pairs: Vec<(f64, f64)> = (0..400)
             .map(|_| {
                 let x = 20.0 + 3.0 * stream.normal();
@@ -356,7 +356,7 @@ mod tests {
                 (-800..=800).map(|i| f64::from(i) / 100.0).map(|x| 0.01 * density(x) * sigmoid(shift + spread * x)).sum();
             let (mut soft, mut hard) = (0, 0);
             for draw in 0..DRAWS {
-                let mut stream = crate::rng::Stream::of(shift as u64, "test/coverage", draw);
+                let mut stream = dpo_eval_rng::Stream::of(shift as u64, "test/coverage", draw);
                 let prompts: Vec<f64> = (0..20).map(|_| shift + 1.5 * stream.normal()).collect();
                 let items: Vec<(usize, f64)> = (0..80).map(|i| (i / 4, sigmoid(prompts[i / 4] + stream.normal()))).collect();
                 let verdicts = items.iter().map(|(prompt, p)| (*prompt, f64::from(u8::from(stream.bernoulli(*p)))));

@@ -15,7 +15,7 @@ pub fn wilson(k: u64, n: u64, level: f64) -> Interval {
 }
 
 /// Wilson's interval for a proportion `p` seen in an effective number `n` of trials, with the given critical value.
-pub(crate) fn score(p: f64, n: f64, critical: f64) -> Interval {
+pub fn score(p: f64, n: f64, critical: f64) -> Interval {
     let z2 = critical * critical;
     let centre = (p + z2 / (2.0 * n)) / (1.0 + z2 / n);
     let half = critical / (1.0 + z2 / n) * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();

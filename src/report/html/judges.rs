@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::judge::{GOLD, Judgment, Outcome};
 
-use crate::statistics::Estimate;
+use crate::estimates::Estimate;
 
 use super::super::ReportData;
 use super::{Figure, Number};

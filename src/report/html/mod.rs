@@ -68,7 +68,7 @@ struct Number {
 }
 
 impl Number {
-    fn of(e: &crate::statistics::Estimate) -> Self {
+    fn of(e: &crate::estimates::Estimate) -> Self {
         let digits = super::metrics::digits(&e.metric);
         let place = format!("n {}, {}, {}", e.n, format::plural(e.clusters, "cluster"), e.method);
         Self {

@@ -3,8 +3,8 @@
 use minijinja::Value;
 use serde::Serialize;
 
+use crate::estimates::Estimate;
 use crate::judge::GOLD;
-use crate::statistics::Estimate;
 
 use super::super::chart::{self, Axis, ForestRow, Plot};
 use super::super::{ReportData, format};

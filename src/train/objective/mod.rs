@@ -54,6 +54,7 @@ pub use sft::{Mean, Sft};
 
 use std::collections::BTreeMap;
 
+pub(crate) use crate::statistics::logistic::{logistic, softplus};
 use crate::suite::settings::{Dialect, LossType, ObjectiveSettings, TrainSettings};
 use combination::Combination;
 use micro_batches::MicroBatches;
@@ -240,17 +241,6 @@ fn plain(loss: LossType, o: &ObjectiveSettings) -> PairObjective {
 
 fn separable<L: score::PairLoss + 'static>(score: Score, loss: L) -> PairObjective {
     Box::new(Separable { score, loss })
-}
-
-/// log(1 + eˣ), without overflow. −log σ(x) = softplus(−x).
-pub(crate) fn softplus(x: f64) -> f64 {
-    x.max(0.0) + libm::log1p(libm::exp(-x.abs()))
-}
-
-/// 1 / (1 + e⁻ˣ), without overflow.
-pub(crate) fn logistic(x: f64) -> f64 {
-    let small = libm::exp(-x.abs());
-    if x >= 0.0 { 1.0 / (1.0 + small) } else { small / (1.0 + small) }
 }
 
 /// log(1 − eˣ) for x < 0, exact near 0 and far from it (Mächler 2012, "Accurately computing log(1 − exp(−|a|))").

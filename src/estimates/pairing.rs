@@ -6,11 +6,11 @@
 
 use std::collections::BTreeSet;
 
-use super::mean::{Measured, Range, in_common, paired_difference};
 use super::summary::{Evidence, Policy, above, margin, points, yes};
-use super::text::repetition;
 use crate::generate::Completion;
 use crate::judge::Judgment;
+use crate::statistics::mean::{Measured, Range, in_common, paired_difference};
+use crate::statistics::text::repetition;
 use crate::train::PairScore;
 
 /// A policy at a checkpoint of a run, all seeds together.

@@ -14,12 +14,13 @@
 
 use std::collections::BTreeSet;
 
-use super::bias::{position_effect, position_effect_of, same_verdict};
-use super::mean::{Clustered, Measured, Range, mean, rate, ratio};
-use super::text::repetition;
-use super::{Estimate, interval::Interval};
+use super::Estimate;
 use crate::generate::{Completion, REFERENCE};
 use crate::judge::{JudgeTrial, Judgment, Outcome};
+use crate::statistics::bias::{position_effect, position_effect_of, same_verdict};
+use crate::statistics::interval::Interval;
+use crate::statistics::mean::{Clustered, Measured, Range, mean, rate, ratio};
+use crate::statistics::text::repetition;
 use crate::train::PairScore;
 
 /// The rows that estimates and findings rest on.

@@ -1,29 +1,19 @@
-//! Pure functions: slices in, `Estimate` out. f64, in the order of the data.
+//! A run's rows in, `Estimate` rows out.
 //!
 //! | file | concept |
 //! |---|---|
-//! | `interval` | lower and upper limit; quantiles of the normal, t and beta distributions |
-//! | `proportion` | binomial proportions and their differences |
-//! | `mean` | means, rates and ratios of clustered values |
-//! | `power` | how many prompts would decide |
-//! | `bias` | what the order of presentation is worth to a judge |
-//! | `text` | repetition within one text |
-//! | `pairing` | two policies on the same prompts, new minus old |
 //! | `summary` | all of a run's rows to all of its estimates |
+//! | `pairing` | two policies on the same prompts, new minus old |
 //!
 //! Prompts are the clusters: samples, seeds, both presentation orders and several pairs of one prompt share it, so an
 //! interval speaks about other prompts of the same kind. Training seeds are those of the suite, not a sample of seeds.
 
-pub mod bias;
-pub mod interval;
-pub mod mean;
 pub mod pairing;
-pub mod power;
-pub mod proportion;
 pub mod summary;
-pub mod text;
 
 use serde::{Deserialize, Serialize};
+
+use crate::statistics::{interval, mean, power};
 
 /// A number never travels alone. One row of `estimates.csv`; the field order is the column order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,8 +72,8 @@ pub fn find<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::mean::{Clustered, Range, mean};
     use super::*;
+    use crate::statistics::mean::{Clustered, Range, mean};
 
     #[test]
     fn the_standard_error_of_an_estimate_is_that_of_the_values() {
@@ -105,38 +95,9 @@ mod tests {
             clusters: measured.clusters,
             method: measured.method.to_owned(),
         };
-        reference::close(&[estimate.standard_error().unwrap()], &[clustered.standard_error().unwrap()], 1e-9);
+        let (found, expected) = (estimate.standard_error().unwrap(), clustered.standard_error().unwrap());
+        assert!((found - expected).abs() < 1e-9, "{found} {expected}");
         estimate.method = mean::CLUSTER_WILSON.to_owned();
         assert_eq!(estimate.standard_error(), None);
-    }
-}
-
-/// Reading `shared/reference/vectors` in tests.
-#[cfg(test)]
-pub(crate) mod reference {
-    use serde_json::Value;
-
-    /// None, said aloud, where the shared folder is absent.
-    pub fn vectors(name: &str) -> Option<Value> {
-        let path = format!("{}/../shared/reference/vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Some(serde_json::from_str(&text).expect("a JSON file")),
-            Err(_) => {
-                eprintln!("skipped: {path} is absent");
-                None
-            }
-        }
-    }
-
-    pub fn numbers(value: &Value) -> Vec<f64> {
-        value.as_array().expect("an array").iter().map(|v| v.as_f64().expect("a number")).collect()
-    }
-
-    #[track_caller]
-    pub fn close(found: &[f64], expected: &[f64], tolerance: f64) {
-        assert_eq!(found.len(), expected.len());
-        for (f, e) in found.iter().zip(expected) {
-            assert!((f - e).abs() <= tolerance, "found {f}, expected {e}");
-        }
     }
 }

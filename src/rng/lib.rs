@@ -5,8 +5,7 @@
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-
-use crate::digest::Digest;
+use sha2::{Digest, Sha256};
 
 pub struct Stream(ChaCha8Rng);
 
@@ -14,7 +13,7 @@ impl Stream {
     /// The stream of one purpose. `index` tells apart the epochs, prompts or samples of that purpose.
     pub fn of(seed: u64, purpose: &str, index: u64) -> Self {
         let address = format!("dpo-eval stream v1\n{seed}\n{purpose}\n{index}");
-        Self(ChaCha8Rng::from_seed(*Digest::of_bytes(address.as_bytes()).as_bytes()))
+        Self(ChaCha8Rng::from_seed(Sha256::digest(address.as_bytes()).into()))
     }
 
     pub fn next_u64(&mut self) -> u64 {

@@ -1,0 +1,27 @@
+//! Reading `shared/reference/vectors` in tests.
+
+use serde_json::Value;
+
+/// None, said aloud, where the shared folder is absent.
+pub fn vectors(name: &str) -> Option<Value> {
+    let path = format!("{}/../../../shared/reference/vectors/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(serde_json::from_str(&text).expect("a JSON file")),
+        Err(_) => {
+            eprintln!("skipped: {path} is absent");
+            None
+        }
+    }
+}
+
+pub fn numbers(value: &Value) -> Vec<f64> {
+    value.as_array().expect("an array").iter().map(|v| v.as_f64().expect("a number")).collect()
+}
+
+#[track_caller]
+pub fn close(found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (f, e) in found.iter().zip(expected) {
+        assert!((f - e).abs() <= tolerance, "found {f}, expected {e}");
+    }
+}
