@@ -6,10 +6,12 @@ mod data;
 mod display;
 mod doctor;
 mod exit;
+mod judge;
 mod repro;
 mod runs;
 mod stage;
 mod suite;
+mod winrate;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -72,6 +74,8 @@ fn run(arguments: Arguments) -> Result<Code> {
         Command::Train(command) => stage::train(command, common),
         Command::Logps(command) => stage::logps(command),
         Command::Merge(command) => stage::merge(command),
+        Command::Judge(command) => judge::run(command, common),
+        Command::Winrate(command) => winrate::run(command, common),
         Command::Data(command) => data::run(command),
         Command::Runs(command) => runs::run(command, common),
         Command::Doctor => doctor::run(common),

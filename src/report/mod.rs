@@ -10,6 +10,7 @@ mod fixture;
 mod format;
 mod html;
 mod json;
+pub mod judging;
 mod junit;
 mod markdown;
 mod metrics;
@@ -18,6 +19,7 @@ mod select;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod winrate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -29,7 +31,7 @@ use crate::digest::Digest;
 use crate::error::Result;
 use crate::estimates::Estimate;
 use crate::generate::Completion;
-use crate::judge::{JudgeTrial, Judgment};
+use crate::judge::{JudgeProbe, JudgeTrial, Judgment};
 use crate::suite::settings::{GateSettings, Numerics};
 use crate::train::chain::Abridged;
 use crate::train::{EvalStep, PairScore, TrainStep};
@@ -38,6 +40,7 @@ pub use comparison::{Comparison, ComparisonRow, RunName};
 pub(crate) use format::plural;
 pub use json::{SCHEMA, load_json};
 pub use terminal::terminal;
+pub use winrate::WinRates;
 
 /// Writes the report's files into `dir`, which is made if it isn't there. The same data gives the same bytes; each file
 /// appears whole or not at all.
@@ -113,6 +116,8 @@ pub struct ReportData {
     pub completions: Vec<Completion>,
     pub judgments: Vec<Judgment>,
     pub judge_trials: Vec<JudgeTrial>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judge_probes: Vec<JudgeProbe>,
     /// How many prompts the report shows side by side.
     pub samples_shown: usize,
 }

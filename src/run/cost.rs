@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::judge::probes::Probe;
 use crate::numerics::gemm::{MatRef, gemm};
 use crate::run::plan::{Cell, Stage, variant_seeds};
 use crate::suite::Suite;
@@ -23,14 +24,18 @@ pub fn expected_seconds(suite: &Suite, cell: &Cell, rate: f64) -> f64 {
             Dataset::World(w) => sampled(w.train_prompts + w.heldout_prompts + w.judge_prompts, w.samples_per_prompt),
             Dataset::Pairs(_) => 0.0,
         },
-        Stage::Judge { judge } => suite.judges.iter().find(|j| &j.name == judge).map_or(0.0, |j| match &j.source {
+        Stage::Judge { judge, .. } => suite.judges.iter().find(|j| &j.name == judge).map_or(0.0, |j| match &j.source {
             // Two texts a pair; a pairwise judge reads both of them in both orders.
             JudgeSource::Train(t) => {
                 let texts = if j.kind == JudgeKind::Pairwise { 4.0 } else { 2.0 };
                 passes(t) * trained_tokens(t, judge_pairs(suite), texts)
             }
-            JudgeSource::Folder { .. } => 0.0,
+            _ => 0.0,
         }),
+        Stage::Probes { judge } => {
+            let prompts = suite.judges.iter().find(|j| &j.name == judge).map_or(0, |j| j.fitness.probes);
+            judged_texts(suite, judge) * sampled(prompts.min(eval_prompts(suite)), Probe::ALL.len())
+        }
         Stage::RoundPairs { variant, .. } => training(suite, variant).and_then(|t| t.rounds.as_ref()).map_or(0.0, |rounds| {
             let pairs = sampled(train_prompts(suite), rounds.pairs_per_prompt);
             sampled(train_prompts(suite), rounds.samples_per_prompt) + judged_texts(suite, &rounds.judge) * pairs
@@ -126,10 +131,14 @@ fn training<'a>(suite: &'a Suite, variant: &str) -> Option<&'a TrainSettings> {
     }
 }
 
-/// Texts that a judge reads of two completions; gold reads none.
+/// Texts that a judge reads of two completions; gold, rules and records read none that count, and a panel's members have read theirs.
 fn judged_texts(suite: &Suite, judge: &str) -> f64 {
-    let kind = suite.judges.iter().find(|j| j.name == judge).map(|j| j.kind);
-    kind.map_or(0.0, |k| if k == JudgeKind::Pairwise { 4.0 } else { 2.0 })
+    let settings = suite.judges.iter().find(|j| j.name == judge);
+    settings.map_or(0.0, |j| match (&j.source, j.kind) {
+        (JudgeSource::Rubric { .. } | JudgeSource::Replay { .. } | JudgeSource::Panel(_), _) => 0.0,
+        (_, JudgeKind::Pairwise) => 4.0,
+        (_, JudgeKind::RewardModel) => 2.0,
+    })
 }
 
 fn train_prompts(suite: &Suite) -> usize {

@@ -2,21 +2,50 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `interval` | lower and upper limit; quantiles of the normal, t and beta distributions |
+//! | `interval` | lower and upper limit; quantiles and distribution functions |
 //! | `logistic` | the logistic function and its logarithm |
-//! | `proportion` | binomial proportions and their differences |
+//! | `quantile`, `rank` | quantiles; ranks and rank correlations |
+//! | `proportion`, `difference` | binomial proportions, and differences of two |
 //! | `mean` | means, rates and ratios of clustered values |
+//! | `bootstrap` | resampling of items and of whole clusters |
+//! | `student`, `signs`, `wilcoxon`, `mcnemar` | tests of paired differences, of equivalence and non-inferiority |
+//! | `multiplicity` | families of tests |
+//! | `sequential` | intervals that hold at every time |
+//! | `prediction_powered` | a judge's mean corrected by a few trusted labels |
 //! | `power` | how many prompts would decide |
+//! | `agreement`, `krippendorff` | agreement of raters beyond chance |
+//! | `calibration`, `discrimination` | whether probabilities mean what they say; how well scores tell two classes apart |
 //! | `bias` | what the order of presentation is worth to a judge |
+//! | `regression` | logistic regression on soft labels with penalties, to the optimum |
+//! | `length_control` | win rates with length and style held equal |
+//! | `style` | length and Markdown of a text |
 //! | `text` | repetition within one text |
 
+pub mod agreement;
 pub mod bias;
+pub mod bootstrap;
+pub mod calibration;
+pub mod difference;
+pub mod discrimination;
 pub mod interval;
+pub mod krippendorff;
+pub mod length_control;
 pub mod logistic;
+pub mod mcnemar;
 pub mod mean;
+pub mod multiplicity;
 pub mod power;
+pub mod prediction_powered;
 pub mod proportion;
+pub mod quantile;
+pub mod rank;
+pub mod regression;
+pub mod sequential;
+pub mod signs;
+pub mod student;
+pub mod style;
 pub mod text;
+pub mod wilcoxon;
 
 #[cfg(test)]
 mod reference;

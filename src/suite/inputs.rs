@@ -51,8 +51,23 @@ pub(super) fn check(suite: &Suite, document: &Document) -> Result<()> {
         folder(path, document.table("sft"), "lora_adapter", &ADAPTER)?;
     }
     for (index, judge) in suite.judges.iter().enumerate() {
-        if let JudgeSource::Folder { path } = &judge.source {
-            folder(path, document.table(format!("judge[{index}]")), "path", &["model.onnx", "tokenizer.json"])?;
+        let table = || document.table(format!("judge[{index}]"));
+        match &judge.source {
+            JudgeSource::Folder { path } => folder(path, table(), "path", &["model.onnx", "tokenizer.json"])?,
+            JudgeSource::Replay { path } => {
+                let path = suite.locate(path);
+                if !path.is_file() {
+                    return Err(missing(&table(), "path", "file", &path));
+                }
+            }
+            JudgeSource::Implicit(implicit) => {
+                let adapter = suite.locate(&implicit.path).join(ADAPTER[0]).is_file();
+                folder(&implicit.path, table(), "path", if adapter { &ADAPTER } else { &["config.json"] })?;
+                if let Some(reference) = &implicit.reference {
+                    folder(&reference.path, table(), "reference", &["config.json"])?;
+                }
+            }
+            JudgeSource::Train(_) | JudgeSource::Rubric { .. } | JudgeSource::Panel(_) => {}
         }
     }
     Ok(())

@@ -23,6 +23,7 @@ mod translate;
 
 pub use schema::schema;
 pub use settings::Suite;
+use settings::{FitnessSettings, JudgeKind, JudgeSettings, JudgeSource, OnnxSettings};
 pub(crate) use translate::with_suggestion;
 
 /// Reads, resolves and checks a suite file. The files and folders it names must be there; the golden file needn't.
@@ -31,6 +32,37 @@ pub fn load(path: &Path) -> Result<Suite> {
     let (suite, document) = understand(text, path)?;
     inputs::check(&suite, &document)?;
     Ok(suite)
+}
+
+/// A judge in a folder, outside of any suite: what isn't given is as in one.
+pub fn judge_of_folder(
+    name: &str,
+    kind: JudgeKind,
+    path: PathBuf,
+    template: Option<String>,
+    max_length: Option<usize>,
+) -> JudgeSettings {
+    JudgeSettings {
+        name: name.to_owned(),
+        kind,
+        source: JudgeSource::Folder { path },
+        template: template.unwrap_or_else(|| defaults::template(kind).to_owned()).into(),
+        max_length,
+        tie_width: defaults::TIE_WIDTH,
+        min_accuracy: defaults::MIN_ACCURACY,
+        onnx: OnnxSettings::default(),
+        fitness: FitnessSettings::default(),
+    }
+}
+
+/// The level of intervals where no suite says one.
+pub fn default_level() -> f64 {
+    defaults::statistics().level
+}
+
+/// The position effect that is warned of where no suite says one.
+pub fn default_position_warn() -> f64 {
+    defaults::checks().position_warn
 }
 
 /// Resolves and checks the text of a suite file without asking for the files that it names. `file` is what errors point to,

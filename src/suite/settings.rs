@@ -7,10 +7,15 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod judging;
 mod onnx;
 mod rounds;
 mod verdict;
 
+pub use judging::{
+    Combine, FitnessSettings, Folder, ImplicitReward, ImplicitSettings, LabelSettings, PanelSettings, RuleSettings, RuleTest,
+    TextFormat,
+};
 pub use onnx::{InputRole, Label, OnnxSettings, Provider, Side, Values};
 pub use rounds::{RoundReference, RoundSettings};
 pub use verdict::{

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use super::one_or_many::OneOrMany;
 use super::reading::{AuditSpec, ColumnsSpec};
 use super::settings::{
-    BcoShift, Dialect, FDivergence, InputRole, JudgeKind, Label, Linear, LossType, Numerics, OnInconclusive, Optimizer,
-    PackingStrategy, PairsFormat, Provider, RoundReference, Sampling, Scheduler, Side, Values,
+    BcoShift, Combine, Dialect, FDivergence, ImplicitReward, InputRole, Label, Linear, LossType, Numerics, OnInconclusive,
+    Optimizer, PackingStrategy, PairsFormat, Provider, RoundReference, Sampling, Scheduler, Side, TextFormat, Values,
 };
 
 /// A suite: what is trained, on what, how it is judged, and what it is held against.
@@ -346,22 +346,25 @@ pub struct GenerateSpec {
     pub samples_per_prompt: Option<usize>,
 }
 
-/// A judge: an ONNX model, trained here (`[judge.train]`) or brought along (`path`).
+/// A judge: an ONNX model, trained here (`[judge.train]`) or brought along (`path`), or one of the kinds that need none.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeSpec {
     /// Names the judge: letters, digits, `.`, `_`, `-`.
     pub name: String,
-    /// `pairwise` reads a prompt and two completions, `reward_model` one completion.
-    pub kind: JudgeKind,
-    /// Folder with model.onnx and tokenizer.json, relative to the suite file.
+    /// `pairwise` reads a prompt and two completions, `reward_model` one completion (both ONNX models); `replay` repeats verdicts that
+    /// were recorded elsewhere, `rubric` applies text rules, `implicit` takes a policy's own rewards, `panel` asks other judges.
+    pub kind: JudgeKindSpec,
+    /// ONNX models: the folder with model.onnx and tokenizer.json; replay: the file of verdicts; implicit: the policy's folder; relative
+    /// to the suite file.
     pub path: Option<PathBuf>,
     /// Training of a judge made here, on the judges' own pairs, from the reference's weights.
     pub train: Option<TrainSpec>,
-    /// What the judge reads, with {prompt}, {a}, {b} (pairwise) or {prompt}, {completion} (reward_model). With `path` perhaps two texts, given to the
-    /// tokenizer as a pair (cross-encoders), or three (prompt, a, b), encoded each by itself (PairRM).
+    /// What an ONNX model reads, with {prompt}, {a}, {b} (pairwise) or {prompt}, {completion} (reward_model). With `path` perhaps two texts, given
+    /// to the tokenizer as a pair (cross-encoders), or three (prompt, a, b), encoded each by itself (PairRM).
     pub template: Option<OneOrMany<String>>,
-    /// Longest text that the judge reads, in tokens. With `path`, what tokenizer_config.json or config.json say if not given.
+    /// Longest text that an ONNX model or a policy reads, in tokens. ONNX models with `path`: what tokenizer_config.json or config.json say if not
+    /// given.
     pub max_length: Option<usize>,
     /// A debiased logit no further from 0 than this is a tie.
     pub tie_width: Option<f64>,
@@ -388,6 +391,74 @@ pub struct JudgeSpec {
     pub labels: Vec<Label>,
     /// With `path`: `cpu` if not given; `cuda` needs an ONNX Runtime built for it (`ORT_DYLIB_PATH`) and never falls back.
     pub provider: Option<Provider>,
+    /// What else makes the judge's win rates void.
+    pub fitness: Option<FitnessSpec>,
+    /// Rubric: the rules; a text's score is the sum of the weights of those that hold.
+    pub rule: Option<Vec<RuleSpec>>,
+    /// Implicit: folder of the reference model, relative to the suite file; the suite's own reference if not given.
+    pub reference: Option<PathBuf>,
+    /// Implicit: what the reward is; `log_ratio` (DPO's) if not given.
+    pub reward: Option<ImplicitReward>,
+    /// Implicit: the preference is σ(beta × difference of rewards); 0.1 with a reference, else 1.
+    pub beta: Option<f64>,
+    /// Panel: names of other judges of the suite.
+    pub members: Option<Vec<String>>,
+    /// Panel: `mean` (of the members' preferences, the default) or `majority` (of their votes).
+    pub combine: Option<Combine>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgeKindSpec {
+    Pairwise,
+    RewardModel,
+    Replay,
+    Rubric,
+    Implicit,
+    Panel,
+}
+
+/// Probes of a judge, made of the reference's completions of the evaluation prompts. A judge that falls for one for sure (the whole
+/// interval beyond the limit) is unfit, and its win rates are void.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FitnessSpec {
+    /// Evaluation prompts that are probed; 0: none.
+    pub probes: Option<usize>,
+    /// How often the judge may prefer one constant text to the reference's answers.
+    pub max_null_win_rate: Option<f64>,
+    /// How often it may prefer the empty text.
+    pub max_empty_win_rate: Option<f64>,
+    /// Mean preference, beyond one half, for an answer whose last sentence is said twice over the answer as it is.
+    pub max_filler_gain: Option<f64>,
+    /// The same for an answer dressed in Markdown.
+    pub max_markdown_gain: Option<f64>,
+    /// The same for an answer that asks to be chosen.
+    pub max_injection_gain: Option<f64>,
+    /// How far from one half an answer may stand against itself.
+    pub max_identical_bias: Option<f64>,
+}
+
+/// One rule of a rubric: exactly one of `contains`, `regex`, `words`, `characters` and `format`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSpec {
+    /// The completion contains this text.
+    pub contains: Option<String>,
+    /// The completion matches this regular expression (syntax of Rust's `regex`).
+    pub regex: Option<String>,
+    /// It has at least and at most so many words.
+    pub words: Option<[usize; 2]>,
+    /// It has at least and at most so many characters.
+    pub characters: Option<[usize; 2]>,
+    /// It has this form.
+    pub format: Option<TextFormat>,
+    /// `contains` and `regex`: take capital and small letters for the same.
+    pub ignore_case: Option<bool>,
+    /// `contains` and `regex`: add the weight for every match, not once.
+    pub per_match: Option<bool>,
+    /// What the rule adds to the score where it holds; 1 if not given, negative for what is unwanted.
+    pub weight: Option<f64>,
 }
 
 /// Which win rate decides.
@@ -403,6 +474,11 @@ pub struct CompareSpec {
 pub struct StatisticsSpec {
     /// Confidence level of every interval.
     pub level: Option<f64>,
+    /// Whose labels correct the win rates of the others (prediction-powered inference): `gold` in a world, or a judge that is trusted
+    /// more, such as a `replay` of human labels.
+    pub labels: Option<String>,
+    /// Share of the evaluation prompts whose labels are used; all that there are if not given.
+    pub labels_share: Option<f64>,
 }
 
 /// Thresholds at which a run warns or fails.

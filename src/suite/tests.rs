@@ -6,6 +6,8 @@ use super::settings::{Dataset, PolicySource, RoundReference, TrainSettings};
 use super::templates::TEMPLATES;
 use super::*;
 
+mod judges;
+
 const WORLD: &str = r#"name = "toy"
 seeds = [1, 2]
 

@@ -9,9 +9,11 @@ use std::time::Instant;
 
 use dpo_eval::data::files::read_pairs;
 use dpo_eval::error::Result;
+use dpo_eval::judge::asking::Asking;
+use dpo_eval::judge::protocol;
 use dpo_eval::judge::session::OnnxJudge;
 use dpo_eval::suite::one_or_many::OneOrMany;
-use dpo_eval::suite::settings::{JudgeKind, JudgeSettings, JudgeSource, OnnxSettings, PairsFormat};
+use dpo_eval::suite::settings::{FitnessSettings, JudgeKind, JudgeSettings, JudgeSource, OnnxSettings, PairsFormat};
 use dpo_eval::watch::Silent;
 use serde_json::{Value, json};
 
@@ -44,15 +46,18 @@ fn judging(folder: &Path, pairs: &Path, threads: usize, rounds: usize) -> Result
         tie_width: 0.0,
         min_accuracy: 0.0,
         onnx: OnnxSettings::default(),
+        fitness: FitnessSettings::default(),
     };
     let pairs = read_pairs(pairs, PairsFormat::Explicit, None)?.rows;
     let start = Instant::now();
-    let mut judge = OnnxJudge::open(folder, &settings, threads)?;
+    let judge = OnnxJudge::open(folder, &settings, threads)?;
+    let session = judge.record()?;
+    let mut judge = Asking::new(&settings.name, judge, 0.0, None);
     let opening = start.elapsed().as_secs_f64();
     let (mut seconds, mut preferences) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         let start = Instant::now();
-        let trials = judge.trials(&pairs, &Silent)?;
+        let trials = protocol::trials(&mut judge, "bench", &pairs, &Silent)?;
         seconds.push(start.elapsed().as_secs_f64());
         preferences = trials.iter().map(|trial| trial.preference).collect();
     }
@@ -60,6 +65,6 @@ fn judging(folder: &Path, pairs: &Path, threads: usize, rounds: usize) -> Result
         "opening": opening,
         "seconds": seconds,
         "preferences": preferences,
-        "session": judge.record()?,
+        "session": session,
     }))
 }

@@ -33,6 +33,7 @@ fn settings(kind: JudgeKind, templates: &[&str]) -> JudgeSettings {
         tie_width: 0.0,
         min_accuracy: 0.5,
         onnx: OnnxSettings::default(),
+        fitness: Default::default(),
     }
 }
 

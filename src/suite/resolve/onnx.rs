@@ -10,7 +10,7 @@ const KEYS: [&str; 9] =
     ["prompt_max_length", "truncation_side", "padding_side", "pad_token_id", "inputs", "output", "values", "labels", "provider"];
 
 /// `texts`: how many templates the judge has.
-pub(super) fn onnx(written: &JudgeSpec, texts: usize, table: &Table<'_>) -> Result<OnnxSettings> {
+pub(super) fn onnx(written: &JudgeSpec, kind: JudgeKind, texts: usize, table: &Table<'_>) -> Result<OnnxSettings> {
     if written.path.is_none() {
         if let Some(key) = table.first_key(|key| KEYS.contains(&key)) {
             let message = format!("`{key}` has no effect: a judge that is trained here is written as it is read");
@@ -31,7 +31,7 @@ pub(super) fn onnx(written: &JudgeSpec, texts: usize, table: &Table<'_>) -> Resu
         table.set(&mut length, "prompt_max_length", written.prompt_max_length, rules::TWO_OR_MORE)?;
         prompt_max_length = Some(length);
     }
-    labels(written.kind, &written.labels, table)?;
+    labels(kind, &written.labels, table)?;
     Ok(OnnxSettings {
         prompt_max_length,
         truncation_side: written.truncation_side,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::judging::{FitnessSettings, ImplicitSettings, LabelSettings, PanelSettings, RuleSettings};
 use super::{OnnxSettings, TrainSettings};
 use crate::suite::one_or_many::OneOrMany;
 
@@ -19,6 +20,7 @@ pub struct GenerateSettings {
     pub samples_per_prompt: usize,
 }
 
+/// The form of a judge's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JudgeKind {
@@ -33,10 +35,10 @@ pub struct JudgeSettings {
     pub name: String,
     pub kind: JudgeKind,
     pub source: JudgeSource,
-    /// Text template with `{prompt}`, `{a}`, `{b}` (pairwise) or `{prompt}`, `{completion}` (reward model). Several are the texts of
-    /// one question: two are given to the tokenizer as a pair, three are encoded each by itself.
+    /// ONNX models: text template with `{prompt}`, `{a}`, `{b}` (pairwise) or `{prompt}`, `{completion}` (reward model). Several are the
+    /// texts of one question: two are given to the tokenizer as a pair, three are encoded each by itself.
     pub template: OneOrMany<String>,
-    /// Tokens; none: as many as the judge that was brought along takes.
+    /// Tokens that an ONNX model or a policy reads, none: as many as the model that was brought along takes; other judges read whole texts.
     pub max_length: Option<usize>,
     /// Debiased |logit| up to this is a tie.
     pub tie_width: f64,
@@ -44,6 +46,15 @@ pub struct JudgeSettings {
     pub min_accuracy: f64,
     #[serde(skip_serializing_if = "OnnxSettings::is_default")]
     pub onnx: OnnxSettings,
+    #[serde(skip_serializing_if = "FitnessSettings::is_default")]
+    pub fitness: FitnessSettings,
+}
+
+impl JudgeSettings {
+    /// Whether ONNX Runtime answers for it.
+    pub fn is_onnx(&self) -> bool {
+        matches!(self.source, JudgeSource::Train(_) | JudgeSource::Folder { .. })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,6 +64,14 @@ pub enum JudgeSource {
     Train(Box<TrainSettings>),
     /// `model.onnx` and `tokenizer.json` in a folder.
     Folder { path: PathBuf },
+    /// Verdicts recorded elsewhere, in a file.
+    Replay { path: PathBuf },
+    /// Text rules.
+    Rubric { rules: Vec<RuleSettings> },
+    /// The rewards that a policy implies.
+    Implicit(ImplicitSettings),
+    /// Other judges of the suite together.
+    Panel(PanelSettings),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -64,6 +83,9 @@ pub struct CompareSettings {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StatisticsSettings {
     pub level: f64,
+    /// What corrects the win rates; none: nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<LabelSettings>,
 }
 
 /// Thresholds of the checks; see `checks` for their meaning.
