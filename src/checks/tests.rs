@@ -45,6 +45,7 @@ fn suite() -> Suite {
         path: "pairs.jsonl".into(),
         format: PairsFormat::Explicit,
         limit: None,
+        sources: Vec::new(),
         max_prompt_length: None,
         heldout_share: 0.1,
         judge_share: 0.1,

@@ -81,6 +81,8 @@ pub enum Command {
     Judge(JudgeCommand),
     /// Win rates of recorded preferences, with honest intervals
     Winrate(WinrateArguments),
+    /// Rate many policies by comparisons of two at a time
+    Ratings(RatingsArguments),
     /// Look at preference data
     #[command(subcommand)]
     Data(DataCommand),
@@ -249,7 +251,7 @@ pub struct TrainArguments {
 
 #[derive(Debug, Args)]
 pub struct LogpsArguments {
-    /// A Hugging Face folder
+    /// A Hugging Face folder, or org/name@<commit> on the hub
     pub model: PathBuf,
     /// JSONL of {"ids": […]} or {"prompt": …, "completion": …}
     pub file: PathBuf,
@@ -324,6 +326,25 @@ pub struct WinrateArguments {
     pub format: RowFormat,
 }
 
+#[derive(Debug, Args)]
+pub struct RatingsArguments {
+    /// Comparisons (left, right, winner; model_a, model_b, winner), Arena-Hard's or MT-bench's judgments, AlpacaEval's annotations, or
+    /// the folder of a report
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// What the rows are [default: told by the columns of the first]
+    #[arg(long, value_enum)]
+    pub layout: Option<RecordedLayout>,
+    /// What the file calls a column, say prompt_id=question
+    #[arg(long, value_name = "OURS=THEIRS", value_delimiter = ',', value_parser = column_name)]
+    pub columns: Vec<(String, String)>,
+    /// Of the intervals and the ranks
+    #[arg(long, default_value = "0.95", value_parser = share)]
+    pub level: f64,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: RowFormat,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum RecordedLayout {
     /// annotations.json, or its numbers: instruction_index, preference (1 to 2), len_output_1, len_output_2
@@ -371,7 +392,8 @@ pub enum LogpsFormat {
 pub enum DataCommand {
     /// Count what is wrong with preference data
     Audit {
-        /// A suite (.toml), or a file: JSON Lines, a JSON list, CSV (each perhaps under gzip or Zstandard) or Parquet
+        /// A suite (.toml), or a file: JSON Lines, a JSON list, CSV (each perhaps under gzip or Zstandard) or Parquet; of a data set on
+        /// the hub org/name@<commit>:file
         #[arg(value_name = "SUITE|FILE")]
         file: PathBuf,
         /// What the file's rows are [default: told by the columns of the first]
@@ -413,6 +435,8 @@ pub enum Layout {
     Conversations,
     /// prompt, completion as lists of messages, label
     UnpairedConversations,
+    /// instruction, and completions with their ratings: UltraFeedback as it was collected
+    Ultrafeedback,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -110,13 +110,18 @@ fn differences(
     let mut found = Vec::new();
     for (i, (file, subject)) in all.iter().enumerate() {
         let first = all[..i].iter().position(|(_, earlier)| earlier.judge == subject.judge);
-        let Some((first_file, earlier)) = first.map(|place| all[place]) else { continue };
-        let recipe = match compat {
-            // Each policy has a C of its own; the difference is between fits with one.
-            Some(Compat::AlpacaEval { .. }) => rates[i].fact("c").map_or(control::RIDGE, |c| Recipe::AlpacaEval { c }),
-            _ => control::RIDGE,
+        let Some(first) = first else { continue };
+        let (first_file, earlier) = all[first];
+        // AlpacaEval's fits have a C each, and none without --difficulty and --gamed.
+        let c = |place: usize| rates[place].fact("c").map(|c| Recipe::AlpacaEval { c });
+        let recipes = match compat {
+            Some(Compat::AlpacaEval { .. }) => c(i).zip(c(first)).map(|(a, b)| [a, b]),
+            Some(_) => None,
+            None => Some([control::RIDGE; 2]),
         };
-        found.extend(compare::difference([file, first_file], [subject, earlier], recipe, control)?);
+        let join = if compat.is_some() { Join::Position } else { control.join };
+        let control = Control { join, ..*control };
+        found.extend(compare::difference([file, first_file], [subject, earlier], recipes, &control)?);
     }
     Ok(found)
 }
@@ -141,17 +146,17 @@ fn check(arguments: &WinrateArguments) -> Result<()> {
             Error::usage(format!("{outputs} --outputs for {files} files")).help("give one for each file, in the same order")
         );
     }
-    for (name, _) in &arguments.columns {
+    Ok(())
+}
+
+/// How the arguments say that a file is read.
+pub fn reading(layout: Option<RecordedLayout>, columns: &[(String, String)], lenient: bool) -> Result<Reading> {
+    for (name, _) in columns {
         if !NAMES.contains(&name.as_str()) {
             let names: Vec<String> = NAMES.map(str::to_owned).to_vec();
             return Err(Error::usage(format!("--columns knows no `{name}`")).help(with_suggestion(name, &names, "it knows ")));
         }
     }
-    Ok(())
-}
-
-/// How the arguments say that a file is read.
-pub fn reading(layout: Option<RecordedLayout>, columns: &[(String, String)], lenient: bool) -> Reading {
     let layout = layout.map(|layout| match layout {
         RecordedLayout::AlpacaEval => Layout::AlpacaEval,
         RecordedLayout::ArenaHard => Layout::ArenaHard,
@@ -160,13 +165,13 @@ pub fn reading(layout: Option<RecordedLayout>, columns: &[(String, String)], len
         RecordedLayout::Comparisons => Layout::Comparisons,
         RecordedLayout::Labels => Layout::Labels,
     });
-    Reading { layout, columns: Columns(columns.to_vec()), lenient }
+    Ok(Reading { layout, columns: Columns(columns.to_vec()), lenient })
 }
 
 fn source(arguments: &WinrateArguments, place: usize, path: &Path, baseline: Option<&(&PathBuf, Outputs)>) -> Result<Source> {
     let alpaca = arguments.compat == Some(CompatName::AlpacaEval);
     let (file, completions) = file_of(path)?;
-    let mut rows = recorded::read(&file, &reading(arguments.layout, &arguments.columns, alpaca))?;
+    let mut rows = recorded::read(&file, &reading(arguments.layout, &arguments.columns, alpaca)?)?;
     if let Some(completions) = completions {
         outputs::join_completions(&mut rows, &completions, &file)?;
     }
@@ -187,7 +192,7 @@ fn source(arguments: &WinrateArguments, place: usize, path: &Path, baseline: Opt
 
 /// Labels, several raters of an item averaged.
 fn trusted(arguments: &WinrateArguments, path: &Path) -> Result<Vec<Subject>> {
-    let mut rows = recorded::read(path, &reading(None, &arguments.columns, false))?;
+    let mut rows = recorded::read(path, &reading(None, &arguments.columns, false)?)?;
     rows.iter_mut().for_each(|row| row.judge = None);
     let choice = Choice { policy: arguments.policy.clone(), baseline: arguments.baseline.clone() };
     let is_named = rows.iter().any(|row| row.policy.is_some());
@@ -222,7 +227,7 @@ fn name(rows: &mut [RecordedPreference], own: &Outputs, baseline: Option<&Output
 }
 
 /// The file of verdicts in a folder, and its completions: of a report, or of AlpacaEval's results.
-fn file_of(path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
+pub fn file_of(path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
     if !path.is_dir() {
         return Ok((path.to_owned(), None));
     }

@@ -3,9 +3,11 @@
 //! | file | concept |
 //! |---|---|
 //! | `summary` | all of a run's rows to all of its estimates |
+//! | `length` | the win rate at equal length, of a run's judgments |
 //! | `agreement` | how far recorded verdicts agree |
 //! | `judges` | how far judges can be trusted, and win rates corrected by labels |
 //! | `pairing` | two policies on the same prompts, new minus old |
+//! | `ratings` | comparisons of many policies to ratings: `dpo-eval ratings` |
 //! | `winrate` | recorded preferences to win rates: `dpo-eval winrate` |
 //!
 //! Prompts are the clusters: samples, seeds, both presentation orders and several pairs of one prompt share it, so an
@@ -13,7 +15,9 @@
 
 pub mod agreement;
 pub mod judges;
+mod length;
 pub mod pairing;
+pub mod ratings;
 pub mod summary;
 pub mod winrate;
 

@@ -31,6 +31,7 @@ pub(crate) fn report() -> ReportData {
         conclusions: Vec::new(),
         estimates: Vec::new(),
         findings: findings(),
+        audit: Vec::new(),
         gate: Some(gate()),
         gate_settings: GateSettings {
             golden: "golden/fixture.json".into(),

@@ -14,6 +14,13 @@ const fn metric(name: &'static str, label: &'static str, unit: &'static str, dig
 
 pub(crate) const METRICS: &[Metric] = &[
     metric("win_rate", "Win rate", "fraction", 3, "Mean debiased preference for the policy over the reference; ½ is a draw."),
+    metric(
+        "win_rate_length_controlled",
+        "Win rate at equal length",
+        "fraction",
+        3,
+        "What the judge's preferences predict where both completions are equally long: a logistic regression on the difference in characters.",
+    ),
     metric("win_rate_hard", "Win rate, hard", "fraction", 3, "Share of wins, a tie counting one half."),
     metric(
         "win_rate_corrected",

@@ -15,6 +15,7 @@ mod junit;
 mod markdown;
 mod metrics;
 mod publish;
+pub mod ratings;
 mod select;
 mod terminal;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::checks::{Conclusion, Finding};
+use crate::data::AuditItem;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::estimates::Estimate;
@@ -97,6 +99,9 @@ pub struct ReportData {
     pub conclusions: Vec<Conclusion>,
     pub estimates: Vec<Estimate>,
     pub findings: Vec<Finding>,
+    /// What the audit of a file's rows counted, zeros included. A world's is empty: what is odd in it stands in the findings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audit: Vec<AuditItem>,
     pub gate: Option<GateReport>,
     /// How the gate decides: `gate RUN` needs nothing but the report and a golden file.
     pub gate_settings: GateSettings,

@@ -201,6 +201,11 @@ fn ruled_table(width: usize) -> Table {
 
 /// Rows under a header, between rules, as wide as their content and no wider than `width`.
 pub(super) fn plain_table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>, width: usize) -> String {
+    wide_table(header.map(str::to_owned).to_vec(), rows.map(Vec::from), width)
+}
+
+/// The same of as many columns as there are.
+pub(super) fn wide_table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>, width: usize) -> String {
     let mut table = ruled_table(width);
     table.set_header(header);
     table.add_rows(rows);

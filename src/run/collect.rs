@@ -18,7 +18,7 @@ use crate::run::plan::{self, Plan, Stage};
 use crate::run::stages::{JUDGE_FOLDER, PROBES, ROUND_AUDIT, checkpoints_of};
 use crate::store::{Receipt, Store};
 use crate::suite::Suite;
-use crate::suite::settings::{AdapterSource, Dialect, LossType, PolicySource, TrainSettings, Variant};
+use crate::suite::settings::{AdapterSource, Dataset, Dialect, LossType, PolicySource, TrainSettings, Variant};
 use crate::train::EVAL_LOG;
 use crate::train::chain::{Abridged, Link};
 
@@ -63,6 +63,7 @@ pub fn collect(
         conclusions,
         estimates,
         findings,
+        audit: if matches!(suite.dataset, Dataset::Pairs(_)) { audit } else { Vec::new() },
         gate: None,
         gate_settings: suite.gate.clone(),
         cells: collector.cells()?,

@@ -6,7 +6,9 @@ use crate::judge::probes::Probe;
 use crate::numerics::gemm::{MatRef, gemm};
 use crate::run::plan::{Cell, Stage, variant_seeds};
 use crate::suite::Suite;
-use crate::suite::settings::{Dataset, FreshModel, JudgeKind, JudgeSource, ModelSource, PolicySource, TrainSettings, Variant};
+use crate::suite::settings::{
+    Dataset, FreshModel, JudgeKind, JudgeSource, ModelSource, PairsSettings, PolicySource, TrainSettings, Variant,
+};
 
 /// What small models reach of the machine's measured matrix-product rate, all overheads included.
 const EFFICIENCY: f64 = 0.45;
@@ -144,7 +146,16 @@ fn judged_texts(suite: &Suite, judge: &str) -> f64 {
 fn train_prompts(suite: &Suite) -> usize {
     match &suite.dataset {
         Dataset::World(w) => w.train_prompts,
-        Dataset::Pairs(p) => p.limit.unwrap_or(1000),
+        Dataset::Pairs(p) => file_rows(p),
+    }
+}
+
+/// Rows that are read, as far as the suite tells: nobody has counted those of the files.
+fn file_rows(settings: &PairsSettings) -> usize {
+    const TYPICAL: usize = 1000;
+    match settings.sources.as_slice() {
+        [] => settings.limit.unwrap_or(TYPICAL),
+        sources => sources.iter().map(|source| (source.limit.unwrap_or(TYPICAL) as f64 * source.weight) as usize).sum(),
     }
 }
 
@@ -158,14 +169,14 @@ fn demonstrations(suite: &Suite) -> usize {
 fn train_pairs(suite: &Suite) -> usize {
     match &suite.dataset {
         Dataset::World(w) => w.train_prompts * w.pairs_per_prompt,
-        Dataset::Pairs(p) => p.limit.unwrap_or(1000),
+        Dataset::Pairs(p) => file_rows(p),
     }
 }
 
 fn judge_pairs(suite: &Suite) -> usize {
     match &suite.dataset {
         Dataset::World(w) => w.judge_prompts * w.pairs_per_prompt,
-        Dataset::Pairs(p) => (p.limit.unwrap_or(1000) as f64 * p.judge_share) as usize,
+        Dataset::Pairs(p) => (file_rows(p) as f64 * p.judge_share) as usize,
     }
 }
 

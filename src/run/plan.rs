@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::data::template;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::hub::{self, Files};
 use crate::judge::GOLD;
 use crate::suite::Suite;
 use crate::suite::settings::{
@@ -223,11 +224,15 @@ impl Planner<'_> {
         let suite = self.suite;
         let files = match &suite.dataset {
             Dataset::World(_) => Value::Null,
-            Dataset::Pairs(pairs) => json!(Digest::of_file(&suite.locate(&pairs.path))?),
+            Dataset::Pairs(pairs) if pairs.sources.is_empty() => json!(file_digest(suite, &pairs.path)?),
+            Dataset::Pairs(pairs) => {
+                let digests = pairs.sources.iter().map(|source| file_digest(suite, &source.path));
+                json!(digests.collect::<Result<Vec<Digest>>>()?)
+            }
         };
         let model = match &suite.model {
             ModelSource::Fresh(_) => Value::Null,
-            ModelSource::Folder { path } => folder_digests(&suite.locate(path))?,
+            ModelSource::Folder { path } => folder_digests(suite, path, Files::Model)?,
         };
         let mut data = json!({"dataset": data_settings(&suite.dataset), "file": files, "seed": suite.seed, "model": model});
         if let (Dataset::Pairs(pairs), ModelSource::Folder { path }) = (&suite.dataset, &suite.model)
@@ -266,13 +271,13 @@ impl Planner<'_> {
         let runtime = judge.is_onnx().then_some(self.runtime);
         let (files, numerics) = match &judge.source {
             JudgeSource::Train(_) => (Value::Null, Some(suite.numerics)),
-            JudgeSource::Folder { path } => (folder_digests(&suite.locate(path))?, None),
-            JudgeSource::Replay { path } => (json!(Digest::of_file(&suite.locate(path))?), None),
+            JudgeSource::Folder { path } => (folder_digests(suite, path, Files::Judge)?, None),
+            JudgeSource::Replay { path } => (json!(file_digest(suite, path)?), None),
             JudgeSource::Rubric { .. } | JudgeSource::Panel(_) => (Value::Null, None),
             JudgeSource::Implicit(implicit) => {
-                let reference =
-                    implicit.reference.as_ref().map(|folder| folder_digests(&suite.locate(&folder.path))).transpose()?;
-                (json!([folder_digests(&suite.locate(&implicit.path))?, reference]), Some(suite.numerics))
+                let digests = |path: &Path| folder_digests(suite, path, Files::Policy);
+                let reference = implicit.reference.as_ref().map(|folder| digests(&folder.path)).transpose()?;
+                (json!([digests(&implicit.path)?, reference]), Some(suite.numerics))
             }
         };
         let mut settings = without_paths(judge);
@@ -351,7 +356,7 @@ impl Planner<'_> {
                 let mut inputs = shared.to_vec();
                 let policy = match (&variant.policy, seed) {
                     (PolicySource::Checkpoint { path, beta }, _) => {
-                        json!({"files": folder_digests(&suite.locate(path))?, "beta": beta})
+                        json!({"files": folder_digests(suite, path, Files::Policy)?, "beta": beta})
                     }
                     (PolicySource::Train(settings), seed) => {
                         inputs.extend(train_ids(&variant.name, settings, seed.expect("a trained variant has a seed")));
@@ -499,9 +504,13 @@ fn data_settings(dataset: &Dataset) -> Value {
 fn without_paths<T: Serialize>(settings: &T) -> Value {
     let mut value = serde_json::to_value(settings).expect("settings are plain data");
     fn strip(value: &mut Value) {
-        if let Value::Object(map) = value {
-            map.remove("path");
-            map.values_mut().for_each(strip);
+        match value {
+            Value::Object(map) => {
+                map.remove("path");
+                map.values_mut().for_each(strip);
+            }
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
         }
     }
     strip(&mut value);
@@ -512,18 +521,30 @@ fn without_paths<T: Serialize>(settings: &T) -> Value {
 fn without_adapter_path(suite: &Suite, settings: &TrainSettings) -> Result<Value> {
     let mut value = without_paths(settings);
     if let Some(AdapterSource::Folder { path, .. }) = &settings.lora {
-        value["lora"]["files"] = folder_digests(&suite.locate(path))?;
+        value["lora"]["files"] = folder_digests(suite, path, Files::Adapter)?;
     }
     Ok(value)
 }
 
-/// Digests of the files in a model or judge folder that can change a number.
-fn folder_digests(folder: &Path) -> Result<Value> {
+/// The digest of a file of preference data.
+fn file_digest(suite: &Suite, written: &Path) -> Result<Digest> {
+    hub::verified_digest(&suite.locate_data(written))
+}
+
+/// Digests of the files in a model or judge folder that can change a number, wherever it lies: those of the hub's cache that are needed,
+/// each held against its name there, or all of a folder of this machine.
+fn folder_digests(suite: &Suite, written: &Path, files: Files) -> Result<Value> {
+    if let Some(reference) = Suite::model_on_hub(written) {
+        return Ok(json!(hub::digests(&reference, files)?));
+    }
+    let folder = &suite.locate(written);
     let entries = std::fs::read_dir(folder).map_err(|e| Error::io("read the folder", folder, &e))?;
     let mut digests = std::collections::BTreeMap::new();
     for entry in entries {
         let path = entry.map_err(|e| Error::io("read the folder", folder, &e))?.path();
-        let relevant = path.extension().is_some_and(|e| ["json", "jinja", "safetensors", "onnx", "data"].iter().any(|x| e == *x));
+        let relevant = path
+            .extension()
+            .is_some_and(|e| ["json", "jinja", "safetensors", "onnx", "data", "onnx_data"].iter().any(|x| e == *x));
         if relevant && path.is_file() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             digests.insert(name, Digest::of_file(&path)?);

@@ -119,7 +119,7 @@ pub fn temperature(logits: &[(f64, f64)]) -> Option<f64> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use super::super::reference::{close, number, numbers, vectors};
+    use super::super::reference::{close, number, numbers, peers, vectors};
     use super::*;
 
     pub fn forecasts(file: &serde_json::Value) -> Vec<Forecast> {
@@ -165,6 +165,9 @@ pub(crate) mod tests {
         // Outcomes that are what σ(x) says, stated as σ(3 x): the logits want to be divided by 3.
         let logits: Vec<(f64, f64)> = (-20..=20).map(|i| f64::from(i) / 5.0).map(|x| (3.0 * x, logistic(x))).collect();
         close(&[temperature(&logits).unwrap()], &[3.0], 1e-9);
+        let file = &peers()["temperature"];
+        let logits: Vec<(f64, f64)> = numbers(&file["logits"]).into_iter().zip(numbers(&file["outcomes"])).collect();
+        close(&[temperature(&logits).unwrap()], &[number(&file["temperature"])], 1e-6);
         assert_eq!(temperature(&[(1.0, 1.0), (-2.0, 0.0)]), None);
         assert_eq!(temperature(&[(1.0, 0.0), (-2.0, 1.0)]), None);
         assert_eq!(temperature(&[]), None);

@@ -102,7 +102,9 @@ mod tests {
             let u = |name: &str| case[name].as_u64().unwrap();
             let (first, second, level) = ((u("k1"), u("n1")), (u("k2"), u("n2")), 1.0 - case["alpha"].as_f64().unwrap());
             close(&limits(newcombe_independent(first, second, level)), &numbers(&case["newcomb"]), 1e-9);
-            close(&limits(agresti_caffo(first, second, level)), &numbers(&case["agresti-caffo"]), 1e-9);
+            // Ours is cut to what differences can be.
+            let caffo: Vec<f64> = numbers(&case["agresti-caffo"]).into_iter().map(|limit| limit.clamp(-1.0, 1.0)).collect();
+            close(&limits(agresti_caffo(first, second, level)), &caffo, 1e-9);
         }
     }
 

@@ -15,6 +15,11 @@
 //! | `power` | how many prompts would decide |
 //! | `agreement`, `krippendorff` | agreement of raters beyond chance |
 //! | `calibration`, `discrimination` | whether probabilities mean what they say; how well scores tell two classes apart |
+//! | `components` | variance by prompts, seeds, samples and judges; intervals across seeds |
+//! | `ratings` | Bradley–Terry, Newman, Elo, and who is told apart from whom |
+//! | `divergence`, `overoptimisation` | KL and its estimators; the hump of reward over √KL |
+//! | `arena_hard`, `rewardbench` | what these benchmarks call a score |
+//! | `dense` | small linear algebra |
 //! | `bias` | what the order of presentation is worth to a judge |
 //! | `regression` | logistic regression on soft labels with penalties, to the optimum |
 //! | `length_control` | win rates with length and style held equal |
@@ -22,11 +27,14 @@
 //! | `text` | repetition within one text |
 
 pub mod agreement;
+pub mod arena_hard;
 pub mod bias;
 pub mod bootstrap;
 pub mod calibration;
+pub mod components;
 pub mod difference;
 pub mod discrimination;
+pub mod divergence;
 pub mod interval;
 pub mod krippendorff;
 pub mod length_control;
@@ -34,18 +42,23 @@ pub mod logistic;
 pub mod mcnemar;
 pub mod mean;
 pub mod multiplicity;
+pub mod overoptimisation;
 pub mod power;
 pub mod prediction_powered;
 pub mod proportion;
 pub mod quantile;
 pub mod rank;
+pub mod ratings;
 pub mod regression;
+pub mod rewardbench;
 pub mod sequential;
 pub mod signs;
 pub mod student;
 pub mod style;
 pub mod text;
 pub mod wilcoxon;
+
+mod dense;
 
 #[cfg(test)]
 mod reference;

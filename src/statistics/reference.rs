@@ -38,3 +38,9 @@ pub fn limits(interval: crate::interval::Interval) -> Vec<f64> {
 pub fn differences(file: &Value) -> Vec<f64> {
     numbers(&file["a"]).iter().zip(numbers(&file["b"])).map(|(a, b)| a - b).collect()
 }
+
+/// What other packages say, recorded by `golden/statistics/record.py`.
+pub fn peers() -> Value {
+    let path = format!("{}/../../golden/statistics/peers.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).expect("golden/statistics/peers.json")).expect("a JSON file")
+}

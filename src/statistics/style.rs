@@ -21,7 +21,8 @@ pub const FEATURES: [&str; 4] = ["length", "headers", "lists", "bold"];
 impl Style {
     pub fn of(text: &str) -> Self {
         let prose = without_code(text);
-        let count = |is: fn(&str) -> bool| prose.lines().filter(|line| is(line)).count() as f64;
+        // With its line break, which is white space too.
+        let count = |is: fn(&str) -> bool| prose.split_inclusive('\n').filter(|line| is(line)).count() as f64;
         Self {
             words: text.split_whitespace().count() as f64,
             headers: count(is_header),
@@ -98,6 +99,16 @@ mod tests {
         assert_eq!((style.headers, style.lists, style.bold), (1.0, 3.0, 2.0));
         assert_eq!(Style::of("a ***b*** **c\nd**"), Style { words: 4.0, bold: 1.0, ..Style::default() });
         assert_eq!(Style::of(""), Style::default());
+    }
+
+    #[test]
+    fn counts_are_those_of_arena_hards_regular_expressions() {
+        let cases: serde_json::Value = serde_json::from_str(include_str!("../../golden/statistics/style.json")).unwrap();
+        for case in cases.as_array().unwrap() {
+            let style = Style::of(case["text"].as_str().unwrap());
+            let expected = ["headers", "lists", "bold"].map(|name| case[name].as_f64().unwrap());
+            assert_eq!([style.headers, style.lists, style.bold], expected, "{}", case["text"]);
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::hub::{Reference, Repo, Wanted, Written};
 
 mod defaults;
 mod document;
@@ -105,9 +106,44 @@ impl Suite {
         Digest::of_value(self)
     }
 
-    /// Where a path written in the suite lies: relative paths start at the suite file's folder.
+    /// Where a model's folder, or another path written in the suite, lies: relative paths start at the suite file's folder, and what is
+    /// the hub's lies in its cache, fetched or not.
     pub fn locate(&self, written: &Path) -> PathBuf {
-        self.base.join(written)
+        self.located(Repo::Model, written)
+    }
+
+    /// The same for files of preference data.
+    pub fn locate_data(&self, written: &Path) -> PathBuf {
+        self.located(Repo::Dataset, written)
+    }
+
+    fn located(&self, repo: Repo, written: &Path) -> PathBuf {
+        match Written::of(repo, written) {
+            Written::Hub(reference) => reference.place(),
+            Written::Local | Written::Wrong(..) => self.base.join(written),
+        }
+    }
+
+    /// What the suite names on the hub, each once.
+    pub fn on_hub(&self) -> Vec<Wanted> {
+        let mut all: Vec<Wanted> = Vec::new();
+        for input in inputs::inputs(self) {
+            if let Written::Hub(reference) = Written::of(input.repo(), input.path) {
+                let wanted = Wanted { reference, files: input.files };
+                if !all.contains(&wanted) {
+                    all.push(wanted);
+                }
+            }
+        }
+        all
+    }
+
+    /// The model of the hub that a path names, if it does.
+    pub fn model_on_hub(written: &Path) -> Option<Reference> {
+        match Written::of(Repo::Model, written) {
+            Written::Hub(reference) => Some(reference),
+            Written::Local | Written::Wrong(..) => None,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::one_or_many::OneOrMany;
-use super::reading::{AuditSpec, ColumnsSpec};
+use super::reading::{AuditSpec, ColumnsSpec, RatedBy, RejectedBy, SourceSpec};
 use super::settings::{
     BcoShift, Combine, Dialect, FDivergence, ImplicitReward, InputRole, Label, Linear, LossType, Numerics, OnInconclusive,
     Optimizer, PackingStrategy, PairsFormat, Provider, RoundReference, Sampling, Scheduler, Side, TextFormat, Values,
@@ -83,14 +83,23 @@ pub struct DatasetSpec {
     pub label_noise: Option<f64>,
 
     /// Pairs: the file, relative to the suite file: JSON Lines, a JSON list, CSV (each of them gzipped or under Zstandard too) or Parquet.
+    /// Or a file of a data set on the Hugging Face hub: `org/name@<commit>:file`, the commit as 40 hexadecimal digits.
     pub path: Option<PathBuf>,
+    /// Pairs: several files in place of `path`, each with a weight.
+    #[serde(default)]
+    pub source: Vec<SourceSpec>,
     /// Pairs: `explicit` (`prompt`, `chosen`, `rejected` as texts), `hh` (whole transcripts), `unpaired` (`prompt`, `completion`,
     /// `label`, for the losses on single completions), `conversations` (pairs of lists of messages: TRL's, LLaMA-Factory's,
-    /// UltraFeedback's) or `unpaired_conversations`.
+    /// UltraFeedback's binarized one), `unpaired_conversations`, or `ultrafeedback` (an `instruction` and its rated `completions`).
     pub format: Option<PairsFormat>,
+    /// UltraFeedback: what ranks the completions of a prompt, of which the best is chosen: `ratings` if not given.
+    pub rated_by: Option<RatedBy>,
+    /// UltraFeedback: which of those with a lower rating is rejected: `random` if not given, as in the published binarized sets.
+    pub rejected_by: Option<RejectedBy>,
     /// Pairs: what the file calls its columns, `prompt = "question"` say.
     pub columns: Option<ColumnsSpec>,
-    /// Conversations: a file with the chat template that writes them, relative to the suite file; the model's own if not given.
+    /// Conversations: a file with the chat template that writes them, relative to the suite file (or `org/name@<commit>:file` of a model
+    /// on the hub); the model's own if not given.
     pub chat_template: Option<PathBuf>,
     /// Conversations: what a chat template that asks for today's date gets, as YYYY-MM-DD.
     pub chat_date: Option<String>,
@@ -122,7 +131,8 @@ pub enum DatasetKind {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// Folder with config.json, model.safetensors and tokenizer.json, relative to the suite file.
+    /// Folder with config.json, model.safetensors and tokenizer.json, relative to the suite file, or a model of the Hugging Face hub by its
+    /// commit: `org/name@<40 hexadecimal digits>`.
     pub path: Option<PathBuf>,
     pub hidden_size: Option<usize>,
     /// Width of the MLP; 8/3 of hidden_size, rounded up to a multiple of 8, if not given.
@@ -157,7 +167,7 @@ macro_rules! training_tables {
             /// Names the policy: letters, digits, `.`, `_`, `-`.
             pub name: String,
             /// Policy trained elsewhere: a Hugging Face folder, or a PEFT folder of an adapter over the reference; relative to the
-            /// suite file.
+            /// suite file, or `org/name@<commit>` on the hub.
             pub checkpoint: Option<PathBuf>,
             $($(#[$doc])* pub $key: Option<$type>,)*
         }
@@ -283,7 +293,8 @@ training_tables! {
     lora_target_modules: OneOrMany<LoraTarget>,
     /// LoRA: scale by lora_alpha / √lora_r.
     use_rslora: bool,
-    /// LoRA: a PEFT folder, relative to the suite file, whose adapter is trained on; a frozen copy of it is the reference.
+    /// LoRA: a PEFT folder, relative to the suite file, or `org/name@<commit>` on the hub, whose adapter is trained on; a frozen copy of it
+    /// is the reference.
     lora_adapter: PathBuf,
     /// Preference training: how often it is done. Before each round after the first the policy so far completes the training prompts, its
     /// completions are labelled, and the round learns from these pairs alone. Each round takes as many steps as the first, with a new
@@ -356,7 +367,7 @@ pub struct JudgeSpec {
     /// were recorded elsewhere, `rubric` applies text rules, `implicit` takes a policy's own rewards, `panel` asks other judges.
     pub kind: JudgeKindSpec,
     /// ONNX models: the folder with model.onnx and tokenizer.json; replay: the file of verdicts; implicit: the policy's folder; relative
-    /// to the suite file.
+    /// to the suite file, or `org/name@<commit>` on the hub (the file of verdicts after a colon, of a data set).
     pub path: Option<PathBuf>,
     /// Training of a judge made here, on the judges' own pairs, from the reference's weights.
     pub train: Option<TrainSpec>,

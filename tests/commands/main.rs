@@ -2,7 +2,9 @@
 
 mod data;
 mod errors;
+mod fuzz;
 mod gate;
+mod hub;
 mod interruption;
 mod judges;
 mod lora;

@@ -150,3 +150,20 @@ fn files_and_options_that_do_not_fit_are_told() {
     .collect();
     insta::assert_snapshot!(told.join("\n"));
 }
+
+#[test]
+fn many_policies_are_rated_and_those_that_cannot_be_told_apart_have_no_rank() {
+    let folder = repository().join("tests/readme");
+    let ran = run_expecting(&folder, &["ratings", "comparisons.csv"], 0);
+    insta::assert_snapshot!(ran.stdout);
+    let found: Value =
+        serde_json::from_str(&run_expecting(&folder, &["ratings", "comparisons.csv", "--format", "json"], 0).stdout).unwrap();
+    let players = found["players"].as_array().unwrap();
+    assert!(players.iter().any(|p| p["separable"] == false) && players.iter().any(|p| p["separable"] == true), "{found}");
+    let csv = run_expecting(&folder, &["ratings", "comparisons.csv", "--format", "csv"], 0).stdout;
+    assert_eq!(csv.lines().count(), 1 + players.len());
+    // A report's variants meet each other in the reference.
+    let report = finished_smoke().join("reports/smoke");
+    let of_report = run_expecting(&report, &["ratings", ".", "--format", "json"], 0).stdout;
+    assert!(of_report.contains("\"player\": \"reference\""), "{of_report}");
+}

@@ -22,14 +22,15 @@ pub struct PairedDifference {
     pub measures: Vec<Measure>,
 }
 
-/// None where the two have no judged prompt in common. `files`: where they come from. `recipe`: of the length-controlled win rate.
+/// None where the two have no judged prompt in common. `files`: where they come from. `recipes`: of their length-controlled win rates, if there
+/// are any.
 ///
 /// # Errors
 /// An instruction without difficulty.
 pub fn difference(
     files: [&str; 2],
     subjects: [&Subject; 2],
-    recipe: Recipe,
+    recipes: Option<[Recipe; 2]>,
     control: &Control<'_>,
 ) -> Result<Option<PairedDifference>> {
     let prompts = subjects
@@ -46,7 +47,9 @@ pub fn difference(
     let Some(win_rate) = paired(|item| item.preference) else { return Ok(None) };
     let mut measures = vec![Measure::scaled("win_rate", &win_rate, 100.0)];
     measures.extend(paired(|item| item.outcome.map(points)).map(|m| Measure::scaled("discrete_win_rate", &m, 100.0)));
-    measures.extend(length_controlled(files, subjects, &common, recipe, control)?);
+    if let Some(recipes) = recipes {
+        measures.extend(length_controlled(files, subjects, &common, recipes, control)?);
+    }
     let [first, second] = subjects.map(|subject| subject.policy.clone());
     Ok(Some(PairedDifference { first, second, judge: subjects[0].judge.clone(), prompts: common.len(), measures }))
 }
@@ -56,11 +59,11 @@ fn length_controlled(
     files: [&str; 2],
     subjects: [&Subject; 2],
     common: &BTreeSet<&str>,
-    recipe: Recipe,
+    recipes: [Recipe; 2],
     control: &Control<'_>,
 ) -> Result<Option<Measure>> {
     let mut fits = Vec::new();
-    for (file, subject) in files.into_iter().zip(subjects) {
+    for ((file, subject), recipe) in files.into_iter().zip(subjects).zip(recipes) {
         let mut restricted = subject.clone();
         restricted.items.retain(|item| common.contains(item.prompt_id.as_str()));
         let Some(prepared) = Prepared::lengths(file, &restricted, control)? else { return Ok(None) };

@@ -108,7 +108,7 @@ fn chosen(path: &Path, rows: Vec<RecordedPreference>, choice: &Choice) -> Result
 }
 
 /// Of each policy with checkpoints, the last one's rows.
-fn last_checkpoints(mut rows: Vec<RecordedPreference>) -> Vec<RecordedPreference> {
+pub(crate) fn last_checkpoints(mut rows: Vec<RecordedPreference>) -> Vec<RecordedPreference> {
     let mut last: BTreeMap<Option<String>, u64> = BTreeMap::new();
     for row in &rows {
         let Some(checkpoint) = row.checkpoint else { continue };

@@ -163,8 +163,9 @@ fn a_policy_differs_from_itself_by_nothing_and_from_its_mirror_by_twice_its_lead
     let preferences: Vec<f64> = (0..30).map(|i| f64::from(i % 5) / 5.0).collect();
     let gains: Vec<f64> = (0..30).map(|i| f64::from(i % 11) * 10.0).collect();
     let subject = one("l.csv", &lengths(&preferences, &gains));
-    let compared =
-        |other: &Subject| compare::difference(["a", "b"], [&subject, other], RIDGE, &CONTROL).unwrap().unwrap().measures;
+    let compared = |other: &Subject| {
+        compare::difference(["a", "b"], [&subject, other], Some([RIDGE; 2]), &CONTROL).unwrap().unwrap().measures
+    };
     for measure in compared(&subject) {
         assert!(measure.value == 0.0 && measure.lower <= 0.0 && measure.upper >= 0.0, "{measure:?}");
     }

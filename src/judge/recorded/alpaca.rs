@@ -12,6 +12,8 @@ pub(super) fn read(fields: &Fields<'_>, row: usize) -> Result<RecordedPreference
     let prompt = fields.first_name(&["prompt_id", "instruction_index", "instruction"])?;
     let prompt = prompt.ok_or_else(|| fields.missing("instruction"))?;
     let mut found = RecordedPreference::new(fields.record.place, row, prompt);
+    // The numbers without texts say which row of annotations.json they are.
+    found.row = fields.count("row")?.map_or(row, |row| row as usize);
     if !fields.has("preference") {
         return Err(fields.missing("preference").help("AlpacaEval writes null where its judge gave no verdict"));
     }

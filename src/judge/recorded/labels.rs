@@ -31,7 +31,9 @@ pub(super) fn judgment(fields: &Fields<'_>, row: usize) -> Result<RecordedPrefer
 /// `winner` of two named sides. Where rows have no prompt, each is one of its own.
 pub(super) fn comparison(fields: &Fields<'_>, row: usize) -> Result<RecordedPreference> {
     let place = fields.record.place;
-    let prompt = fields.first_name(&["prompt_id", "question_id"])?.unwrap_or_else(|| place.id());
+    // Prompts of several files must not be taken for each other.
+    let alone = || format!("{}, {}", fields.record.path.display(), place.shown());
+    let prompt = fields.first_name(&["prompt_id", "question_id"])?.unwrap_or_else(alone);
     let mut found = RecordedPreference::new(place, row, prompt);
     let sides = if fields.has("left") { ["left", "right"] } else { ["model_a", "model_b"] };
     let side = |name: &str| fields.name(name)?.ok_or_else(|| fields.missing(name));

@@ -167,7 +167,10 @@ pub fn read(path: &Path, reading: &Reading) -> Result<Vec<RecordedPreference>> {
     let mut found = Vec::new();
     let mut row = 0;
     for_each_row(path, |record| {
-        let layout = *layout.get_or_insert(told_by(&record, reading)?);
+        let layout = match layout {
+            Some(layout) => layout,
+            None => *layout.insert(told_by(&record, reading)?),
+        };
         let fields = fields::Fields { record: &record, columns: &reading.columns, lenient: reading.lenient };
         match layout {
             Layout::AlpacaEval => found.push(alpaca::read(&fields, row)?),

@@ -59,6 +59,13 @@ fn preferences_outside_their_range_are_errors_unless_alpacas_rule_is_asked_for()
     help: AlpacaEval's preferences are 1 (baseline) to 2 (model), or 0
     "#);
     let folder = tempfile::tempdir().unwrap();
+    // A layout that is stated isn't guessed at: no column of these would tell it.
+    let stated = Reading {
+        layout: Some(Layout::AlpacaEval),
+        columns: Columns(vec![("prompt_id".to_owned(), "q".to_owned())]),
+        ..Reading::default()
+    };
+    assert_eq!(preferences(&read(&file(&folder, "s.csv", "q,preference\n1,1.25\n"), &stated).unwrap()), [Some(0.25)]);
     let lenient = Reading { lenient: true, ..Reading::default() };
     assert_eq!(preferences(&read(&file(&folder, "m.csv", text), &lenient).unwrap()), [None]);
 }

@@ -7,16 +7,14 @@ use super::fields::{Fields, named};
 use super::{RecordedPreference, Side};
 use crate::data::field::{Field, Object};
 use crate::error::Result;
+use crate::statistics::arena_hard::scores_of_first;
 
 /// Of `A` in `A>B`, as Arena-Hard counts it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Grade {
-    pub preference: f64,
-    pub strength: u32,
+struct Grade {
+    preference: f64,
+    strength: u32,
 }
-
-/// How often `A>>B` counts (Arena-Hard-Auto v2, `show_result.py`: `weight`).
-const STRONG: u32 = 3;
 
 pub(super) fn arena_hard(fields: &Fields<'_>, row: usize) -> Result<[RecordedPreference; 2]> {
     let prompt = fields.first_name(&["prompt_id", "uid", "question_id"])?.ok_or_else(|| fields.missing("uid"))?;
@@ -65,16 +63,9 @@ fn words(game: &Object) -> Option<&str> {
     }
 }
 
-pub(super) fn grade(token: &str) -> Option<Grade> {
-    let of = |preference, strength| Some(Grade { preference, strength });
-    match token.trim() {
-        "A>B" | "B<A" => of(1.0, 1),
-        "A>>B" | "B<<A" => of(1.0, STRONG),
-        "A=B" | "B=A" => of(0.5, 1),
-        "A<B" | "B>A" => of(0.0, 1),
-        "A<<B" | "B>>A" => of(0.0, STRONG),
-        _ => None,
-    }
+fn grade(token: &str) -> Option<Grade> {
+    let scores = scores_of_first(token.trim())?;
+    Some(Grade { preference: *scores.first()?, strength: scores.len() as u32 })
 }
 
 /// What stands last in double brackets; where nothing does, in single ones. `text` is upper-cased.

@@ -10,6 +10,7 @@ use crate::data::files::{read_jsonl, write_jsonl};
 use crate::data::tokenize::TextTokenizer;
 use crate::error::{Error, Result};
 use crate::generate::Completion;
+use crate::hub::{self, Files};
 use crate::judge::asking::Asking;
 use crate::judge::gold::Gold;
 use crate::judge::implicit::Implicit;
@@ -85,8 +86,13 @@ impl Body<'_> {
                 judge::train::train_judge(settings, training, base, tokenizer, pairs, seed, self.work(), watch)?;
                 files_in(&folder)?
             }
-            JudgeSource::Folder { path } => copy_folder(&self.suite.locate(path), &folder)?,
-            JudgeSource::Replay { path } => vec![copy_file(&self.suite.locate(path), &folder)?],
+            JudgeSource::Folder { path } => {
+                // Of the hub's cache only what is part of the key.
+                let needed = Suite::model_on_hub(path).map(|judge| hub::digests(&judge, Files::Judge)).transpose()?;
+                let needed = needed.map(|digests| digests.into_keys().collect());
+                copy_folder(&self.suite.locate(path), &folder, needed)?
+            }
+            JudgeSource::Replay { path } => vec![copy_file(&self.suite.locate_data(path), &folder)?],
             JudgeSource::Rubric { .. } | JudgeSource::Implicit(_) | JudgeSource::Panel(_) => Vec::new(),
         };
         outputs.iter_mut().for_each(|name| *name = format!("{JUDGE_FOLDER}/{name}"));
@@ -140,7 +146,7 @@ impl Body<'_> {
                 Box::new(Asking::new(name, judge, tie_width, journal))
             }
             JudgeSource::Replay { path } => {
-                let file = path.file_name().map(|name| folder.join(name)).unwrap_or_default();
+                let file = self.suite.locate_data(path).file_name().map(|name| folder.join(name)).unwrap_or_default();
                 Box::new(Replay::open(&file, tie_width)?)
             }
             JudgeSource::Panel(panel) => {
@@ -247,9 +253,9 @@ impl Body<'_> {
 }
 
 /// Copies the files of a judge's folder; gives their names in order.
-fn copy_folder(from: &Path, to: &Path) -> Result<Vec<String>> {
+fn copy_folder(from: &Path, to: &Path, needed: Option<Vec<String>>) -> Result<Vec<String>> {
     std::fs::create_dir_all(to).map_err(|e| Error::io("create", to, &e))?;
-    let names = files_in(from)?;
+    let names = needed.map_or_else(|| files_in(from), Ok)?;
     for name in &names {
         std::fs::copy(from.join(name), to.join(name)).map_err(|e| Error::io("copy", &from.join(name), &e))?;
     }
