@@ -48,7 +48,7 @@ def prepare(folder, count):
 
     ids = torch.ones((2, 8), dtype=torch.long)
     axes = {name: {0: "batch", 1: "sequence"} for name in names} | {"logits": {0: "batch"}}
-    torch.onnx.export(Logits(), (ids, ids, torch.zeros_like(ids)), model / "model.onnx", dynamo=False, input_names=names,
+    torch.onnx.export(Logits().eval(), (ids, ids, torch.zeros_like(ids)), model / "model.onnx", dynamo=False, input_names=names,
                       output_names=["logits"], dynamic_axes=axes, opset_version=17)  # fmt: skip
     onnx.checker.check_model(str(model / "model.onnx"))
 

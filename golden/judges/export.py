@@ -161,8 +161,15 @@ def export(module, names, path):
     onnx.save(model, path)
 
 
+def agree(path, encodings, outputs):
+    """The export is what PyTorch says, or this golden file would blame the wrong side."""
+    for ours, theirs in zip(runtime_answers(path, encodings), outputs):
+        assert np.allclose(ours, theirs, atol=1e-5), (path, ours, theirs)
+
+
 def answers(module, names, encodings):
-    """PyTorch's raw outputs, each text alone."""
+    """PyTorch's raw outputs, each text alone. The export puts a module back into the mode it was in: in training it would drop out."""
+    assert not module.training
     with torch.no_grad():
         return [module(*(torch.tensor([e[n]]) for n in names)).double().reshape(-1).tolist() for e in encodings]
 
@@ -201,13 +208,11 @@ def cross_encoder(name, classifier, config, tokenizer, seed, names, length):
     saved(HERE / name, tokenizer, config)
     questions = both_orders(TEXTS)
     encodings = encoded(tokenizer, [f"{p} {a}" for p, a, _ in questions], length, [f"{p} {b}" for p, _, b in questions])
-    module = Logits(model, names)
+    module = Logits(model, names).eval()
     export(module, names, HERE / name / "model.onnx")
-    return {
-        "questions": questions,
-        "ids": [e["input_ids"] for e in encodings],
-        "outputs": answers(module, names, encodings),
-    }, encodings
+    outputs = answers(module, names, encodings)
+    agree(HERE / name / "model.onnx", encodings, outputs)
+    return {"questions": questions, "ids": [e["input_ids"] for e in encodings], "outputs": outputs}, encodings
 
 
 def reward_model(name, classifier, config, tokenizer, seed, length):
@@ -215,9 +220,11 @@ def reward_model(name, classifier, config, tokenizer, seed, length):
     saved(HERE / name, tokenizer, config)
     questions = [(p, c) for p, a, b in TEXTS for c in (a, b)]
     encodings = encoded(tokenizer, [f"{p} {c}" for p, c in questions], length)
-    module = Logits(model, names)
+    module = Logits(model, names).eval()
     export(module, names, HERE / name / "model.onnx")
-    return {"questions": questions, "ids": [e["input_ids"] for e in encodings], "outputs": answers(module, names, encodings)}
+    outputs = answers(module, names, encodings)
+    agree(HERE / name / "model.onnx", encodings, outputs)
+    return {"questions": questions, "ids": [e["input_ids"] for e in encodings], "outputs": outputs}
 
 
 def pairrm():
@@ -235,7 +242,9 @@ def pairrm():
         encodings.append({"input_ids": ids, "attention_mask": [1] * len(ids)})
     names = ["input_ids", "attention_mask"]
     export(model, names, HERE / "pairrm" / "model.onnx")
-    return {"questions": questions, "ids": [e["input_ids"] for e in encodings], "outputs": answers(model, names, encodings)}
+    outputs = answers(model, names, encodings)
+    agree(HERE / "pairrm" / "model.onnx", encodings, outputs)
+    return {"questions": questions, "ids": [e["input_ids"] for e in encodings], "outputs": outputs}
 
 
 def deberta_config(vocabulary, labels):
