@@ -11,8 +11,8 @@
 
 use std::path::Path;
 
-use tokenizers::utils::truncation::{TruncationDirection, TruncationParams, TruncationStrategy};
-use tokenizers::{Encoding, Tokenizer};
+use tokenizers::utils::truncation::TruncationDirection;
+use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
 use crate::error::{Error, Result};
 use crate::suite::settings::{JudgeKind, Side};
@@ -89,8 +89,8 @@ impl Reader {
         let prefix = special.iter().take_while(|&&m| m == 1).count();
         let suffix = special[prefix..].iter().rev().take_while(|&&m| m == 1).count();
         let form = parse(kind, templates)?;
-        let mut reader = Self { form, marks_split: true, tokenizer, prefix, suffix, limits };
-        reader.limit()?;
+        let reader = Self { form, marks_split: true, tokenizer, prefix, suffix, limits };
+        reader.check_limits()?;
         Ok(reader)
     }
 
@@ -113,27 +113,16 @@ impl Reader {
         self.tokenizer.get_vocab(true).values().max().map_or(0, |&largest| largest as usize + 1)
     }
 
-    /// Refuses limits under which nothing could be read, and gives a pair's to the tokenizer, which knows how to share them.
-    fn limit(&mut self) -> Result<()> {
-        let Limits { max_length, prompt, side } = self.limits;
+    /// Refuses limits under which nothing could be read.
+    fn check_limits(&self) -> Result<()> {
+        let Limits { max_length, prompt, .. } = self.limits;
         let around = self.prefix + self.suffix;
         let nothing = |name: &str, value: usize| Err(Error::usage(format!("{name} = {value} leaves a judge nothing to read")));
         match &self.form {
             Form::One(_) if max_length <= around => nothing("max_length", max_length),
             Form::One(_) => Ok(()),
-            Form::Pair(_) => {
-                let post = self.tokenizer.get_post_processor();
-                if max_length <= post.map_or(0, |post| tokenizers::PostProcessor::added_tokens(post, true)) + 1 {
-                    return nothing("max_length", max_length);
-                }
-                let direction = match side {
-                    Side::Left => TruncationDirection::Left,
-                    Side::Right => TruncationDirection::Right,
-                };
-                let params = TruncationParams { direction, max_length, strategy: TruncationStrategy::LongestFirst, stride: 0 };
-                self.tokenizer.with_truncation(Some(params)).map_err(|e| Error::unexpected(e.to_string()))?;
-                Ok(())
-            }
+            Form::Pair(_) if max_length < self.around_pair() + 2 => nothing("max_length", max_length),
+            Form::Pair(_) => Ok(()),
             Form::Apart(_) => match prompt {
                 None => Err(Error::usage("a judge that reads three texts doesn't say how long the first may be")
                     .help("write `prompt_max_length` in its [[judge]] table; PairRM was trained with 1224 of max_length = 2048")),
@@ -150,17 +139,7 @@ impl Reader {
     pub fn read(&self, texts: &[&str]) -> Result<Question> {
         match &self.form {
             Form::One(parts) => self.read_one(parts, texts),
-            Form::Pair(parts) => {
-                let [first, second] = [0, 1].map(|i| filled(&parts[i], texts));
-                let whole = format!("{first:?} and {second:?}");
-                let encoding = self.tokenizer.encode((first, second), true).map_err(|e| cannot(&whole, &e))?;
-                let split = split_of(encoding.get_type_ids()).ok_or_else(|| {
-                    let message = "the tokenizer marks the texts of a pair in a form that isn't supported: token types other than 0 … 0 1 … 1";
-                    Error::input(message).help("write one template, with what stands between the texts in it")
-                })?;
-                let truncated = !encoding.get_overflowing().is_empty();
-                Ok(Question { ids: encoding.get_ids().to_vec(), split, truncated })
-            }
+            Form::Pair(parts) => self.read_pair([0, 1].map(|i| filled(&parts[i], texts))),
             Form::Apart(parts) => {
                 let [prompt, a, b] = [0, 1, 2].map(|i| self.encoded(&filled(&parts[i], texts)));
                 let (mut ids, cut) = self.cut(prompt?.get_ids(), self.limits.prompt.unwrap_or(self.limits.max_length));
@@ -174,6 +153,36 @@ impl Reader {
                 Ok(Question { ids, split: None, truncated })
             }
         }
+    }
+
+    /// How many special tokens stand around the texts of a pair and between them.
+    fn around_pair(&self) -> usize {
+        self.tokenizer.get_post_processor().map_or(0, |post| post.added_tokens(true))
+    }
+
+    /// Cut as transformers' fast tokenizers cut by `longest_first`: by hand, as versions of the library differ in the odd token.
+    fn read_pair(&self, texts: [String; 2]) -> Result<Question> {
+        let [first, second] = texts
+            .each_ref()
+            .map(|text| self.tokenizer.encode(text.as_str(), false).map_err(|e| cannot(&format!("{text:?}"), &e)));
+        let (mut first, mut second) = (first?, second?);
+        let (room, whole) = (self.limits.max_length - self.around_pair(), first.len() + second.len());
+        let direction = match self.limits.side {
+            Side::Left => TruncationDirection::Left,
+            Side::Right => TruncationDirection::Right,
+        };
+        let lengths = shares(first.len(), second.len(), room);
+        first.truncate(lengths.0, 0, direction);
+        second.truncate(lengths.1, 0, direction);
+        second.set_type_ids(vec![1; lengths.1]);
+        let joined = self.tokenizer.post_process(first, Some(second), true);
+        let encoding = joined.map_err(|e| cannot(&format!("the pair {texts:?}"), &e))?;
+        let split = split_of(encoding.get_type_ids()).ok_or_else(|| {
+            let message =
+                "the tokenizer marks the texts of a pair in a form that isn't supported: token types other than 0 … 0 1 … 1";
+            Error::input(message).help("write one template, with what stands between the texts in it")
+        })?;
+        Ok(Question { ids: encoding.get_ids().to_vec(), split, truncated: whole > room })
     }
 
     fn encoded(&self, text: &str) -> Result<Encoding> {
@@ -221,6 +230,16 @@ fn filled(parts: &[Part], texts: &[&str]) -> String {
         Part::Field(index) => texts[*index].to_owned(),
     };
     parts.iter().map(text).collect()
+}
+
+/// How many tokens two texts keep of `room`: the longer loses first, and where both lose, it keeps the odd one.
+fn shares(first: usize, second: usize, room: usize) -> (usize, usize) {
+    if first > second {
+        let (second, first) = shares(second, first, room);
+        return (first, second);
+    }
+    let longer = second.min(room.saturating_sub(first)).max(first.min(second));
+    if first + longer > room { (room / 2, room - room / 2) } else { (first, longer) }
 }
 
 /// Where the first of two completions ends, in bytes of the whole.
@@ -340,6 +359,22 @@ pub(crate) mod tests {
         assert_eq!(question.ids.len(), 12);
         assert_eq!(question.ids.first().copied(), tokenizer.bos());
         assert!(tokenizer.decode(&question.ids).ends_with("Better:"));
+    }
+
+    #[test]
+    fn a_pair_shares_its_room_and_the_longer_text_loses_first() {
+        for ((first, second, room), expected) in [
+            ((3, 4, 9), (3, 4)),
+            ((3, 9, 9), (3, 6)),
+            ((9, 3, 9), (6, 3)),
+            ((9, 8, 9), (5, 4)),
+            ((8, 9, 9), (4, 5)),
+            ((9, 9, 9), (4, 5)),
+            ((0, 12, 9), (0, 9)),
+            ((40, 50, 9), (4, 5)),
+        ] {
+            assert_eq!(shares(first, second, room), expected, "{first} and {second} in {room}");
+        }
     }
 
     #[test]
