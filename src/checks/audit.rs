@@ -20,6 +20,8 @@ fn of(item: &AuditItem, accepted: Option<&f64>) -> Finding {
     let share = item.share();
     let (limit, beyond) = match item.id.as_str() {
         // They count what was measured.
+        // A fact about how scores were asked for.
+        "judge-batch" => (1.0, ""),
         "prompt-length" | "chosen-length" | "rejected-length" | "completion-length" => (1.0, ""),
         // A bound, and a loose one.
         "label-noise-at-most" => (1.0, ""),

@@ -58,10 +58,11 @@ fn suite() -> Suite {
         name: "pairwise".to_owned(),
         kind: JudgeKind::Pairwise,
         source: JudgeSource::Folder { path: "judge".into() },
-        template: "{prompt}{a}{b}".to_owned(),
-        max_length: 128,
+        template: "{prompt}{a}{b}".to_owned().into(),
+        max_length: Some(128),
         tie_width: 0.0,
         min_accuracy: 0.6,
+        onnx: OnnxSettings::default(),
         fitness: FitnessSettings::default(),
     };
     Suite {

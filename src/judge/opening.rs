@@ -8,7 +8,11 @@ use serde_json::{Value, json};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::judge::runtime;
+use crate::judge::session::TOKENIZER_FILE;
 use crate::suite::settings::JudgeSettings;
+
+/// The JSON files that say how a model is asked.
+const READ: [&str; 3] = [TOKENIZER_FILE, "config.json", "tokenizer_config.json"];
 
 /// Everything that can change an answer: the library, the model with its external weights, the tokenizer, and how both are used. Not the
 /// judge's name, nor what is made of its answers, nor where it came from.
@@ -21,8 +25,8 @@ pub fn identity(folder: &Path, settings: &JudgeSettings) -> Result<Value> {
     for entry in entries {
         let path = entry.map_err(|e| Error::io("read the folder", folder, &e))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // Descriptions beside the model aren't read, nor are the weights that it was exported from.
-        let read = name == crate::judge::session::TOKENIZER_FILE || !(name.ends_with(".json") || name.ends_with(".safetensors"));
+        // Other descriptions beside the model aren't read, nor are the weights that it was exported from.
+        let read = READ.contains(&name.as_str()) || !(name.ends_with(".json") || name.ends_with(".safetensors"));
         if path.is_file() && read {
             files.insert(name, Digest::of_file(&path)?);
         }

@@ -114,7 +114,7 @@ pub(crate) mod tests {
     use crate::judge::onnx::llama::tests::{bytes, config, random};
     use crate::judge::reader::tests::{PAIRWISE, REWARD, tokenizer};
     use crate::judge::session::{MODEL_FILE, OnnxJudge};
-    use crate::suite::settings::{FitnessSettings, JudgeKind, JudgeSettings, JudgeSource};
+    use crate::suite::settings::{FitnessSettings, JudgeKind, JudgeSettings, JudgeSource, OnnxSettings};
     use crate::watch::Silent;
 
     pub(crate) fn completion(variant: &str, prompt: usize, text: &str) -> Completion {
@@ -144,10 +144,11 @@ pub(crate) mod tests {
             name: "j".to_owned(),
             kind,
             source: JudgeSource::Folder { path: folder.path().to_owned() },
-            template: template.to_owned(),
-            max_length: config().max_position_embeddings,
+            template: template.to_owned().into(),
+            max_length: Some(config().max_position_embeddings),
             tie_width,
             min_accuracy: 0.5,
+            onnx: OnnxSettings::default(),
             fitness: FitnessSettings::default(),
         };
         let judge = OnnxJudge::open(folder.path(), &settings, 2).unwrap();

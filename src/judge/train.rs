@@ -16,10 +16,11 @@ use crate::data::Pair;
 use crate::data::tokenize::TextTokenizer;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::judge::onnx::llama;
-use crate::judge::reader::{Question, Reader};
-use crate::judge::session::{MAX_POSITIONS, MODEL_FILE, Model};
+use crate::judge::onnx::{external, llama};
+use crate::judge::reader::{Limits, Question, Reader};
+use crate::judge::session::{KIND, MAX_POSITIONS, MODEL_FILE, Model};
 use crate::model::{Gradients, Llama, Packed, Parameters, Scorer, Tape};
+use crate::suite::one_or_many::OneOrMany;
 use crate::suite::settings::{JudgeKind, JudgeSettings, TrainSettings};
 use crate::train::objective::{logistic, softplus};
 use crate::train::{BatchLoss, Metrics, Task, run};
@@ -30,7 +31,7 @@ use crate::watch::{Silent, Watch};
 pub struct Manifest {
     pub name: String,
     pub kind: JudgeKind,
-    pub template: String,
+    pub template: OneOrMany<String>,
     pub max_length: usize,
     pub inputs: Vec<&'static str>,
     pub output: &'static str,
@@ -71,6 +72,9 @@ const TOLERANCE: f64 = 1e-5;
 pub const FOLDER: &str = "judge";
 pub const TRAINING: &str = "train";
 
+/// Bytes of an ONNX file that protobuf reads for sure; weights of a larger model go into a file of their own.
+const LARGEST: usize = 2_000_000_000;
+
 /// Questions compared at export.
 const COMPARED: usize = 32;
 
@@ -89,7 +93,7 @@ pub fn train_judge(
     work: &Path,
     watch: &dyn Watch,
 ) -> Result<TrainedJudge> {
-    let missing = base.config.block.beyond_llama();
+    let missing = llama::unwritten(&base.config.block);
     if !missing.is_empty() {
         return Err(Error::usage(format!(
             "judge `{}` can't be exported to ONNX: the model it starts from has {}, which the export doesn't write",
@@ -118,7 +122,7 @@ pub fn train_judge(
         name: settings.name.clone(),
         kind: settings.kind,
         template: settings.template.clone(),
-        max_length: settings.max_length,
+        max_length: settings.max_length.unwrap_or(base.config.max_position_embeddings),
         inputs,
         output: llama::LOGITS,
         seed,
@@ -150,17 +154,18 @@ pub(crate) fn learn(
     watch: &dyn Watch,
 ) -> Result<Learnt> {
     let context = base.config.max_position_embeddings;
-    if settings.max_length > context {
+    let max_length = settings.max_length.unwrap_or(context);
+    if max_length > context {
         return Err(Error::usage(format!(
-            "judge `{}` has max_length = {}, but the model it starts from takes at most {context} tokens",
-            settings.name, settings.max_length
+            "judge `{}` has max_length = {max_length}, but the model it starts from takes at most {context} tokens",
+            settings.name
         ))
         .help(format!("set `max_length` in its [[judge]] table to {context} or less")));
     }
     if pairs.is_empty() {
         return Err(Error::input(format!("judge `{}` has no pairs to learn from", settings.name)));
     }
-    let reader = Reader::new(settings.kind, &settings.template, tokenizer.json(), settings.max_length)?;
+    let reader = Reader::new(settings.kind, &settings.template.0, tokenizer.json(), Limits::of(max_length))?;
     let mut task = JudgeTask::new(settings.kind, Scorer::from_llama(base, seed), &reader, pairs)?;
     let metrics = run(&mut task, training, seed, &work.join(TRAINING), watch)?;
     task.model.save(&work.join(FOLDER))?;
@@ -177,8 +182,8 @@ fn write_manifest(manifest: &Manifest, folder: &Path) -> Result<()> {
 fn metadata(settings: &JudgeSettings, provenance: &Provenance) -> BTreeMap<String, String> {
     let kind = serde_json::to_value(settings.kind).expect("a plain name");
     let entries = [
-        ("dpo_eval.kind", kind.as_str().unwrap_or_default().to_owned()),
-        ("dpo_eval.template", settings.template.clone()),
+        (KIND, kind.as_str().unwrap_or_default().to_owned()),
+        ("dpo_eval.template", settings.template.0.concat()),
         ("dpo_eval.base_weights", provenance.base_weights.to_string()),
         ("dpo_eval.tokenizer", provenance.tokenizer.to_string()),
         ("dpo_eval.training_pairs", provenance.training_pairs.to_string()),
@@ -207,20 +212,23 @@ fn export(
 ) -> Result<(Digest, f64)> {
     let mut metadata = metadata.clone();
     metadata.insert(MAX_POSITIONS.to_owned(), model.config.max_position_embeddings.to_string());
-    let bytes = llama::sequence_classifier(model, kind, &metadata).encode_to_vec();
+    let mut written = llama::sequence_classifier(model, kind, &metadata);
     let path = folder.join(MODEL_FILE);
-    std::fs::write(&path, &bytes).map_err(|e| Error::io("write", &path, &e))?;
-    match disagreement(model, kind, questions, &path) {
-        Ok(difference) => Ok((Digest::of_bytes(&bytes), difference)),
-        Err(error) => {
-            let _ = std::fs::remove_file(&path);
-            Err(error)
-        }
+    let write = |path: &Path, bytes: &[u8]| std::fs::write(path, bytes).map_err(|e| Error::io("write", path, &e));
+    if written.encoded_len() > LARGEST {
+        let name = format!("{MODEL_FILE}.data");
+        write(&folder.join(&name), &external::moved_out(&mut written, &name))?;
     }
+    write(&path, &written.encode_to_vec())?;
+    drop(written);
+    disagreement(model, kind, questions, &path).inspect_err(|_| {
+        let _ = std::fs::remove_file(&path);
+    })
 }
 
-fn disagreement(model: &Scorer, kind: JudgeKind, questions: &[&Question], path: &Path) -> Result<f64> {
-    let theirs = Model::open(path, 1)?.answers(questions, &Silent)?;
+fn disagreement(model: &Scorer, kind: JudgeKind, questions: &[&Question], path: &Path) -> Result<(Digest, f64)> {
+    let mut opened = Model::open(path, kind, 1)?;
+    let theirs = opened.answers(questions, &Silent)?;
     let mut packed = Packed::new();
     let mut rows = Vec::new();
     for question in questions {
@@ -230,7 +238,7 @@ fn disagreement(model: &Scorer, kind: JudgeKind, questions: &[&Question], path: 
     let ours: Vec<f32> = model.score(&packed, &rows).chunks_exact(reads(kind)).map(answer).collect();
     let mut largest = 0.0f64;
     for (&a, &b) in ours.iter().zip(&theirs) {
-        let difference = f64::from((a - b).abs());
+        let difference = (f64::from(a) - b).abs();
         if !difference.is_finite() || difference > TOLERANCE {
             return Err(Error::unexpected(format!(
                 "the exported judge gives {b} in ONNX Runtime where the trained one gives {a}: more than {TOLERANCE} apart"
@@ -240,7 +248,7 @@ fn disagreement(model: &Scorer, kind: JudgeKind, questions: &[&Question], path: 
         }
         largest = largest.max(difference);
     }
-    Ok(largest)
+    Ok((opened.digest(), largest))
 }
 
 /// A pair as the judge reads it: two questions whose answers are compared.

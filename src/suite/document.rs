@@ -41,7 +41,7 @@ impl Entry {
             "variant" | "judge" => true,
             "dataset" => self.name == "columns" || self.name == "audit",
             parent if parent.starts_with("judge[") => {
-                parent.ends_with(".rule") || ["train", "fitness"].contains(&self.name.as_str())
+                parent.ends_with(".rule") || ["train", "fitness", "inputs"].contains(&self.name.as_str())
             }
             _ => false,
         }

@@ -12,7 +12,7 @@ use crate::hub::{Reference, Repo, Wanted, Written};
 mod defaults;
 mod document;
 mod inputs;
-mod one_or_many;
+pub mod one_or_many;
 pub mod reading;
 mod resolve;
 mod rules;
@@ -24,7 +24,7 @@ mod translate;
 
 pub use schema::schema;
 pub use settings::Suite;
-use settings::{FitnessSettings, JudgeKind, JudgeSettings, JudgeSource};
+use settings::{FitnessSettings, JudgeKind, JudgeSettings, JudgeSource, OnnxSettings};
 pub(crate) use translate::with_suggestion;
 
 /// Reads, resolves and checks a suite file. The files and folders it names must be there; the golden file needn't.
@@ -47,10 +47,11 @@ pub fn judge_of_folder(
         name: name.to_owned(),
         kind,
         source: JudgeSource::Folder { path },
-        template: template.unwrap_or_else(|| defaults::template(kind).to_owned()),
-        max_length: max_length.unwrap_or(defaults::MAX_LENGTH),
+        template: template.unwrap_or_else(|| defaults::template(kind).to_owned()).into(),
+        max_length,
         tie_width: defaults::TIE_WIDTH,
         min_accuracy: defaults::MIN_ACCURACY,
+        onnx: OnnxSettings::default(),
         fitness: FitnessSettings::default(),
     }
 }

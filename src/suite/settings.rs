@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod judging;
+mod onnx;
 mod rounds;
 mod verdict;
 
@@ -15,6 +16,7 @@ pub use judging::{
     Combine, FitnessSettings, Folder, ImplicitReward, ImplicitSettings, LabelSettings, PanelSettings, RuleSettings, RuleTest,
     TextFormat,
 };
+pub use onnx::{InputRole, Label, OnnxSettings, Provider, Side, Values};
 pub use rounds::{RoundReference, RoundSettings};
 pub use verdict::{
     CheckSettings, CompareSettings, GateSettings, GenerateSettings, JudgeKind, JudgeSettings, JudgeSource, OnInconclusive,

@@ -4,6 +4,7 @@
 //! Tables with several kinds (`[dataset]`, `[model]`) are flat, so that a key of the wrong kind gets an error of its own
 //! instead of "unknown key"; `resolve` tells the kinds apart. Keys that TRL or transformers know carry their names.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -12,8 +13,8 @@ use serde::Deserialize;
 use super::one_or_many::OneOrMany;
 use super::reading::{AuditSpec, ColumnsSpec, RatedBy, RejectedBy, SourceSpec};
 use super::settings::{
-    BcoShift, Combine, Dialect, FDivergence, ImplicitReward, Linear, LossType, Numerics, OnInconclusive, Optimizer,
-    PackingStrategy, PairsFormat, RoundReference, Sampling, Scheduler, TextFormat,
+    BcoShift, Combine, Dialect, FDivergence, ImplicitReward, InputRole, Label, Linear, LossType, Numerics, OnInconclusive,
+    Optimizer, PackingStrategy, PairsFormat, Provider, RoundReference, Sampling, Scheduler, Side, TextFormat, Values,
 };
 
 /// A suite: what is trained, on what, how it is judged, and what it is held against.
@@ -370,14 +371,37 @@ pub struct JudgeSpec {
     pub path: Option<PathBuf>,
     /// Training of a judge made here, on the judges' own pairs, from the reference's weights.
     pub train: Option<TrainSpec>,
-    /// What an ONNX model reads, with {prompt}, {a}, {b} (pairwise) or {prompt}, {completion} (reward_model).
-    pub template: Option<String>,
-    /// Longest text that an ONNX model or a policy reads, in tokens.
+    /// What an ONNX model reads, with {prompt}, {a}, {b} (pairwise) or {prompt}, {completion} (reward_model). With `path` perhaps two texts, given
+    /// to the tokenizer as a pair (cross-encoders), or three (prompt, a, b), encoded each by itself (PairRM).
+    pub template: Option<OneOrMany<String>>,
+    /// Longest text that an ONNX model or a policy reads, in tokens. ONNX models with `path`: what tokenizer_config.json or config.json say if not
+    /// given.
     pub max_length: Option<usize>,
     /// A debiased logit no further from 0 than this is a tie.
     pub tie_width: Option<f64>,
     /// Below this accuracy on held-out pairs the judge's win rates are void.
     pub min_accuracy: Option<f64>,
+    /// With three templates: the longest prompt, in tokens; the two completions share evenly what it leaves of `max_length`.
+    pub prompt_max_length: Option<usize>,
+    /// With `path`: where too long a text loses tokens; what tokenizer_config.json says if not given, `left` without one.
+    pub truncation_side: Option<Side>,
+    /// With `path`: where shorter texts of a batch are filled up; what tokenizer_config.json says if not given, else `right`.
+    pub padding_side: Option<Side>,
+    /// With `path`: the token they are filled up with; what config.json or tokenizer_config.json say if not given, else 0.
+    pub pad_token_id: Option<u32>,
+    /// With `path`: the model's names for its inputs where they aren't those of transformers: `{ input_ids = "tokens" }`.
+    #[serde(default)]
+    pub inputs: BTreeMap<InputRole, String>,
+    /// With `path`: the model's output to read, where it has several.
+    pub output: Option<String>,
+    /// With `path`: whether the output holds logits or probabilities; told by its name if not given.
+    pub values: Option<Values>,
+    /// With `path`: what each class of the output means: `first`, `second`, `tie` (pairwise), `good`, `bad` (reward_model); what the `id2label`
+    /// of config.json says if not given.
+    #[serde(default)]
+    pub labels: Vec<Label>,
+    /// With `path`: `cpu` if not given; `cuda` needs an ONNX Runtime built for it (`ORT_DYLIB_PATH`) and never falls back.
+    pub provider: Option<Provider>,
     /// What else makes the judge's win rates void.
     pub fitness: Option<FitnessSpec>,
     /// Rubric: the rules; a text's score is the sum of the weights of those that hold.

@@ -8,6 +8,7 @@ mod hub;
 mod interruption;
 mod judges;
 mod lora;
+mod onnx_judge;
 mod quickstart;
 mod readme;
 mod real_input;

@@ -58,12 +58,18 @@ impl Graph {
         self.initializer(name, &[], DataType::Int64, value.to_le_bytes().to_vec())
     }
 
+    /// A constant that is asked for twice stands there once.
     fn initializer(&mut self, name: &str, dims: &[usize], data_type: DataType, raw: Vec<u8>) -> String {
+        if let Some(known) = self.initializers.iter().find(|known| known.name.as_deref() == Some(name)) {
+            debug_assert_eq!(known.raw_data.as_ref(), Some(&raw), "two constants are called {name}");
+            return name.to_owned();
+        }
         self.initializers.push(TensorProto {
             dims: dims.iter().map(|&d| d as i64).collect(),
             data_type: Some(data_type as i32),
             name: Some(name.to_owned()),
             raw_data: Some(raw),
+            ..TensorProto::default()
         });
         name.to_owned()
     }

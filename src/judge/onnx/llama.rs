@@ -1,4 +1,4 @@
-//! A Llama trunk with a score head as an ONNX graph: `input_ids` and `attention_mask` in, one logit a sequence out.
+//! A Llama trunk, or one of a family that differs little from it (Mistral, Qwen2, Qwen3), with a score head as an ONNX graph: `input_ids` and `attention_mask` in, one logit a sequence out.
 //!
 //! Sequences are padded on the right. Padding never reaches a score: no real position attends to it (causal and masked),
 //! and the score is read at the last unmasked position. A pairwise judge has a third input, `token_type_ids` (0 up to the end
@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 
 use super::graph::{Attribute, Dim, Graph};
 use super::proto::{DataType, ModelProto};
-use crate::model::{LlamaConfig, Scorer};
+use crate::model::{Block, LlamaConfig, Scorer};
 use crate::suite::settings::JudgeKind;
 
+/// Names of the graph's inputs and output, as transformers has them.
 pub(crate) const INPUT_IDS: &str = "input_ids";
 pub(crate) const ATTENTION_MASK: &str = "attention_mask";
 pub(crate) const TOKEN_TYPE_IDS: &str = "token_type_ids";
@@ -23,8 +24,8 @@ struct Shared {
     /// (sequence, head_dim) each.
     cos: String,
     sin: String,
-    /// (batch, 1, 1, sequence, sequence): 0 where attention is allowed, else −10⁹.
-    bias: String,
+    /// By the layer's window, (batch, 1, 1, sequence, sequence): 0 where attention is allowed, else −10⁹.
+    biases: BTreeMap<Option<usize>, String>,
     scale: String,
     half: [String; 4],
     heads_shape: String,
@@ -34,6 +35,20 @@ struct Shared {
     grouped_value_shape: String,
     ungrouped_shape: String,
     merged_shape: String,
+}
+
+/// What of a block the graph can't say, in words; empty where it says all.
+pub(crate) fn unwritten(block: &Block) -> Vec<&'static str> {
+    let rest = Block {
+        qkv_bias: false,
+        output_bias: false,
+        mlp_bias: false,
+        qk_norm: false,
+        windows: Vec::new(),
+        rope_scaling: None,
+        ..block.clone()
+    };
+    rest.beyond_llama()
 }
 
 /// The graph of `model`. Weight matrices are stored transposed, (in, out), as MatMul wants them.
@@ -105,7 +120,7 @@ fn shared(g: &mut Graph, config: &LlamaConfig, ids: &str, mask: &str) -> Shared 
         epsilon: g.floats("rms_norm_eps", &[], &[config.rms_norm_eps as f32]),
         cos,
         sin,
-        bias: attention_bias(g, &sequence, mask),
+        biases: attention_biases(g, config, &sequence, mask),
         scale: g.floats("attention.scale", &[], &[(1.0 / (config.head_dim as f64).sqrt()) as f32]),
         half: [("zero", 0), ("half", half), ("whole", dim), ("last_axis", -1)]
             .map(|(name, value)| g.ints(&format!("rotary.{name}"), &[value])),
@@ -120,11 +135,10 @@ fn shared(g: &mut Graph, config: &LlamaConfig, ids: &str, mask: &str) -> Shared 
     }
 }
 
-/// cos and sin of position · θ^(−2i / head_dim), (positions, head_dim), both halves alike (Su et al. 2021, in Hugging
+/// cos and sin of position · frequency, (positions, head_dim), both halves alike (Su et al. 2021, in Hugging
 /// Face's layout). In binary64 by a portable libm, rounded once, as the training kernels have it.
 fn rotary_tables(config: &LlamaConfig) -> (Vec<f32>, Vec<f32>) {
-    let dim = config.head_dim;
-    let frequencies: Vec<f64> = (0..dim / 2).map(|i| libm::pow(config.rope_theta, -((2 * i) as f64) / dim as f64)).collect();
+    let frequencies = config.frequencies();
     let table = |f: fn(f64) -> f64| -> Vec<f32> {
         let row = |p: usize| {
             let once = frequencies.iter().map(move |w| f(p as f64 * w) as f32);
@@ -135,8 +149,8 @@ fn rotary_tables(config: &LlamaConfig) -> (Vec<f32>, Vec<f32>) {
     (table(libm::cos), table(libm::sin))
 }
 
-/// 0 where query position q may see key position k (k ≤ q, and k is no padding), else −10⁹, whose exponential is 0.
-fn attention_bias(g: &mut Graph, sequence: &str, mask: &str) -> String {
+/// 0 where query position q may see key position k (k ≤ q, k is no padding, and k > q − window), else −10⁹, whose exponential is 0.
+fn attention_biases(g: &mut Graph, config: &LlamaConfig, sequence: &str, mask: &str) -> BTreeMap<Option<usize>, String> {
     let (start, step) = (g.int("range.start", 0), g.int("range.step", 1));
     let limit = g.op("Squeeze", &[sequence]);
     let positions = g.op("Range", &[&start, &limit, &step]);
@@ -149,7 +163,19 @@ fn attention_bias(g: &mut Graph, sequence: &str, mask: &str) -> String {
     let real = g.op("Unsqueeze", &[&real, &axes]); // (batch, 1, 1, 1, sequence)
     let allowed = g.op("And", &[&causal, &real]); // (batch, 1, 1, sequence, sequence)
     let (open, shut) = (g.floats("bias.open", &[], &[0.0]), g.floats("bias.shut", &[], &[-1e9]));
-    g.op("Where", &[&allowed, &open, &shut])
+    let mut bias = |window: Option<usize>| {
+        let allowed = match window {
+            None => allowed.clone(),
+            Some(window) => {
+                let window = g.int(&format!("window.{window}"), window as i64);
+                let before = g.op("Sub", &[&queries, &window]);
+                let near = g.op("Greater", &[&keys, &before]); // (sequence, sequence)
+                g.op("And", &[&allowed, &near])
+            }
+        };
+        (window, g.op("Where", &[&allowed, &open, &shut]))
+    };
+    config.windows().into_iter().map(&mut bias).collect()
 }
 
 /// x / √(mean(x²) + ε) · weight over the last axis (Zhang & Sennrich 2019).
@@ -164,13 +190,21 @@ fn norm(g: &mut Graph, model: &Scorer, name: &str, x: &str, epsilon: &str) -> St
     g.op("Mul", &[&scaled, &weight])
 }
 
-/// x · Wᵀ for a weight of shape (out, in).
+/// x · Wᵀ for a weight of shape (out, in), plus the bias where the model has one.
 fn linear(g: &mut Graph, model: &Scorer, name: &str, x: &str) -> String {
     let weight = model.parameters.get(name);
     let (output, input) = (weight.shape[0], weight.shape[1]);
     let transposed: Vec<f32> = (0..input * output).map(|i| weight.values[i % output * input + i / output]).collect();
     let weight = g.floats(name, &[input, output], &transposed);
-    g.op("MatMul", &[x, &weight])
+    let product = g.op("MatMul", &[x, &weight]);
+    let bias = format!("{}.bias", name.trim_end_matches(".weight"));
+    match model.parameters.find(&bias) {
+        None => product,
+        Some(values) => {
+            let bias = g.floats(&bias, &values.shape, &values.values);
+            g.op("Add", &[&product, &bias])
+        }
+    }
 }
 
 /// Causal attention with grouped queries: (batch, sequence, hidden) to the same.
@@ -179,7 +213,10 @@ fn attention(g: &mut Graph, model: &Scorer, layer: usize, x: &str, shared: &Shar
     let swap = [("perm", Attribute::Ints(&[0, 2, 1, 3]))];
     let heads = |g: &mut Graph, part: &str, to: &str| {
         let projected = linear(g, model, &name(part), x);
-        let split = g.op("Reshape", &[&projected, to]);
+        let mut split = g.op("Reshape", &[&projected, to]);
+        if model.config.block.qk_norm && part != "v" {
+            split = norm(g, model, &format!("model.layers.{layer}.self_attn.{part}_norm.weight"), &split, &shared.epsilon);
+        }
         g.op_with("Transpose", &[&split], &swap) // (batch, heads, sequence, head_dim)
     };
     let query = heads(g, "q", &shared.heads_shape);
@@ -193,7 +230,7 @@ fn attention(g: &mut Graph, model: &Scorer, layer: usize, x: &str, shared: &Shar
     let value = g.op("Reshape", &[&value, &shared.grouped_value_shape]); // (batch, kv, 1, sequence, head_dim)
     let products = g.op("MatMul", &[&query, &key]);
     let scaled = g.op("Mul", &[&products, &shared.scale]);
-    let biased = g.op("Add", &[&scaled, &shared.bias]);
+    let biased = g.op("Add", &[&scaled, &shared.biases[&model.config.window(layer)]]);
     let shares = g.op_with("Softmax", &[&biased], &[("axis", Attribute::Int(-1))]);
     let mixed = g.op("MatMul", &[&shares, &value]); // (batch, kv, group, sequence, head_dim)
     let mixed = g.op("Reshape", &[&mixed, &shared.ungrouped_shape]);
@@ -224,116 +261,4 @@ fn last_rows(g: &mut Graph, name: &str, x: &str, mask: &str) -> String {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::judge::session::Model;
-    use crate::model::{Block, Family, Parameters, Tensor};
-    use crate::rng::Stream;
-    use crate::suite::settings::Numerics;
-    use crate::watch::Silent;
-    use candle_core::{DType, Device};
-    use candle_transformers::models::llama;
-    use prost::Message;
-
-    pub(crate) fn config() -> LlamaConfig {
-        LlamaConfig {
-            family: Family::Llama,
-            vocab_size: 320,
-            hidden_size: 32,
-            intermediate_size: 48,
-            num_hidden_layers: 2,
-            num_attention_heads: 4,
-            num_key_value_heads: 2,
-            head_dim: 8,
-            max_position_embeddings: 64,
-            rms_norm_eps: 1e-5,
-            rope_theta: 10_000.0,
-            initializer_range: 0.2,
-            tie_word_embeddings: true,
-            bos_token_id: Some(1),
-            eos_token_id: vec![2],
-            pad_token_id: None,
-            block: Block::default(),
-        }
-    }
-
-    /// A scorer whose weights are large enough for every part of it to matter.
-    pub(crate) fn random() -> Scorer {
-        let config = config();
-        let mut parameters = Parameters::new();
-        let mut tensors = config.trunk_tensors();
-        tensors.push(("score.weight".to_owned(), vec![1, config.hidden_size]));
-        for (i, (name, shape)) in tensors.into_iter().enumerate() {
-            let mut stream = Stream::of(5, "test/weights", i as u64);
-            let (mean, spread) = if name.contains("norm") { (1.0, 0.1) } else { (0.0, 0.2) };
-            let values = (0..shape.iter().product()).map(|_| (mean + spread * stream.normal()) as f32).collect();
-            parameters.insert(name, Tensor { shape, values });
-        }
-        Scorer { config, parameters, numerics: Numerics::Strict }
-    }
-
-    pub(crate) fn bytes(model: &Scorer) -> Vec<u8> {
-        let positions = model.config.max_position_embeddings.to_string();
-        let metadata = BTreeMap::from([("dpo_eval.max_positions".to_owned(), positions)]);
-        sequence_classifier(model, JudgeKind::RewardModel, &metadata).encode_to_vec()
-    }
-
-    pub(crate) fn sequences() -> Vec<Vec<u32>> {
-        let mut stream = Stream::of(6, "test/sequences", 0);
-        [1, 2, 7, 33, 64, 33, 12].map(|n| (0..n).map(|_| stream.index(config().vocab_size) as u32).collect()).to_vec()
-    }
-
-    /// The same scores by candle's Llama, whose language-model head is here our score head in every row.
-    fn candle_scores(model: &Scorer, sequences: &[Vec<u32>]) -> Vec<f32> {
-        let (shape, device) = (&model.config, Device::Cpu);
-        let mut tensors = std::collections::HashMap::new();
-        for (name, tensor) in model.parameters.iter() {
-            let values = candle_core::Tensor::from_vec(tensor.values.clone(), tensor.shape.as_slice(), &device).unwrap();
-            if name == "score.weight" {
-                let head = values.broadcast_as((shape.vocab_size, shape.hidden_size)).unwrap().contiguous().unwrap();
-                tensors.insert("lm_head.weight".to_owned(), head);
-            } else {
-                tensors.insert(name.to_owned(), values);
-            }
-        }
-        let config = llama::Config {
-            hidden_size: shape.hidden_size,
-            intermediate_size: shape.intermediate_size,
-            vocab_size: shape.vocab_size,
-            num_hidden_layers: shape.num_hidden_layers,
-            num_attention_heads: shape.num_attention_heads,
-            num_key_value_heads: shape.num_key_value_heads,
-            use_flash_attn: false,
-            rms_norm_eps: shape.rms_norm_eps,
-            rope_theta: shape.rope_theta as f32,
-            bos_token_id: None,
-            eos_token_id: None,
-            rope_scaling: None,
-            max_position_embeddings: shape.max_position_embeddings,
-            tie_word_embeddings: false,
-        };
-        let builder = candle_nn::VarBuilder::from_tensors(tensors, DType::F32, &device);
-        let model = llama::Llama::load(builder, &config).unwrap();
-        let score = |ids: &Vec<u32>| {
-            let mut cache = llama::Cache::new(false, DType::F32, &config, &device).unwrap();
-            let ids = candle_core::Tensor::new(ids.as_slice(), &device).unwrap().unsqueeze(0).unwrap();
-            model.forward(&ids, 0, &mut cache).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]
-        };
-        sequences.iter().map(score).collect()
-    }
-
-    #[test]
-    fn the_exported_graph_scores_as_candles_llama_does() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.onnx");
-        let model = random();
-        std::fs::write(&path, bytes(&model)).unwrap();
-        let sequences = sequences();
-        let rows: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-        let ours = Model::open(&path, 2).unwrap().logits(&rows, &Silent).unwrap();
-        let theirs = candle_scores(&model, &sequences);
-        for (a, b) in ours.iter().zip(&theirs) {
-            assert!((a - b).abs() <= 1e-5, "{ours:?}\n{theirs:?}");
-        }
-    }
-}
+pub(crate) mod tests;

@@ -97,7 +97,14 @@ impl Body<'_> {
         };
         outputs.iter_mut().for_each(|name| *name = format!("{JUDGE_FOLDER}/{name}"));
         let heldout: Vec<Pair> = read_jsonl(&self.context.file("pairs", "judge_heldout.jsonl")?)?;
-        let mut judge = self.open_from(settings, &folder).map_err(|e| self.about_the_original(e, settings, &folder))?;
+        let original = |e| self.about_the_original(e, settings, &folder);
+        let mut judge = if settings.is_onnx() {
+            let onnx = OnnxJudge::open(&folder, settings, self.context.threads).map_err(original)?;
+            outputs.extend(self.record(&onnx)?);
+            self.journaled(settings, &folder, onnx)?
+        } else {
+            self.open_from(settings, &folder).map_err(original)?
+        };
         write_jsonl(&self.work().join("trials.jsonl"), &protocol::trials(&mut judge, name, &heldout, self.context.watch)?)?;
         outputs.push("trials.jsonl".into());
         outputs.extend(matches!(settings.source, JudgeSource::Train(_)).then(judge_chain));
@@ -129,13 +136,11 @@ impl Body<'_> {
         let (name, tie_width) = (&settings.name, settings.tie_width);
         Ok(match &settings.source {
             JudgeSource::Train(_) | JudgeSource::Folder { .. } => {
-                let onnx = OnnxJudge::open(folder, settings, self.context.threads)?;
-                let journal = self.journal(&judge::identity(folder, settings)?)?;
-                Box::new(Asking::new(name, onnx, tie_width, journal))
+                self.journaled(settings, folder, OnnxJudge::open(folder, settings, self.context.threads)?)?
             }
             JudgeSource::Rubric { rules } => Box::new(Asking::new(name, Rubric::new(rules)?, tie_width, None)),
             JudgeSource::Implicit(implicit) => {
-                let judge = self.implicit(implicit, settings.max_length)?;
+                let judge = self.implicit(implicit, settings.max_length.unwrap_or(usize::MAX))?;
                 let strict = self.suite.numerics == Numerics::Strict;
                 let journal = if strict { self.journal(&judge.identity())? } else { None };
                 Box::new(Asking::new(name, judge, tie_width, journal))
@@ -149,6 +154,24 @@ impl Body<'_> {
                 Box::new(Panel::new(members, panel.combine, tie_width))
             }
         })
+    }
+
+    fn journaled<'s>(&'s self, settings: &JudgeSettings, folder: &Path, onnx: OnnxJudge) -> Result<Box<dyn Judge + 's>> {
+        let journal = self.journal(&judge::identity(folder, settings)?)?;
+        Ok(Box::new(Asking::new(&settings.name, onnx, settings.tie_width, journal)))
+    }
+
+    /// How the judge is run, and what a reader of its scores should know of it.
+    fn record(&self, judge: &OnnxJudge) -> Result<Vec<String>> {
+        let path = self.work().join("session.json");
+        let text = serde_json::to_string_pretty(&judge.record()?).expect("plain fields serialise") + "\n";
+        std::fs::write(&path, text).map_err(|e| Error::io("write", &path, &e))?;
+        let mut outputs = names(&["session.json"]);
+        if let Some(item) = judge.audit() {
+            write_jsonl(&self.work().join("audit.jsonl"), &[item])?;
+            outputs.push("audit.jsonl".into());
+        }
+        Ok(outputs)
     }
 
     /// Where answers are kept; what is repeated is asked anew.

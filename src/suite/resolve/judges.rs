@@ -5,8 +5,9 @@ use super::{kinds, name_is_free, names_differ};
 use crate::error::Result;
 use crate::suite::defaults::{self, Purpose};
 use crate::suite::document::{Document, Table};
+use crate::suite::one_or_many::OneOrMany;
 use crate::suite::rules;
-use crate::suite::settings::{Dataset, JudgeKind, JudgeSettings, JudgeSource};
+use crate::suite::settings::{Dataset, JudgeKind, JudgeSettings, JudgeSource, OnnxSettings};
 use crate::suite::spec::{JudgeKindSpec, JudgeSpec, SuiteSpec};
 
 pub(super) fn judges(
@@ -47,18 +48,29 @@ fn judge(
             JudgeKindSpec::Pairwise | JudgeKindSpec::RewardModel => onnx(written, dataset, surroundings, path, document)?,
             _ => kinds::source(written, path, document)?,
         },
-        template: if kinds::is_onnx(written.kind) { template(written, kind, &table)? } else { String::new() },
-        max_length: if trained { surroundings.max_length() } else { defaults::MAX_LENGTH },
+        template: if kinds::is_onnx(written.kind) { template(written, kind, &table)? } else { String::new().into() },
+        max_length: match written.kind {
+            JudgeKindSpec::Pairwise | JudgeKindSpec::RewardModel if trained => Some(surroundings.max_length()),
+            JudgeKindSpec::Pairwise | JudgeKindSpec::RewardModel => None,
+            _ => Some(defaults::MAX_LENGTH),
+        },
         tie_width: defaults::TIE_WIDTH,
         min_accuracy: defaults::MIN_ACCURACY,
+        onnx: OnnxSettings::default(),
         fitness: kinds::fitness(written, &document.table(format!("{path}.fitness")))?,
     };
-    table.set(&mut settings.max_length, "max_length", written.max_length, rules::TWO_OR_MORE)?;
+    if kinds::is_onnx(written.kind) {
+        settings.onnx = super::onnx::onnx(written, kind, settings.template.0.len(), &table)?;
+    }
+    if let Some(mut length) = written.max_length {
+        table.set(&mut length, "max_length", written.max_length, rules::TWO_OR_MORE)?;
+        settings.max_length = Some(length);
+    }
     if trained {
-        surroundings.length_fits(Some(settings.max_length), &table)?;
+        surroundings.length_fits(settings.max_length, &table)?;
     }
     if let JudgeSource::Train(train) = &mut settings.source {
-        train.max_length = Some(settings.max_length);
+        train.max_length = settings.max_length;
     }
     table.set(&mut settings.tie_width, "tie_width", written.tie_width, rules::NOT_NEGATIVE)?;
     if !dataset.has_pairs() && table.has("min_accuracy") {
@@ -123,8 +135,8 @@ fn onnx(
 }
 
 /// Every placeholder must be one that the judge reads, and what is judged must be among them; the prompt may be left out.
-fn template(written: &JudgeSpec, kind: JudgeKind, table: &Table<'_>) -> Result<String> {
-    let Some(template) = &written.template else { return Ok(defaults::template(kind).to_owned()) };
+fn template(written: &JudgeSpec, kind: JudgeKind, table: &Table<'_>) -> Result<OneOrMany<String>> {
+    let Some(templates) = &written.template else { return Ok(defaults::template(kind).to_owned().into()) };
     let (judged, listed): (&[&str], _) = match kind {
         JudgeKind::Pairwise => (&["a", "b"], "{prompt}, {a}, {b}"),
         JudgeKind::RewardModel => (&["completion"], "{prompt}, {completion}"),
@@ -133,14 +145,32 @@ fn template(written: &JudgeSpec, kind: JudgeKind, table: &Table<'_>) -> Result<S
         let error = table.at_value("template", format!("the template {what}"));
         error.help(format!("this kind of judge reads {listed}"))
     };
-    for after in template.split('{').skip(1) {
+    let most = match (&written.path, kind) {
+        (None, _) => 1,
+        (Some(_), JudgeKind::RewardModel) => 2,
+        (Some(_), JudgeKind::Pairwise) => 3,
+    };
+    if templates.0.is_empty() || templates.0.len() > most {
+        let error = table.at_value("template", format!("`template` lists {} texts", templates.0.len()));
+        return Err(error.help(match most {
+            1 => "a judge that is trained here reads one text",
+            2 => "a reward model reads one text, or two as the tokenizer's pair",
+            _ => "a pairwise judge reads one text, two as the tokenizer's pair, or three: of the prompt, of {a} and of {b}",
+        }));
+    }
+    let whole = templates.0.concat();
+    for after in templates.0.iter().flat_map(|template| template.split('{').skip(1)) {
         let Some((name, _)) = after.split_once('}') else { return Err(wrong("has a `{` without its `}`".to_owned())) };
         if name != "prompt" && !judged.contains(&name) {
             return Err(wrong(format!("names {{{name}}}")));
         }
     }
-    match judged.iter().find(|name| !template.contains(&format!("{{{name}}}"))) {
-        Some(name) => Err(wrong(format!("lacks {{{name}}}"))),
-        None => Ok(template.clone()),
+    if let Some(name) = judged.iter().find(|name| !whole.contains(&format!("{{{name}}}"))) {
+        return Err(wrong(format!("lacks {{{name}}}")));
     }
+    let ordered = |(template, name): (&String, &str)| template.matches('{').count() == 1 && template.contains(name);
+    if templates.0.len() == 3 && !templates.0.iter().zip(["{prompt}", "{a}", "{b}"]).all(ordered) {
+        return Err(wrong("lists three texts that aren't of {prompt}, of {a} and of {b}, in this order".to_owned()));
+    }
+    Ok(templates.clone())
 }

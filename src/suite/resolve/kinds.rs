@@ -30,9 +30,23 @@ pub(super) fn name(kind: JudgeKindSpec) -> &'static str {
 /// The keys that a kind looks at beside name, kind and min_accuracy.
 pub(super) fn keys(kind: JudgeKindSpec) -> &'static [&'static str] {
     match kind {
-        JudgeKindSpec::Pairwise | JudgeKindSpec::RewardModel => {
-            &["path", "train", "template", "max_length", "tie_width", "fitness"]
-        }
+        JudgeKindSpec::Pairwise | JudgeKindSpec::RewardModel => &[
+            "path",
+            "train",
+            "template",
+            "max_length",
+            "tie_width",
+            "fitness",
+            "prompt_max_length",
+            "truncation_side",
+            "padding_side",
+            "pad_token_id",
+            "inputs",
+            "output",
+            "values",
+            "labels",
+            "provider",
+        ],
         JudgeKindSpec::Replay => &["path", "tie_width"],
         JudgeKindSpec::Rubric => &["rule", "tie_width", "fitness"],
         JudgeKindSpec::Implicit => &["path", "reference", "reward", "beta", "max_length", "tie_width", "fitness"],

@@ -19,6 +19,7 @@ mod judges;
 mod kinds;
 mod lora;
 mod objective;
+mod onnx;
 mod rounds;
 mod training;
 

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::TrainSettings;
 use super::judging::{FitnessSettings, ImplicitSettings, LabelSettings, PanelSettings, RuleSettings};
+use super::{OnnxSettings, TrainSettings};
+use crate::suite::one_or_many::OneOrMany;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GenerateSettings {
@@ -34,14 +35,17 @@ pub struct JudgeSettings {
     pub name: String,
     pub kind: JudgeKind,
     pub source: JudgeSource,
-    /// ONNX models: text template with `{prompt}`, `{a}`, `{b}` (pairwise) or `{prompt}`, `{completion}` (reward model).
-    pub template: String,
-    /// Tokens that an ONNX model or a policy reads; other judges read whole texts.
-    pub max_length: usize,
+    /// ONNX models: text template with `{prompt}`, `{a}`, `{b}` (pairwise) or `{prompt}`, `{completion}` (reward model). Several are the
+    /// texts of one question: two are given to the tokenizer as a pair, three are encoded each by itself.
+    pub template: OneOrMany<String>,
+    /// Tokens that an ONNX model or a policy reads, none: as many as the model that was brought along takes; other judges read whole texts.
+    pub max_length: Option<usize>,
     /// Debiased |logit| up to this is a tie.
     pub tie_width: f64,
     /// Below this held-out accuracy the judge's win rates are void.
     pub min_accuracy: f64,
+    #[serde(skip_serializing_if = "OnnxSettings::is_default")]
+    pub onnx: OnnxSettings,
     #[serde(skip_serializing_if = "FitnessSettings::is_default")]
     pub fitness: FitnessSettings,
 }
