@@ -152,7 +152,8 @@ def check_ours(folder):
         model = AutoModelForCausalLM.from_pretrained(copy, dtype=torch.float64, attn_implementation="eager")
     with torch.no_grad():
         logits = logits_of(model, recorded["ids"].long()[None])
-    assert torch.equal(logits.float(), recorded["logits"]), folder
+    # Another machine's sums in binary64 may round to the other neighbour.
+    assert torch.allclose(logits.float(), recorded["logits"], rtol=0, atol=1e-6), folder
 
 
 for name, config in CASES.items():

@@ -202,6 +202,7 @@ fn attend_block<V: Tiled, const R: usize>(
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "a product's operands, scratch and gradients")]
 fn attend_backward_kernel<V: Tiled>(
     shape: Shape,
     from: Inputs,
