@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::judge::onnx::{external, llama};
 use crate::judge::reader::{Limits, Question, Reader};
 use crate::judge::session::{KIND, MAX_POSITIONS, MODEL_FILE, Model};
-use crate::model::{Gradients, Llama, Packed, Parameters, Scorer, Tape};
+use crate::model::{Gradients, Llama, LlamaConfig, Packed, Parameters, Scorer, Tape};
 use crate::suite::one_or_many::OneOrMany;
 use crate::suite::settings::{JudgeKind, JudgeSettings, TrainSettings};
 use crate::train::objective::{logistic, softplus};
@@ -93,15 +93,7 @@ pub fn train_judge(
     work: &Path,
     watch: &dyn Watch,
 ) -> Result<TrainedJudge> {
-    let missing = llama::unwritten(&base.config.block);
-    if !missing.is_empty() {
-        return Err(Error::usage(format!(
-            "judge `{}` can't be exported to ONNX: the model it starts from has {}, which the export doesn't write",
-            settings.name,
-            missing.join(" and ")
-        ))
-        .help("bring a finished ONNX judge (`path` in its [[judge]] table)"));
-    }
+    check_export(settings, &base.config)?;
     let Learnt { task, metrics } = learn(settings, training, base, tokenizer, pairs, seed, work, watch)?;
     let truncated = task.examples.iter().flat_map(|e| &e.questions).filter(|q| q.truncated).count();
     let folder = work.join(FOLDER);
@@ -133,6 +125,21 @@ pub fn train_judge(
     };
     write_manifest(&manifest, &folder)?;
     Ok(TrainedJudge { folder, manifest, metrics, disagreement })
+}
+
+/// An error where a judge that starts from such a model couldn't be exported.
+pub(crate) fn check_export(settings: &JudgeSettings, base: &LlamaConfig) -> Result<()> {
+    let missing = llama::unwritten(&base.block);
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Error::usage(format!(
+            "judge `{}` can't be exported to ONNX: the model it starts from, a {}, has {}, which the export doesn't write",
+            settings.name,
+            base.family.name(),
+            missing.join(" and ")
+        ))
+        .help("bring a finished ONNX judge (`path` in its [[judge]] table)")),
+    }
 }
 
 /// A judge after its training, before its export.

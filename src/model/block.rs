@@ -2,6 +2,7 @@
 
 use std::f64::consts::PI;
 
+pub use crate::numerics::gelu::Gelu;
 use crate::numerics::rope;
 
 /// The families whose models can be trained, by `model_type`.
@@ -14,10 +15,30 @@ pub enum Family {
     /// Qwen2 and Qwen2.5.
     Qwen2,
     Qwen3,
+    Gpt2,
+    /// Pythia among others.
+    GptNeoX,
+    /// Phi-1, Phi-1.5 and Phi-2.
+    Phi,
+    Gemma,
+    Gemma2,
+    /// The text model alone.
+    Gemma3,
 }
 
 impl Family {
-    pub const ALL: [Self; 4] = [Self::Llama, Self::Mistral, Self::Qwen2, Self::Qwen3];
+    pub const ALL: [Self; 10] = [
+        Self::Llama,
+        Self::Mistral,
+        Self::Qwen2,
+        Self::Qwen3,
+        Self::Gpt2,
+        Self::GptNeoX,
+        Self::Phi,
+        Self::Gemma,
+        Self::Gemma2,
+        Self::Gemma3,
+    ];
 
     /// `model_type` in `config.json`.
     pub fn name(self) -> &'static str {
@@ -26,21 +47,33 @@ impl Family {
             Self::Mistral => "mistral",
             Self::Qwen2 => "qwen2",
             Self::Qwen3 => "qwen3",
+            Self::Gpt2 => "gpt2",
+            Self::GptNeoX => "gpt_neox",
+            Self::Phi => "phi",
+            Self::Gemma => "gemma",
+            Self::Gemma2 => "gemma2",
+            Self::Gemma3 => "gemma3_text",
         }
     }
 
-    /// What the names of its classes in transformers start with.
-    pub fn class(self) -> &'static str {
+    /// Its class in transformers of a causal language model, and of a model with one scalar output.
+    pub(super) fn classes(self) -> [&'static str; 2] {
         match self {
-            Self::Llama => "Llama",
-            Self::Mistral => "Mistral",
-            Self::Qwen2 => "Qwen2",
-            Self::Qwen3 => "Qwen3",
+            Self::Llama => ["LlamaForCausalLM", "LlamaForSequenceClassification"],
+            Self::Mistral => ["MistralForCausalLM", "MistralForSequenceClassification"],
+            Self::Qwen2 => ["Qwen2ForCausalLM", "Qwen2ForSequenceClassification"],
+            Self::Qwen3 => ["Qwen3ForCausalLM", "Qwen3ForSequenceClassification"],
+            Self::Gpt2 => ["GPT2LMHeadModel", "GPT2ForSequenceClassification"],
+            Self::GptNeoX => ["GPTNeoXForCausalLM", "GPTNeoXForSequenceClassification"],
+            Self::Phi => ["PhiForCausalLM", "PhiForSequenceClassification"],
+            Self::Gemma => ["GemmaForCausalLM", "GemmaForSequenceClassification"],
+            Self::Gemma2 => ["Gemma2ForCausalLM", "Gemma2ForSequenceClassification"],
+            Self::Gemma3 => ["Gemma3ForCausalLM", "Gemma3TextForSequenceClassification"],
         }
     }
 }
 
-/// Where a transformer block differs from Llama's; the default differs nowhere.
+/// Where a transformer block, and what stands before and after the blocks, differs from Llama's; the default differs nowhere.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Block {
     /// Biases of the query, key and value projections.
@@ -49,21 +82,86 @@ pub struct Block {
     pub output_bias: bool,
     /// Biases of the MLP's projections.
     pub mlp_bias: bool,
-    /// An RMSNorm over each head of queries and keys, before the rotary turn.
+    /// A bias of the head.
+    pub head_bias: bool,
+    /// A norm over each head of queries and keys, before the rotary turn.
     pub qk_norm: bool,
+    pub norm: Norm,
+    pub mlp: Mlp,
+    pub residual: Residual,
+    pub positions: Positions,
     /// For each layer how many keys a query sees, its own included; none: all. Empty where no layer has a window.
     pub windows: Vec<Option<usize>>,
     pub rope_scaling: Option<RopeScaling>,
+    /// θ of the layers that have a window, which know no scaling; none: that of all layers.
+    pub window_rope_theta: Option<f64>,
+    /// Scores are divided by its root; none: `head_dim`.
+    pub query_pre_attn_scalar: Option<f64>,
+    /// What attention scores, and what logits are soft-capped at.
+    pub score_cap: Option<f64>,
+    pub logit_cap: Option<f64>,
+    /// Token embeddings are multiplied by √hidden on their way in.
+    pub scaled_embeddings: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Norm {
+    #[default]
+    Rms,
+    /// RMSNorm whose weight is stored less one.
+    RmsOfOnePlus,
+    Layer,
+}
+
+/// The MLP between its products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mlp {
+    #[default]
+    SwiGlu,
+    GeGlu,
+    /// One product before it, not two.
+    Gelu(Gelu),
+}
+
+/// How attention and MLP join the residual stream x.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Residual {
+    /// m = x + attention(norm(x)), then m + mlp(norm(m)).
+    #[default]
+    Sequential,
+    /// x + attention(norm(x)) + mlp(norm(x)), each with its own norm, or under one name.
+    Parallel,
+    /// m = x + norm(attention(norm(x))), then m + norm(mlp(norm(m))).
+    NormedBranches,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Positions {
+    /// The first `share` of each head's elements is turned by position.
+    #[default]
+    Rotary,
+    PartlyRotary {
+        share: f64,
+    },
+    /// A learned vector is added to each token's embedding.
+    Learned,
 }
 
 impl Block {
     /// What a plain Llama lacks, in words.
     pub fn beyond_llama(&self) -> Vec<&'static str> {
         let all = [
-            (self.qkv_bias || self.output_bias || self.mlp_bias, "biases"),
+            (self.qkv_bias || self.output_bias || self.mlp_bias || self.head_bias, "biases"),
             (self.qk_norm, "norms of queries and keys"),
+            (self.norm != Norm::Rms, "other norms"),
+            (self.mlp != Mlp::SwiGlu, "another MLP"),
+            (self.residual != Residual::Sequential, "another residual stream"),
+            (self.positions != Positions::Rotary, "other positions"),
             (!self.windows.is_empty(), "a sliding window"),
-            (self.rope_scaling.is_some(), "RoPE scaling"),
+            (self.rope_scaling.is_some() || self.window_rope_theta.is_some(), "RoPE scaling"),
+            (self.query_pre_attn_scalar.is_some(), "another scale of scores"),
+            (self.score_cap.is_some() || self.logit_cap.is_some(), "soft-capping"),
+            (self.scaled_embeddings, "scaled embeddings"),
         ];
         all.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect()
     }
@@ -99,9 +197,9 @@ impl RopeScaling {
     }
 }
 
-/// Radians a position for each pair of a head (Su et al. 2021).
-pub(crate) fn frequencies(head_dim: usize, theta: f64, scaling: Option<&RopeScaling>) -> Vec<f64> {
-    let plain = rope::frequencies(head_dim, theta);
+/// Radians a position for each pair of the `turned` first elements of a head (Su et al. 2021).
+pub(crate) fn frequencies(turned: usize, theta: f64, scaling: Option<&RopeScaling>) -> Vec<f64> {
+    let plain = rope::frequencies(turned, theta);
     match scaling {
         None => plain,
         Some(scaling) => plain.into_iter().map(|f| scaling.scaled(f)).collect(),

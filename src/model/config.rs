@@ -1,11 +1,10 @@
-//! `config.json` of a Llama, or of a family that differs little from it, under Hugging Face's names.
+//! What `config.json` says of a model, under the names that Hugging Face has for a Llama.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde_json::{Value, json};
-
-use super::block::{self, Block, Family, RopeScaling};
+use super::block::{self, Block, Family, Norm, Positions};
+use super::names::{QK_NORMS, Qkv};
 use crate::error::{Error, Result};
 use crate::numerics::attention::Heads;
 use crate::suite::settings::FreshModel;
@@ -21,6 +20,7 @@ pub struct LlamaConfig {
     pub num_key_value_heads: usize,
     pub head_dim: usize,
     pub max_position_embeddings: usize,
+    /// Of norms of every kind.
     pub rms_norm_eps: f64,
     pub rope_theta: f64,
     pub initializer_range: f64,
@@ -71,98 +71,21 @@ impl LlamaConfig {
             let (heads, kv) = (self.num_attention_heads, self.num_key_value_heads);
             return wrong(format!("num_attention_heads = {heads} is no multiple of num_key_value_heads = {kv}"));
         }
-        if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
+        if self.head_dim == 0 || self.block.positions == Positions::Rotary && !self.head_dim.is_multiple_of(2) {
             return wrong(format!("head_dim = {} is not a positive even number", self.head_dim));
         }
+        if let Positions::PartlyRotary { share } = self.block.positions
+            && !(0.0 < share && share < 1.0 && self.turned() > 0 && self.turned().is_multiple_of(2))
+        {
+            return wrong(format!(
+                "a share of {share} of head_dim = {} is not an even number of elements that rotary positions turn",
+                self.head_dim
+            ));
+        }
         if self.rope_theta <= 0.0 || self.rms_norm_eps < 0.0 {
-            return wrong("rope_theta must be positive and rms_norm_eps not negative".to_owned());
+            return wrong("rope_theta must be positive and the norms' epsilon not negative".to_owned());
         }
         Ok(())
-    }
-
-    /// `config.json` of a causal language model.
-    pub fn causal_json(&self) -> String {
-        self.to_json("ForCausalLM")
-    }
-
-    /// `config.json` of a model with one scalar output.
-    pub fn scorer_json(&self) -> String {
-        self.to_json("ForSequenceClassification")
-    }
-
-    fn to_json(&self, task: &str) -> String {
-        let eos = match self.eos_token_id.as_slice() {
-            [] => Value::Null,
-            [one] => json!(one),
-            several => json!(several),
-        };
-        let mut value = json!({
-            "architectures": [format!("{}{task}", self.family.class())],
-            "attention_dropout": 0.0,
-            "bos_token_id": self.bos_token_id,
-            "eos_token_id": eos,
-            "head_dim": self.head_dim,
-            "hidden_act": "silu",
-            "hidden_size": self.hidden_size,
-            "initializer_range": self.initializer_range,
-            "intermediate_size": self.intermediate_size,
-            "max_position_embeddings": self.max_position_embeddings,
-            "model_type": self.family.name(),
-            "num_attention_heads": self.num_attention_heads,
-            "num_hidden_layers": self.num_hidden_layers,
-            "num_key_value_heads": self.num_key_value_heads,
-            "pad_token_id": self.pad_token_id,
-            "rms_norm_eps": self.rms_norm_eps,
-            "rope_theta": self.rope_theta,
-            "tie_word_embeddings": self.tie_word_embeddings,
-            "torch_dtype": "float32",
-            "use_cache": true,
-            "vocab_size": self.vocab_size,
-        });
-        self.own_keys(&mut value);
-        if task == "ForSequenceClassification" {
-            value["id2label"] = json!({"0": "LABEL_0"});
-            value["label2id"] = json!({"LABEL_0": 0});
-        }
-        serde_json::to_string_pretty(&value).expect("JSON values serialise") + "\n"
-    }
-
-    /// The keys that not all families have, and those that a plain model leaves out.
-    fn own_keys(&self, value: &mut Value) {
-        let block = &self.block;
-        if matches!(self.family, Family::Llama | Family::Qwen3) {
-            value["attention_bias"] = json!(block.output_bias);
-        }
-        if self.family == Family::Llama {
-            value["mlp_bias"] = json!(block.mlp_bias);
-        }
-        let window = block.windows.iter().flatten().next();
-        match self.family {
-            Family::Llama => {}
-            Family::Mistral => value["sliding_window"] = json!(window),
-            Family::Qwen2 | Family::Qwen3 => {
-                let slides = |layer| self.window(layer).is_some();
-                let name = |layer| if slides(layer) { "sliding_attention" } else { "full_attention" };
-                value["use_sliding_window"] = json!(window.is_some());
-                value["sliding_window"] = json!(window);
-                value["max_window_layers"] =
-                    json!((0..self.num_hidden_layers).find(|l| slides(*l)).unwrap_or(self.num_hidden_layers));
-                value["layer_types"] = (0..self.num_hidden_layers).map(name).collect();
-            }
-        }
-        match block.rope_scaling {
-            None => {}
-            Some(RopeScaling::Linear { factor }) => value["rope_scaling"] = json!({"rope_type": "linear", "factor": factor}),
-            Some(RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position_embeddings }) => {
-                value["rope_scaling"] = json!({
-                    "rope_type": "llama3",
-                    "factor": factor,
-                    "low_freq_factor": low_freq_factor,
-                    "high_freq_factor": high_freq_factor,
-                    "original_max_position_embeddings": original_max_position_embeddings as u64,
-                });
-            }
-        }
     }
 
     /// How many keys a query of this layer sees, its own included; none: all.
@@ -175,9 +98,31 @@ impl LlamaConfig {
         (0..self.num_hidden_layers).map(|layer| self.window(layer)).collect()
     }
 
-    /// Radians a position for each pair of a head.
-    pub(crate) fn frequencies(&self) -> Vec<f64> {
-        block::frequencies(self.head_dim, self.rope_theta, self.block.rope_scaling.as_ref())
+    /// Of each head's elements how many, from the first on, are turned by position.
+    pub(crate) fn turned(&self) -> usize {
+        match self.block.positions {
+            Positions::Rotary => self.head_dim,
+            Positions::PartlyRotary { share } => (self.head_dim as f64 * share) as usize,
+            Positions::Learned => 0,
+        }
+    }
+
+    /// Whether layers with a window turn by other angles than those without.
+    pub(crate) fn has_window_rope(&self) -> bool {
+        self.block.window_rope_theta.is_some()
+    }
+
+    /// Radians a position for each pair of a head that is turned; `windowed`: in layers with a window, where they have their own.
+    pub(crate) fn frequencies(&self, windowed: bool) -> Vec<f64> {
+        match self.block.window_rope_theta.filter(|_| windowed) {
+            Some(theta) => block::frequencies(self.turned(), theta, None),
+            None => block::frequencies(self.turned(), self.rope_theta, self.block.rope_scaling.as_ref()),
+        }
+    }
+
+    /// What token embeddings are multiplied by.
+    pub(crate) fn embedding_scale(&self) -> Option<f32> {
+        self.block.scaled_embeddings.then(|| (self.hidden_size as f64).sqrt() as f32)
     }
 
     /// What the queries of this layer see.
@@ -186,53 +131,81 @@ impl LlamaConfig {
     }
 
     pub(crate) fn heads(&self) -> Heads {
-        Heads { heads: self.num_attention_heads, kv_heads: self.num_key_value_heads, head_dim: self.head_dim, window: None }
+        Heads {
+            heads: self.num_attention_heads,
+            kv_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+            window: None,
+            scale: self.block.query_pre_attn_scalar.map(|scalar| (1.0 / scalar.sqrt()) as f32),
+            cap: self.block.score_cap.map(|cap| cap as f32),
+        }
     }
 
     /// Name and shape of every tensor of the transformer below its head.
     pub(crate) fn trunk_tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
-        let (q, kv) = (self.heads().query_width(), self.heads().key_width());
-        let mut tensors = vec![
-            ("model.embed_tokens.weight".to_owned(), vec![self.vocab_size, hidden]),
-            ("model.norm.weight".to_owned(), vec![hidden]),
-        ];
+        let (hidden, names, block) = (self.hidden_size, self.family.names(), &self.block);
+        let mut tensors = vec![(format!("{}.weight", names.embedding), vec![self.vocab_size, hidden])];
+        if block.positions == Positions::Learned {
+            tensors.push((format!("{}.weight", names.positions), vec![self.max_position_embeddings, hidden]));
+        }
+        self.norm_tensors(names.final_norm.to_owned(), &mut tensors);
         for layer in 0..self.num_hidden_layers {
-            let parts: [(&str, Vec<usize>); 9] = [
-                ("input_layernorm", vec![hidden]),
-                ("self_attn.q_proj", vec![q, hidden]),
-                ("self_attn.k_proj", vec![kv, hidden]),
-                ("self_attn.v_proj", vec![kv, hidden]),
-                ("self_attn.o_proj", vec![hidden, q]),
-                ("post_attention_layernorm", vec![hidden]),
-                ("mlp.gate_proj", vec![inner, hidden]),
-                ("mlp.up_proj", vec![inner, hidden]),
-                ("mlp.down_proj", vec![hidden, inner]),
-            ];
-            tensors.extend(parts.into_iter().map(|(part, shape)| (format!("model.layers.{layer}.{part}.weight"), shape)));
-            self.own_tensors(layer, &mut tensors);
+            for norm in self.norms_of_a_layer() {
+                self.norm_tensors(names.in_layer(layer, norm), &mut tensors);
+            }
+            for norm in QK_NORMS.into_iter().filter(|_| block.qk_norm) {
+                tensors.push((names.in_layer(layer, norm) + ".weight", vec![self.head_dim]));
+            }
+            for LinearPart { part, outputs, inputs, bias } in self.linears() {
+                let shape = if self.family.stores_inputs_first() { [inputs, outputs] } else { [outputs, inputs] };
+                tensors.push((names.in_layer(layer, part) + ".weight", shape.to_vec()));
+                if bias {
+                    tensors.push((names.in_layer(layer, part) + ".bias", vec![outputs]));
+                }
+            }
         }
         tensors
     }
 
-    /// Those that a plain Llama lacks.
-    fn own_tensors(&self, layer: usize, tensors: &mut Vec<(String, Vec<usize>)>) {
-        let (hidden, inner, block) = (self.hidden_size, self.intermediate_size, &self.block);
-        let (q, kv) = (self.heads().query_width(), self.heads().key_width());
-        let parts = [
-            (block.qkv_bias, "self_attn.q_proj.bias", q),
-            (block.qkv_bias, "self_attn.k_proj.bias", kv),
-            (block.qkv_bias, "self_attn.v_proj.bias", kv),
-            (block.output_bias, "self_attn.o_proj.bias", hidden),
-            (block.mlp_bias, "mlp.gate_proj.bias", inner),
-            (block.mlp_bias, "mlp.up_proj.bias", inner),
-            (block.mlp_bias, "mlp.down_proj.bias", hidden),
-            (block.qk_norm, "self_attn.q_norm.weight", self.head_dim),
-            (block.qk_norm, "self_attn.k_norm.weight", self.head_dim),
-        ];
-        let there = parts.into_iter().filter(|(there, ..)| *there);
-        tensors.extend(there.map(|(_, part, width)| (format!("model.layers.{layer}.{part}"), vec![width])));
+    fn norm_tensors(&self, name: String, tensors: &mut Vec<(String, Vec<usize>)>) {
+        tensors.push((format!("{name}.weight"), vec![self.hidden_size]));
+        if self.block.norm == Norm::Layer {
+            tensors.push((format!("{name}.bias"), vec![self.hidden_size]));
+        }
     }
+
+    /// Those over the whole width.
+    fn norms_of_a_layer(&self) -> BTreeSet<&'static str> {
+        let names = self.family.names();
+        let branches = if self.block.residual == block::Residual::NormedBranches { &names.branch_norms[..] } else { &[] };
+        [names.attention_norm, names.mlp_norm].into_iter().chain(branches.iter().copied()).collect()
+    }
+
+    /// The linear layers of a layer.
+    pub(crate) fn linears(&self) -> Vec<LinearPart> {
+        let (hidden, inner, names, block) = (self.hidden_size, self.intermediate_size, self.family.names(), &self.block);
+        let (q, kv) = (self.heads().query_width(), self.heads().key_width());
+        let part = |part, outputs, inputs, bias| LinearPart { part, outputs, inputs, bias };
+        let mut parts = match names.qkv {
+            Qkv::Apart(names) => {
+                names.into_iter().zip([q, kv, kv]).map(|(name, outputs)| part(name, outputs, hidden, block.qkv_bias)).collect()
+            }
+            Qkv::Thirds(name) | Qkv::ByHead(name) => vec![part(name, q + 2 * kv, hidden, block.qkv_bias)],
+        };
+        parts.push(part(names.output, hidden, q, block.output_bias));
+        parts.extend(names.mlp_in.iter().map(|name| part(*name, inner, hidden, block.mlp_bias)));
+        parts.push(part(names.mlp_out, hidden, inner, block.mlp_bias));
+        parts
+    }
+}
+
+/// A linear layer of a transformer layer.
+pub(crate) struct LinearPart {
+    /// Where it stands in the layer.
+    pub part: &'static str,
+    pub outputs: usize,
+    pub inputs: usize,
+    pub bias: bool,
 }
 
 #[cfg(test)]
@@ -302,7 +275,7 @@ mod tests {
             ] {
                 let config = of(family, &format!("{own}{rope}")).unwrap();
                 assert_eq!(LlamaConfig::from_json(&config.causal_json()).unwrap(), config);
-                let class = format!("\"{}ForSequenceClassification\"", config.family.class());
+                let class = format!("\"{}\"", config.family.classes()[1]);
                 assert!(config.scorer_json().contains(&class), "{class}");
             }
         }
@@ -321,6 +294,59 @@ mod tests {
         let types = ", \"layer_types\": [\"sliding_attention\", \"full_attention\", \"full_attention\"]";
         assert_eq!(windows("qwen3", &format!("{used}{types}")), [Some(9), None, None]);
         assert!(of("qwen3", &format!("{layers}{types}")).unwrap_err().message.contains("layer_types"));
+    }
+
+    #[test]
+    fn what_would_change_results_in_the_other_families_is_refused_by_name() {
+        let gpt2 = r#"{"model_type": "gpt2", "vocab_size": 8, "n_embd": 8, "n_layer": 1, "n_head": 2"#.to_owned();
+        let sized = |family: &str| SMALL.replace("llama", family);
+        let kv = ", \"num_key_value_heads\": 2";
+        for (json, keys, name) in [
+            (gpt2.clone(), "\"scale_attn_by_inverse_layer_idx\": true", "scale_attn_by_inverse_layer_idx"),
+            (gpt2.clone(), "\"scale_attn_weights\": false", "scale_attn_weights"),
+            (gpt2.clone(), "\"add_cross_attention\": true", "add_cross_attention"),
+            (gpt2.clone(), "\"activation_function\": \"relu\"", "activation_function"),
+            (gpt2.clone(), "\"head_dim\": 3", "head_dim"),
+            (gpt2.replace("\"n_head\": 2", "\"n_head\": 3"), "\"n_inner\": 3", "multiple of 3"),
+            (sized("gpt_neox"), "\"rotary_pct\": 0.3", "0.3"),
+            (sized("gpt_neox"), "\"rotary_pct\": 0.5, \"partial_rotary_factor\": 1.0", "partial_rotary_factor"),
+            (sized("gpt_neox"), "\"hidden_act\": \"silu\"", "hidden_act"),
+            (sized("gpt_neox"), "\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2.0}", "dynamic"),
+            (sized("gpt_neox"), "\"rms_norm_eps\": 1e-5", "rms_norm_eps"),
+            (sized("phi"), "\"qk_layernorm\": true", "qk_layernorm"),
+            (sized("gemma") + kv, "\"hidden_activation\": \"gelu\"", "hidden_activation"),
+            (sized("gemma") + kv, "\"attn_logit_softcapping\": 5.0", "attn_logit_softcapping"),
+            (sized("gemma2") + kv, "\"use_bidirectional_attention\": true", "use_bidirectional_attention"),
+            (sized("gemma2") + kv, "\"attn_logit_softcapping\": -5.0", "attn_logit_softcapping"),
+            (sized("gemma2") + kv, "\"layer_types\": [\"chunked_attention\"]", "layer_types"),
+            (sized("gemma3_text") + kv, "\"rope_parameters\": {\"full_attention\": {}, \"other\": {}}", "other"),
+            (sized("gemma3_text") + kv, "\"attn_logit_softcapping\": 5.0", "attn_logit_softcapping"),
+            (sized("gemma3"), "\"text_config\": {}", "gemma3"),
+        ] {
+            let message = LlamaConfig::from_json(&format!("{json}, {keys}}}")).unwrap_err().message;
+            assert!(message.contains(name), "{message}");
+        }
+    }
+
+    #[test]
+    fn both_generations_of_gemma3s_and_neoxs_rope_keys_are_read() {
+        let read = |family: &str, keys: &str| {
+            let wide = SMALL.replace("llama", family).replace("\"hidden_size\": 8", "\"hidden_size\": 16");
+            LlamaConfig::from_json(&format!("{wide}{keys}}}")).unwrap()
+        };
+        let old = ", \"num_key_value_heads\": 2, \"rope_theta\": 1000, \"rope_local_base_freq\": 50, \
+            \"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 8}";
+        let new = ", \"num_key_value_heads\": 2, \"rope_parameters\": {\"sliding_attention\": {\"rope_theta\": 50}, \
+            \"full_attention\": {\"rope_type\": \"linear\", \"factor\": 8, \"rope_theta\": 1000}}";
+        assert_eq!(read("gemma3_text", old), read("gemma3_text", new));
+        assert_eq!(read("gemma3_text", old).block.window_rope_theta, Some(50.0));
+        let old = ", \"rotary_pct\": 0.5, \"rotary_emb_base\": 500";
+        let new = ", \"rope_parameters\": {\"rope_theta\": 500, \"partial_rotary_factor\": 0.5, \"rope_type\": \"default\"}";
+        assert_eq!(read("gpt_neox", old), read("gpt_neox", new));
+        assert_eq!(
+            (read("gpt_neox", "").rope_theta, read("gpt_neox", "").block.positions),
+            (1e4, Positions::PartlyRotary { share: 0.25 })
+        );
     }
 
     #[test]

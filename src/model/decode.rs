@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::trunk::{LayerTape, Prepared, Trunk};
+use super::trunk::{LayerTape, Prepared, Rotaries, Trunk};
 use crate::model::{Llama, Packed, SegmentId};
 use crate::numerics::attention::{Heads, PANEL, Rows, SCORE_ROWS, Target, Transposed, attend};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::parallel::{for_each_rows_with, in_parts};
-use crate::numerics::rope::Rotary;
 
 /// With so many prompts a thread reads them by itself, and with so many sequences it takes a whole step: each thread then reads all
 /// weights, which fewer rows don't pay for.
@@ -88,14 +87,15 @@ pub struct Decoder<'a> {
     caches: Vec<Cache>,
     /// (sequences, vocabulary): for each sequence the logits of its next token.
     logits: Vec<f32>,
-    rotary: Rotary,
+    rotaries: Rotaries,
 }
 
 impl<'a> Decoder<'a> {
     /// Without sequences so far.
     pub fn of(model: &'a Llama) -> Self {
-        let rotary = model.trunk().rotary(model.config.max_position_embeddings);
-        Self { model, prepared: Prepared::new(&model.parameters), caches: Vec::new(), logits: Vec::new(), rotary }
+        let rotaries = model.trunk().rotaries(model.config.max_position_embeddings);
+        let prepared = Prepared::new(&model.config, &model.parameters);
+        Self { model, prepared, caches: Vec::new(), logits: Vec::new(), rotaries }
     }
 
     /// Lets go of all sequences and reads these prompts (each at least one token); equal ones are computed once.
@@ -141,18 +141,18 @@ impl<'a> Decoder<'a> {
         let longest = self.caches.iter().zip(alive).filter(|(_, alive)| **alive).map(|(cache, _)| cache.len).max();
         let Some(longest) = longest else { return };
         self.reach(longest + 1);
-        let Self { model, prepared, caches, logits, rotary } = self;
+        let Self { model, prepared, caches, logits, rotaries } = self;
         let trunk = Trunk { prepared: Some(&*prepared), ..model.trunk() };
         let logits = logits.chunks_exact_mut(model.config.vocab_size);
         let all = caches.iter_mut().zip(next.chunks_exact(1)).zip(logits).zip(alive);
         let alive = all.filter(|(_, alive)| **alive).map(|(((cache, tokens), logits), _)| Growing { cache, tokens, logits });
-        in_parts(&mut alive.collect::<Vec<_>>(), SEQUENCES_OF_A_THREAD, |sequences| grow(model, trunk, rotary, sequences));
+        in_parts(&mut alive.collect::<Vec<_>>(), SEQUENCES_OF_A_THREAD, |sequences| grow(model, trunk, rotaries, sequences));
     }
 
     /// Rotary tables for `positions` positions.
     fn reach(&mut self, positions: usize) {
-        if positions > self.rotary.positions() {
-            self.rotary = self.model.trunk().rotary(2 * positions);
+        if self.rotaries.positions().is_some_and(|reached| positions > reached) {
+            self.rotaries = self.model.trunk().rotaries(2 * positions);
         }
     }
 }
@@ -182,25 +182,23 @@ fn read(model: &Llama, trunk: Trunk<'_>, sequences: &mut [Growing<'_>]) {
 
 /// The logits after the sequences' last tokens, whose residual streams are `x`: (sequences, hidden).
 fn answer(model: &Llama, trunk: Trunk<'_>, x: &[f32], sequences: &mut [Growing<'_>]) {
-    let logits = model.logits_by(trunk, &trunk.normed("model.norm.weight", x).0);
+    let logits = model.logits_by(trunk, &trunk.final_normed(x).0);
     for (sequence, logits) in sequences.iter_mut().zip(logits.chunks_exact(model.config.vocab_size)) {
         sequence.logits.copy_from_slice(logits);
     }
 }
 
 /// Appends its next token to each sequence.
-fn grow(model: &Llama, trunk: Trunk<'_>, rotary: &Rotary, sequences: &mut [Growing<'_>]) {
+fn grow(model: &Llama, trunk: Trunk<'_>, rotaries: &Rotaries, sequences: &mut [Growing<'_>]) {
     let tokens: Vec<u32> = sequences.iter().flat_map(|s| s.tokens).copied().collect();
     let positions: Vec<u32> = sequences.iter().map(|s| s.cache.len as u32).collect();
     sequences.iter_mut().for_each(|s| s.cache.reserve());
-    let mut x = trunk.embed(&tokens);
+    let mut x = trunk.embed(&tokens, &positions);
     let asked: Vec<usize> = (0..sequences.len()).collect();
     for layer in 0..model.config.num_hidden_layers {
-        let [q, k, v] = trunk.project(layer, &x, &positions, &asked, rotary).qkv;
+        let [q, k, v] = trunk.project(layer, &x, &positions, &asked, rotaries).qkv;
         let attended = attend_after_storing(sequences, layer, model.config.heads_in(layer), &q, &k, &v);
-        trunk.add_attended(layer, &attended, &mut x);
-        let middle = Buffer::copy_of(&x);
-        trunk.add_mlp(layer, &middle, &mut x);
+        (_, x) = trunk.finish(layer, x, &attended);
     }
     sequences.iter_mut().for_each(|s| s.cache.len += 1);
     answer(model, trunk, &x, sequences);

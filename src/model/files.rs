@@ -6,7 +6,7 @@ use std::io::BufReader;
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::model::{LlamaConfig, Parameters};
+use crate::model::{Family, LlamaConfig, Parameters};
 use crate::store::{write_atomically, write_atomically_with};
 
 pub(crate) fn read_config(folder: &Path) -> Result<LlamaConfig> {
@@ -15,12 +15,12 @@ pub(crate) fn read_config(folder: &Path) -> Result<LlamaConfig> {
     LlamaConfig::from_json(&text).map_err(|e| e.in_file(path))
 }
 
-/// Every tensor of the folder's weight files.
-pub(crate) fn read_tensors(folder: &Path) -> Result<Parameters> {
+/// Every tensor of the folder's weight files that says something, under the names that transformers saves.
+pub(crate) fn read_tensors(folder: &Path, family: Family) -> Result<Parameters> {
     let index = folder.join("model.safetensors.index.json");
     // One file goes before shards, as in transformers: the hub's cache may hold both.
     if !index.exists() || folder.join("model.safetensors").exists() {
-        return read_shard(folder, "model.safetensors");
+        return read_shard(folder, "model.safetensors", family);
     }
     let text = std::fs::read_to_string(&index).map_err(|e| Error::io("read", &index, &e))?;
     let value: serde_json::Value =
@@ -29,19 +29,38 @@ pub(crate) fn read_tensors(folder: &Path) -> Result<Parameters> {
     let shards: BTreeSet<&str> = names.values().filter_map(|v| v.as_str()).collect();
     let mut all = Parameters::new();
     for shard in shards {
-        let part = read_shard(folder, shard)?;
+        let part = read_shard(folder, shard, family)?;
         part.into_iter().for_each(|(name, tensor)| all.insert(name, tensor));
     }
     Ok(all)
 }
 
-fn read_shard(folder: &Path, name: &str) -> Result<Parameters> {
+fn read_shard(folder: &Path, name: &str, family: Family) -> Result<Parameters> {
     let path = folder.join(name);
     let file = File::open(&path).map_err(|e| Error::io("read", &path, &e))?;
     let length = file.metadata().map_err(|e| Error::io("read", &path, &e))?.len();
-    let tensors = Parameters::read_safetensors(&mut BufReader::new(file), length).map_err(|e| e.in_file(path))?;
-    // Older files hold the rotary frequencies, which follow from the configuration; transformers passes over them too.
-    Ok(tensors.into_iter().filter(|(name, _)| !name.ends_with(".rotary_emb.inv_freq")).collect())
+    let named = |name: &str| usual_name(name, family);
+    Parameters::read_safetensors(&mut BufReader::new(file), length, named).map_err(|e| e.in_file(path))
+}
+
+/// What transformers calls a tensor of an older file; none of one that follows from the configuration, which it passes over too: rotary
+/// frequencies and causal masks.
+fn usual_name(name: &str, family: Family) -> Option<String> {
+    let buffers: &[&str] = match family {
+        Family::Gpt2 => &[".attn.bias", ".attn.masked_bias"],
+        Family::GptNeoX => &[".attention.bias", ".attention.masked_bias", ".rotary_emb.inv_freq"],
+        _ => &[".rotary_emb.inv_freq"],
+    };
+    if buffers.iter().any(|buffer| name.ends_with(buffer)) {
+        return None;
+    }
+    // What transformers 5 calls GPT-NeoX's head in memory.
+    if family == Family::GptNeoX && name == "lm_head.weight" {
+        return Some("embed_out.weight".to_owned());
+    }
+    // OpenAI's files begin below `transformer`.
+    let whole = family != Family::Gpt2 || ["transformer.", "lm_head.", "score."].iter().any(|start| name.starts_with(start));
+    Some(if whole { name.to_owned() } else { format!("transformer.{name}") })
 }
 
 pub(crate) fn write(folder: &Path, config: &str, parameters: &Parameters) -> Result<()> {

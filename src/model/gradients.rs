@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::model::Parameters;
+use crate::model::norms::Use;
 
 /// One sum for every tensor, as one chain over the tokens of the batch.
 ///
-/// A tensor with two uses (tied embeddings: the table and the head) has a chain for each, and the two are added once, when the
+/// A tensor with two uses (tied embeddings: the table and the head; a norm that attention and MLP both read) has a chain for each, and the two are added once, when the
 /// batch is whole. A single chain would run through both uses of each micro-batch in turn, and so depend on where the batch is cut.
 #[derive(Debug, Clone)]
 pub struct Gradients {
@@ -35,10 +36,28 @@ impl Gradients {
         &mut self.sums.get_mut(name).values
     }
 
-    /// The sum of a tensor's second use.
-    pub fn second_use(&mut self, name: &str) -> &mut [f32] {
-        let length = self.sums.get(name).values.len();
-        self.second.entry(name.to_owned()).or_insert_with(|| vec![0.0; length])
+    /// The sum of one of a tensor's uses.
+    pub(crate) fn of_use(&mut self, name: &str, of: Use) -> &mut [f32] {
+        self.chain(name, of)
+    }
+
+    /// Continues the sums of two different tensors together.
+    pub(crate) fn of_both(&mut self, names: [&str; 2], of: Use, go_on: impl FnOnce(&mut [f32], &mut [f32])) {
+        let [mut first, mut second] = names.map(|name| std::mem::take(self.chain(name, of)));
+        go_on(&mut first, &mut second);
+        for (name, chain) in names.into_iter().zip([first, second]) {
+            *self.chain(name, of) = chain;
+        }
+    }
+
+    fn chain(&mut self, name: &str, of: Use) -> &mut Vec<f32> {
+        match of {
+            Use::First => &mut self.sums.get_mut(name).values,
+            Use::Second => {
+                let length = self.sums.get(name).values.len();
+                self.second.entry(name.to_owned()).or_insert_with(|| vec![0.0; length])
+            }
+        }
     }
 
     /// The whole batch's gradients: second uses are added to the first ones and start again from zero.

@@ -1,13 +1,16 @@
 //! Reading `config.json`: every key that could change a result is computed, or it is an error that names it.
 
+mod gpt;
+mod llama;
+
 use serde_json::{Map, Value};
 
-use super::block::{Block, Family, RopeScaling};
+use super::block::{Family, Gelu, RopeScaling};
 use crate::error::{Error, Result};
 use crate::model::LlamaConfig;
 
-/// Keys that change results and the only values (as JSON) that are computed here.
-const FIXED: [(&str, &[&str]); 15] = [
+/// Keys that change results and the only values (as JSON) that are computed here, in families that have no use of their own for them.
+const FIXED: [(&str, &[&str]); 20] = [
     ("add_cross_attention", &["false"]),
     ("attention_dropout", &["0.0", "0"]),
     ("chunk_size_feed_forward", &["0"]),
@@ -16,35 +19,30 @@ const FIXED: [(&str, &[&str]); 15] = [
     ("partial_rotary_factor", &["1.0", "1"]),
     ("pretraining_tp", &["1"]),
     ("pruned_heads", &["{}"]),
+    ("qk_layernorm", &["false"]),
+    ("reorder_and_upcast_attn", &["false"]),
     ("resid_pdrop", &["0.0", "0"]),
     ("rope_interleaved", &["false"]),
+    ("scale_attn_by_inverse_layer_idx", &["false"]),
+    ("scale_attn_weights", &["true"]),
     ("tie_encoder_decoder", &["false"]),
     ("tie_weights", &["true"]),
     ("torchscript", &["false"]),
     ("use_bfloat16", &["false"]),
+    ("use_bidirectional_attention", &["false"]),
     ("use_mrope", &["false"]),
 ];
 
 /// Keys that every family has and that are computed.
-const COMPUTED: [&str; 17] = [
-    "bos_token_id",
-    "eos_token_id",
-    "head_dim",
-    "hidden_size",
-    "initializer_range",
-    "intermediate_size",
-    "max_position_embeddings",
-    "model_type",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "num_key_value_heads",
-    "pad_token_id",
-    "rms_norm_eps",
-    "rope_parameters",
-    "rope_theta",
-    "tie_word_embeddings",
-    "vocab_size",
-];
+const COMPUTED: [&str; 7] =
+    ["bos_token_id", "eos_token_id", "initializer_range", "model_type", "pad_token_id", "tie_word_embeddings", "vocab_size"];
+
+/// Sizes under the names that most families have for them.
+const SIZES: [&str; 5] =
+    ["hidden_size", "intermediate_size", "max_position_embeddings", "num_attention_heads", "num_hidden_layers"];
+
+/// Those of Llama and whoever is built like it.
+const LLAMA: [&str; 6] = ["head_dim", "num_key_value_heads", "rms_norm_eps", "rope_parameters", "rope_scaling", "rope_theta"];
 
 /// Keys that change no logit: where a model comes from, how a file was stored, what `generate` and heads of other tasks read.
 const HARMLESS: [&str; 56] = [
@@ -118,13 +116,84 @@ const ROPE: [&str; 8] = [
     "type",
 ];
 
-/// Keys that not all families have.
-fn own_keys(family: Family) -> &'static [&'static str] {
+/// Keys that are computed beyond [`COMPUTED`].
+fn own_keys(family: Family) -> Vec<&'static str> {
+    let (shapes, own): (&[&[&str]], &[&str]) = match family {
+        Family::Llama => (&[&SIZES, &LLAMA], &["attention_bias", "mlp_bias"]),
+        Family::Mistral => (&[&SIZES, &LLAMA], &["sliding_window"]),
+        Family::Qwen2 => (&[&SIZES, &LLAMA], &["layer_types", "max_window_layers", "sliding_window", "use_sliding_window"]),
+        Family::Qwen3 => {
+            (&[&SIZES, &LLAMA], &["attention_bias", "layer_types", "max_window_layers", "sliding_window", "use_sliding_window"])
+        }
+        Family::Gemma => (&[&SIZES, &LLAMA], &["attention_bias", "hidden_act", "hidden_activation"]),
+        Family::Gemma2 | Family::Gemma3 => (&[&SIZES, &LLAMA, &GEMMA], &[]),
+        Family::Gpt2 => {
+            (&[], &["activation_function", "layer_norm_epsilon", "n_embd", "n_head", "n_inner", "n_layer", "n_positions"])
+        }
+        Family::GptNeoX => (
+            &[&SIZES],
+            &[
+                "attention_bias",
+                "hidden_act",
+                "layer_norm_eps",
+                "partial_rotary_factor",
+                "rope_parameters",
+                "rope_scaling",
+                "rope_theta",
+                "rotary_emb_base",
+                "rotary_pct",
+                "use_parallel_residual",
+            ],
+        ),
+        Family::Phi => (
+            &[&SIZES],
+            &[
+                "hidden_act",
+                "layer_norm_eps",
+                "num_key_value_heads",
+                "partial_rotary_factor",
+                "rope_parameters",
+                "rope_scaling",
+                "rope_theta",
+            ],
+        ),
+    };
+    shapes.iter().copied().flatten().chain(own).copied().collect()
+}
+
+const GEMMA: [&str; 10] = [
+    "attention_bias",
+    "attn_logit_softcapping",
+    "final_logit_softcapping",
+    "hidden_act",
+    "hidden_activation",
+    "layer_types",
+    "query_pre_attn_scalar",
+    "rope_local_base_freq",
+    "sliding_window",
+    "sliding_window_pattern",
+];
+
+/// Keys of one family that change no logit: dropout of its pretraining (training here has what the suite says, as TRL's `disable_dropout`
+/// takes it away), and what heads of other tasks read.
+fn harmless(family: Family) -> &'static [&'static str] {
     match family {
-        Family::Llama => &["attention_bias", "mlp_bias"],
-        Family::Mistral => &["sliding_window"],
-        Family::Qwen2 => &["layer_types", "max_window_layers", "sliding_window", "use_sliding_window"],
-        Family::Qwen3 => &["attention_bias", "layer_types", "max_window_layers", "sliding_window", "use_sliding_window"],
+        Family::Gpt2 => &[
+            "attn_pdrop",
+            "embd_pdrop",
+            "gradient_checkpointing",
+            "n_ctx",
+            "resid_pdrop",
+            "summary_activation",
+            "summary_first_dropout",
+            "summary_proj_to_labels",
+            "summary_type",
+            "summary_use_proj",
+        ],
+        Family::GptNeoX => &["attention_dropout", "hidden_dropout"],
+        Family::Phi => &["attention_dropout", "embd_pdrop", "resid_pdrop"],
+        Family::Gemma2 | Family::Gemma3 => &["_sliding_window_pattern", "cache_implementation"],
+        _ => &[],
     }
 }
 
@@ -134,48 +203,23 @@ pub(super) fn read(text: &str) -> Result<LlamaConfig> {
     let keys = Keys(value.as_object().ok_or_else(|| Error::input("a JSON object is expected"))?);
     let family = keys.family()?;
     keys.refuse_unsupported(family)?;
-    let (hidden_size, heads) = (keys.count("hidden_size")?, keys.count("num_attention_heads")?);
-    let head_dim = if family == Family::Qwen3 { 128 } else { hidden_size / heads };
-    let context = match family {
-        Family::Llama => 2048,
-        Family::Mistral => 4096 * 32,
-        Family::Qwen2 | Family::Qwen3 => 32_768,
-    };
-    // Where the key is missing, transformers takes a number that fits its largest model only.
-    let kv_heads = match family == Family::Llama || keys.0.contains_key("num_key_value_heads") {
-        true => keys.count_or("num_key_value_heads", heads)?,
-        false => keys.count("num_key_value_heads")?,
-    };
-    let layers = keys.count("num_hidden_layers")?;
-    let (rope_theta, rope_scaling) = keys.rope()?;
-    let config = LlamaConfig {
-        family,
-        vocab_size: keys.count("vocab_size")?,
-        hidden_size,
-        intermediate_size: keys.count("intermediate_size")?,
-        num_hidden_layers: layers,
-        num_attention_heads: heads,
-        num_key_value_heads: kv_heads,
-        head_dim: keys.count_or("head_dim", head_dim)?,
-        max_position_embeddings: keys.count_or("max_position_embeddings", context)?,
-        rms_norm_eps: keys.number_or("rms_norm_eps", 1e-6)?,
-        rope_theta,
-        initializer_range: keys.number_or("initializer_range", 0.02)?,
-        tie_word_embeddings: keys.flag_or("tie_word_embeddings", false)?,
-        bos_token_id: keys.tokens("bos_token_id")?.first().copied(),
-        eos_token_id: keys.tokens("eos_token_id")?,
-        pad_token_id: keys.tokens("pad_token_id")?.first().copied(),
-        block: Block {
-            qkv_bias: family == Family::Qwen2 || keys.flag_or("attention_bias", false)?,
-            output_bias: keys.flag_or("attention_bias", false)?,
-            mlp_bias: keys.flag_or("mlp_bias", false)?,
-            qk_norm: family == Family::Qwen3,
-            windows: keys.windows(family, layers)?,
-            rope_scaling,
-        },
-    };
+    let config = match family {
+        Family::Gpt2 => gpt::gpt2(&keys),
+        Family::GptNeoX => gpt::gpt_neox(&keys),
+        Family::Phi => gpt::phi(&keys),
+        _ => llama::read(&keys, family),
+    }?;
     config.check()?;
     Ok(config)
+}
+
+/// What a configuration says of rotary positions.
+#[derive(Default)]
+struct Rope {
+    theta: Option<f64>,
+    scaling: Option<RopeScaling>,
+    /// Of each head's elements, the first ones of which are turned.
+    share: Option<f64>,
 }
 
 /// The keys of a JSON object, with errors that name them.
@@ -194,7 +238,11 @@ impl Keys<'_> {
     }
 
     fn refuse_unsupported(&self, family: Family) -> Result<()> {
+        let own = own_keys(family);
         for (key, value) in self.0.iter().filter(|(_, value)| !value.is_null()) {
+            if own.contains(&key.as_str()) || harmless(family).contains(&key.as_str()) {
+                continue;
+            }
             if let Some((_, allowed)) = FIXED.iter().find(|(fixed, _)| fixed == key) {
                 if !allowed.contains(&value.to_string().as_str()) {
                     return Err(Error::input(format!("`{key}` = {value} is not supported"))
@@ -202,8 +250,7 @@ impl Keys<'_> {
                 }
                 continue;
             }
-            let known = [&COMPUTED[..], &HARMLESS, own_keys(family), &["rope_scaling"]];
-            if !known.iter().any(|keys| keys.contains(&key.as_str())) {
+            if ![&COMPUTED[..], &HARMLESS].iter().any(|keys| keys.contains(&key.as_str())) {
                 return Err(Error::input(format!("`{key}` = {value} is not known for a model of type \"{}\"", family.name()))
                     .help("what is not known may change results; if it changes none, take it out of config.json"));
             }
@@ -231,10 +278,23 @@ impl Keys<'_> {
         if self.given(key) { self.count(key) } else { Ok(default) }
     }
 
-    fn number_or(&self, key: &str, default: f64) -> Result<f64> {
+    fn number(&self, key: &str) -> Result<Option<f64>> {
         match self.0.get(key) {
-            None | Some(Value::Null) => Ok(default),
-            Some(value) => value.as_f64().map_or_else(|| self.wrong(key, "a number"), Ok),
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => value.as_f64().map_or_else(|| self.wrong(key, "a number"), |number| Ok(Some(number))),
+        }
+    }
+
+    fn number_or(&self, key: &str, default: f64) -> Result<f64> {
+        Ok(self.number(key)?.unwrap_or(default))
+    }
+
+    /// A positive number; none where the key is null, the default where it is missing.
+    fn positive_unless_null(&self, key: &str, default: Option<f64>) -> Result<Option<f64>> {
+        match self.0.get(key) {
+            None => Ok(default),
+            Some(Value::Null) => Ok(None),
+            Some(_) => self.positive(key).map(Some),
         }
     }
 
@@ -262,70 +322,47 @@ impl Keys<'_> {
         ids.map_or_else(|| self.wrong(key, "a token id"), Ok)
     }
 
-    /// [`Block::windows`]: Mistral's window is every layer's, Qwen's that of the layers that `layer_types` names, or of those from
-    /// `max_window_layers` on.
-    fn windows(&self, family: Family, layers: usize) -> Result<Vec<Option<usize>>> {
-        let sliding: Vec<bool> = match family {
-            Family::Llama => return Ok(Vec::new()),
-            Family::Mistral if self.0.contains_key("sliding_window") => vec![self.given("sliding_window"); layers],
-            // transformers takes 4096 where the key is missing.
-            Family::Mistral => return Ok(vec![Some(4096); layers]),
-            Family::Qwen2 | Family::Qwen3 => self.sliding_layers(layers)?,
-        };
-        if !sliding.contains(&true) {
-            return Ok(Vec::new());
-        }
-        let window = self.count("sliding_window")?;
-        Ok(sliding.into_iter().map(|slides| slides.then_some(window)).collect())
-    }
-
-    /// Which of Qwen's layers have the window.
-    fn sliding_layers(&self, layers: usize) -> Result<Vec<bool>> {
-        let used = self.flag_or("use_sliding_window", false)?;
-        if !self.given("layer_types") {
-            let first = match self.0.get("max_window_layers") {
-                _ if !used => layers as u64,
-                None | Some(Value::Null) => 28,
-                Some(first) => first.as_u64().map_or_else(|| self.wrong("max_window_layers", "a whole number"), Ok)?,
-            };
-            return Ok((0..layers as u64).map(|layer| layer >= first).collect());
-        }
-        let slides = |kind: &Value| match kind.as_str() {
-            Some("full_attention") => Some(false),
-            Some("sliding_attention") if used => Some(true),
-            _ => None,
-        };
-        let types = self.0["layer_types"].as_array().and_then(|types| types.iter().map(slides).collect::<Option<Vec<bool>>>());
-        match types {
-            Some(types) if types.len() == layers => Ok(types),
-            _ => self.wrong(
-                "layer_types",
-                "\"full_attention\" for each layer, or \"sliding_attention\" where use_sliding_window is true,",
-            ),
-        }
-    }
-
     /// From `rope_theta` and `rope_scaling` (transformers 4) or `rope_parameters` (5).
-    fn rope(&self) -> Result<(f64, Option<RopeScaling>)> {
-        let (mut theta, mut scaling) = (self.number_or("rope_theta", 10_000.0)?, None);
+    fn rope(&self) -> Result<Rope> {
+        let mut all = Rope { theta: self.number("rope_theta")?, ..Rope::default() };
         for key in ["rope_parameters", "rope_scaling"] {
-            let rope = match self.0.get(key) {
-                None | Some(Value::Null) => continue,
-                Some(Value::Object(rope)) => rope,
-                Some(_) => return self.wrong(key, "an object"),
-            };
-            if let Some((unknown, value)) = rope.iter().find(|(k, v)| !ROPE.contains(&k.as_str()) && !v.is_null()) {
-                return Err(Error::input(format!("`{unknown}` = {value} in `{key}` is not supported")));
-            }
-            let kind = rope.get("rope_type").or(rope.get("type")).and_then(Value::as_str).unwrap_or("default");
-            let rope = Keys(rope);
-            if rope.number_or("partial_rotary_factor", 1.0)? != 1.0 {
-                return Err(Error::input(format!("`partial_rotary_factor` in `{key}` is not supported")));
-            }
-            theta = rope.number_or("rope_theta", theta)?;
-            scaling = rope.scaling(kind, key)?.or(scaling);
+            let one = self.rope_in(key)?;
+            all.theta = one.theta.or(all.theta);
+            all.scaling = one.scaling.or(all.scaling);
+            all.share = one.share.or(all.share);
         }
-        Ok((theta, scaling))
+        Ok(all)
+    }
+
+    /// The rope object under this key; nothing where there is none.
+    fn rope_in(&self, key: &str) -> Result<Rope> {
+        let rope = match self.0.get(key) {
+            None | Some(Value::Null) => return Ok(Rope::default()),
+            Some(Value::Object(rope)) => rope,
+            Some(_) => return self.wrong(key, "an object"),
+        };
+        if let Some((unknown, value)) = rope.iter().find(|(k, v)| !ROPE.contains(&k.as_str()) && !v.is_null()) {
+            return Err(Error::input(format!("`{unknown}` = {value} in `{key}` is not supported")));
+        }
+        let kind = rope.get("rope_type").or(rope.get("type")).and_then(Value::as_str).unwrap_or("default");
+        let rope = Keys(rope);
+        Ok(Rope {
+            theta: rope.number("rope_theta")?,
+            scaling: rope.scaling(kind, key)?,
+            share: rope.number("partial_rotary_factor")?,
+        })
+    }
+
+    /// GELU's form under this key.
+    fn gelu(&self, key: &str, default: Gelu) -> Result<Gelu> {
+        match self.0.get(key) {
+            None | Some(Value::Null) => Ok(default),
+            Some(name) => match name.as_str() {
+                Some("gelu") => Ok(Gelu::Exact),
+                Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Ok(Gelu::Tanh),
+                _ => self.wrong(key, "\"gelu\", \"gelu_new\" or \"gelu_pytorch_tanh\""),
+            },
+        }
     }
 
     fn scaling(&self, kind: &str, key: &str) -> Result<Option<RopeScaling>> {

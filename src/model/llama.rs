@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::model::block::Norm;
 use crate::model::dropout::{Masks, PassMasks};
 use crate::model::lora::Applied;
+use crate::model::norms::{Spread, Use};
 use crate::model::trunk::{self, Trunk};
 use crate::model::{Adapter, Gradients, LlamaConfig, Packed, Parameters, Tape, Target, Tensor, fast, files};
 use crate::numerics::attention::Queries;
 use crate::numerics::buffer::Buffer;
-use crate::numerics::linear;
 use crate::numerics::logprob::{self, TokenScore};
 use crate::numerics::parallel::for_each_rows;
+use crate::numerics::{linear, softcap};
 use crate::suite::settings::{FreshModel, Numerics};
 
 /// Target rows whose logits exist at one time.
@@ -35,14 +37,20 @@ pub struct Llama {
 }
 
 impl Llama {
-    /// Random weights: norms 1, everything else normal with standard deviation `initializer_range`.
+    /// A Llama of this shape with random weights.
     pub fn fresh(model: &FreshModel, vocab_size: usize, bos: u32, eos: u32, seed: u64) -> Self {
-        let config = LlamaConfig::fresh(model, vocab_size, bos, eos);
+        Self::random(LlamaConfig::fresh(model, vocab_size, bos, eos), seed)
+    }
+
+    /// Random weights: norms 1, biases 0, everything else normal with standard deviation `initializer_range`.
+    pub fn random(config: LlamaConfig, seed: u64) -> Self {
+        let one = if config.block.norm == Norm::RmsOfOnePlus { 0.0 } else { 1.0 };
         let mut parameters = Parameters::new();
         for (name, shape) in Self::tensors(&config) {
-            let tensor = match name.contains("norm") {
-                true => Tensor::filled(&shape, 1.0),
-                false => Tensor::normal(&shape, config.initializer_range, seed, &name),
+            let tensor = match shape.len() {
+                _ if name.ends_with(".bias") => Tensor::filled(&shape, 0.0),
+                1 => Tensor::filled(&shape, one),
+                _ => Tensor::normal(&shape, config.initializer_range, seed, &name),
             };
             parameters.insert(name, tensor);
         }
@@ -51,23 +59,27 @@ impl Llama {
 
     /// Name and shape of every tensor.
     pub(super) fn tensors(config: &LlamaConfig) -> Vec<(String, Vec<usize>)> {
-        let mut tensors = config.trunk_tensors();
+        let (mut tensors, head) = (config.trunk_tensors(), config.family.names().head);
         if !config.tie_word_embeddings {
-            tensors.push(("lm_head.weight".to_owned(), vec![config.vocab_size, config.hidden_size]));
+            tensors.push((format!("{head}.weight"), vec![config.vocab_size, config.hidden_size]));
+        }
+        if config.block.head_bias {
+            tensors.push((format!("{head}.bias"), vec![config.vocab_size]));
         }
         tensors
     }
 
-    /// A Hugging Face folder of a `LlamaForCausalLM`.
+    /// A Hugging Face folder of a causal language model.
     pub fn load(folder: &Path) -> Result<Self> {
         let config = files::read_config(folder)?;
-        let mut parameters = files::read_tensors(folder)?;
+        let mut parameters = files::read_tensors(folder, config.family)?;
+        let names = config.family.names();
+        let [head, embedding] = [names.head, names.embedding].map(|name| format!("{name}.weight"));
         if config.tie_word_embeddings
-            && let Some(head) = parameters.remove("lm_head.weight")
-            && parameters.contains("model.embed_tokens.weight")
-            && head != *parameters.get("model.embed_tokens.weight")
+            && let Some(found) = parameters.remove(&head)
+            && parameters.find(&embedding).is_some_and(|embedding| found != *embedding)
         {
-            let message = "tie_word_embeddings is true, but lm_head.weight differs from model.embed_tokens.weight";
+            let message = format!("tie_word_embeddings is true, but {head} differs from {embedding}");
             return Err(Error::input(message).in_file(folder));
         }
         parameters.check(&Self::tensors(&config)).map_err(|e| e.in_file(folder))?;
@@ -85,6 +97,7 @@ impl Llama {
     /// In the fast arithmetic, which has no adapters.
     pub fn with_adapter(self, adapter: Adapter) -> Result<Self> {
         assert_eq!(self.numerics, Numerics::Strict, "adapters are computed in the strict arithmetic");
+        let adapter = adapter.of_family(self.config.family);
         adapter.check(&self.config)?;
         Ok(Self { adapter: Some(adapter), ..self })
     }
@@ -120,13 +133,24 @@ impl Llama {
 
     /// The trunk under dropout.
     fn trunk_under<'a>(&'a self, masks: &'a PassMasks) -> Trunk<'a> {
-        let adapter = self.adapter.as_ref().map(|adapter| Applied { adapter, masks: masks.adapter.as_ref() });
+        let adapter =
+            self.adapter.as_ref().map(|adapter| Applied { adapter, family: self.config.family, masks: masks.adapter.as_ref() });
         let dropout = masks.residual.as_ref();
         Trunk { config: &self.config, parameters: &self.parameters, prepared: None, adapter, dropout }
     }
 
-    pub(super) fn head_name(&self) -> &'static str {
-        if self.config.tie_word_embeddings { "model.embed_tokens.weight" } else { "lm_head.weight" }
+    pub(super) fn head_name(&self) -> String {
+        let names = self.config.family.names();
+        format!("{}.weight", if self.config.tie_word_embeddings { names.embedding } else { names.head })
+    }
+
+    fn head_bias(&self) -> Option<(String, &[f32])> {
+        let name = format!("{}.bias", self.config.family.names().head);
+        self.config.block.head_bias.then(|| (name.clone(), &self.parameters.get(&name).values[..]))
+    }
+
+    fn logit_cap(&self) -> Option<f32> {
+        self.config.block.logit_cap.map(|cap| cap as f32)
     }
 
     /// (rows, vocabulary) ← `normed`: (rows, hidden) through the head.
@@ -137,7 +161,14 @@ impl Llama {
     /// [`Self::logits`] by a trunk of this model, prepared or not.
     pub(super) fn logits_by(&self, trunk: Trunk, normed: &[f32]) -> Buffer {
         let mut logits = Buffer::unspecified(normed.len() / self.config.hidden_size * self.config.vocab_size);
-        trunk.product(self.head_name(), normed, &mut logits, false);
+        let bias = self.head_bias();
+        if let Some((_, bias)) = bias {
+            logits.chunks_exact_mut(bias.len()).for_each(|row| row.copy_from_slice(bias));
+        }
+        trunk.product(&self.head_name(), normed, &mut logits, self.config.block.head_bias);
+        if let Some(cap) = self.logit_cap() {
+            softcap::forward(cap, &mut logits);
+        }
         logits
     }
 
@@ -193,13 +224,13 @@ impl Llama {
     pub fn token_scores(&self, tape: &Tape, targets: &[Target]) -> Vec<TokenScore> {
         match tape {
             Tape::Strict(tape) => targets.chunks(CHUNK).flat_map(|chunk| self.chunk_scores(tape, chunk)).collect(),
-            Tape::Fast(pass) => pass.token_scores(self.head_name(), targets),
+            Tape::Fast(pass) => pass.token_scores(&self.head_name(), targets),
         }
     }
 
     fn chunk_logits(&self, tape: &trunk::Tape, chunk: &[Target]) -> Buffer {
         let x = self.trunk().gather(&tape.hidden, &tape.places(rows_of(chunk)));
-        self.logits(&self.trunk().normed("model.norm.weight", &x).0)
+        self.logits(&self.trunk().final_normed(&x).0)
     }
 
     fn chunk_scores(&self, tape: &trunk::Tape, chunk: &[Target]) -> Vec<TokenScore> {
@@ -228,7 +259,7 @@ impl Llama {
         assert_eq!(targets.len(), dlogps.len(), "one gradient a target");
         let mut tape = match tape {
             Tape::Strict(tape) => tape,
-            Tape::Fast(pass) => return pass.token_backward(self.head_name(), targets, dlogps, grads),
+            Tape::Fast(pass) => return pass.token_backward(&self.head_name(), targets, dlogps, grads),
         };
         let mut dhidden = Buffer::zeros(tape.hidden.len());
         for (chunk, dlogps) in targets.chunks(CHUNK).zip(dlogps.chunks(CHUNK)) {
@@ -242,22 +273,29 @@ impl Llama {
         let (trunk, hidden, vocabulary) = (self.trunk(), self.config.hidden_size, self.config.vocab_size);
         let places = tape.places(rows_of(chunk));
         let x = trunk.gather(&tape.hidden, &places);
-        let (normed, inverse) = trunk.normed("model.norm.weight", &x);
+        let (normed, spread): (Buffer, Spread) = trunk.final_normed(&x);
         let mut dlogits = self.logits(&normed);
+        let capped = self.logit_cap().map(|cap| (cap, Buffer::copy_of(&dlogits)));
         for_each_rows(&mut dlogits, vocabulary, ROW_WORK * vocabulary, |first, rows| {
             for (i, row) in rows.chunks_exact_mut(vocabulary).enumerate() {
                 logprob::backward(row, chunk[first + i].token, dlogps[first + i]);
             }
         });
+        if let Some((cap, logits)) = capped {
+            softcap::backward(cap, &logits, &mut dlogits);
+        }
         let head = self.head_name();
         if self.adapter.is_none() {
-            let dhead = if self.config.tie_word_embeddings { grads.second_use(head) } else { grads.get_mut(head) };
-            linear::backward_weight(&dlogits, &normed, hidden, dhead);
+            let of = if self.config.tie_word_embeddings { Use::Second } else { Use::First };
+            linear::backward_weight(&dlogits, &normed, hidden, grads.of_use(&head, of));
+            if let Some((bias, _)) = self.head_bias() {
+                linear::backward_bias(&dlogits, grads.get_mut(&bias));
+            }
         }
         let mut dnormed = Buffer::unspecified(normed.len());
-        linear::backward_input(&dlogits, &self.parameters.get(head).values, hidden, &mut dnormed, false);
+        linear::backward_input(&dlogits, &self.parameters.get(&head).values, hidden, &mut dnormed, false);
         let mut dx = Buffer::zeros(x.len());
-        trunk.norm_backward("model.norm.weight", &x, &inverse, &dnormed, &mut dx, grads);
+        trunk.final_norm_backward(&x, &spread, &dnormed, &mut dx, grads);
         trunk.scatter_add(&dx, &places, dhidden);
     }
 }
@@ -282,8 +320,8 @@ pub fn compare(policy: &Llama, reference: &Llama, packed: &Packed, targets: &[Ta
         (Tape::Strict(p), Tape::Strict(r)) => (p, r),
         (Tape::Fast(p), Tape::Fast(r)) => {
             let heads = [policy.head_name(), reference.head_name()];
-            let kl = p.token_kl(&r, heads, targets);
-            return Comparison { policy: p.token_scores(heads[0], targets), reference: r.token_scores(heads[1], targets), kl };
+            let kl = p.token_kl(&r, [&heads[0], &heads[1]], targets);
+            return Comparison { policy: p.token_scores(&heads[0], targets), reference: r.token_scores(&heads[1], targets), kl };
         }
         _ => panic!("policy and reference compute alike"),
     };

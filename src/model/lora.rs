@@ -18,14 +18,14 @@
 
 use crate::error::{Error, Result};
 use crate::model::dropout::Masks;
-use crate::model::{Gradients, LlamaConfig, Parameters, Tensor};
+use crate::model::{Family, Gradients, LlamaConfig, Parameters, Tensor};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::gemm::{MatRef, gemm};
 use crate::numerics::linear;
 use crate::rng::Stream;
 use crate::suite::settings::{Linear, LoraSettings};
 
-/// An adapter of a Llama.
+/// An adapter of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adapter {
     pub settings: LoraSettings,
@@ -33,44 +33,33 @@ pub struct Adapter {
     pub parameters: Parameters,
 }
 
-/// Where a linear layer stands in its transformer layer, as Hugging Face names it.
-fn part(linear: Linear) -> &'static str {
-    match linear {
-        Linear::QProj => "self_attn.q_proj",
-        Linear::KProj => "self_attn.k_proj",
-        Linear::VProj => "self_attn.v_proj",
-        Linear::OProj => "self_attn.o_proj",
-        Linear::GateProj => "mlp.gate_proj",
-        Linear::UpProj => "mlp.up_proj",
-        Linear::DownProj => "mlp.down_proj",
+/// The linear layers that a family has under these names, with where they stand in a layer.
+fn adapted<'a>(family: Family, targets: &'a [Linear]) -> impl Iterator<Item = &'static str> + use<'a> {
+    family.names().linears.iter().filter(move |(linear, _)| targets.contains(linear)).map(|(_, part)| *part)
+}
+
+/// What is adapted unless a suite says otherwise, which is written as no layer at all: PEFT's modules of the family, or the projections of
+/// queries and values where it has several choices. All of Llama's layers stand for all of any family.
+fn targets(family: Family, written: &[Linear]) -> Vec<Linear> {
+    let all = || -> Vec<Linear> {
+        let mut all: Vec<Linear> = family.names().linears.iter().map(|(linear, _)| *linear).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    match (written, family) {
+        ([], Family::Gpt2) => vec![Linear::CAttn],
+        ([], Family::GptNeoX) => vec![Linear::QueryKeyValue],
+        ([], _) => vec![Linear::QProj, Linear::VProj],
+        (written, _) if written == Linear::ALL => all(),
+        (written, _) => written.to_vec(),
     }
-}
-
-/// (outputs, inputs)
-fn shape(config: &LlamaConfig, linear: Linear) -> [usize; 2] {
-    let (hidden, inner, heads) = (config.hidden_size, config.intermediate_size, config.heads());
-    match linear {
-        Linear::QProj => [heads.query_width(), hidden],
-        Linear::KProj | Linear::VProj => [heads.key_width(), hidden],
-        Linear::OProj => [hidden, heads.query_width()],
-        Linear::GateProj | Linear::UpProj => [inner, hidden],
-        Linear::DownProj => [hidden, inner],
-    }
-}
-
-/// The number of an adapted layer, which its dropout masks are addressed by.
-fn module(layer: usize, part: &str) -> u64 {
-    let linear = Linear::ALL.iter().position(|l| self::part(*l) == part).expect("a linear layer");
-    (layer * Linear::ALL.len() + linear) as u64
-}
-
-fn tensor_name(layer: usize, part: &str, matrix: char) -> String {
-    format!("base_model.model.model.layers.{layer}.{part}.lora_{matrix}.weight")
 }
 
 impl Adapter {
     /// An adapter that changes nothing yet. A is drawn from the stream of its name.
     pub fn fresh(config: &LlamaConfig, settings: &LoraSettings, seed: u64) -> Self {
+        let settings = LoraSettings { target_modules: targets(config.family, &settings.target_modules), ..settings.clone() };
         let tensor = |(name, shape): (String, Vec<usize>)| {
             let values = match name.contains("lora_A") {
                 true => {
@@ -83,17 +72,24 @@ impl Adapter {
             };
             (name, Tensor { shape, values })
         };
-        Self { settings: settings.clone(), parameters: Self::tensors(config, settings).into_iter().map(tensor).collect() }
+        let parameters = Self::tensors(config, &settings).into_iter().map(tensor).collect();
+        Self { settings, parameters }
+    }
+
+    /// The same with the layers by the names that the family has for them, where "all" was said.
+    pub(super) fn of_family(mut self, family: Family) -> Self {
+        self.settings.target_modules = targets(family, &self.settings.target_modules);
+        self
     }
 
     /// Name and shape of every tensor.
     pub(super) fn tensors(config: &LlamaConfig, settings: &LoraSettings) -> Vec<(String, Vec<usize>)> {
-        let mut tensors = Vec::new();
+        let (mut tensors, linears) = (Vec::new(), config.linears());
         for layer in 0..config.num_hidden_layers {
-            for &linear in &settings.target_modules {
-                let ([outputs, inputs], part) = (shape(config, linear), part(linear));
-                tensors.push((tensor_name(layer, part, 'A'), vec![settings.r, inputs]));
-                tensors.push((tensor_name(layer, part, 'B'), vec![outputs, settings.r]));
+            for part in adapted(config.family, &settings.target_modules) {
+                let [a, b] = tensor_names(config.family, layer, part);
+                let linear = linears.iter().find(|l| l.part == part).expect("a linear layer of this family");
+                tensors.extend([(a, vec![settings.r, linear.inputs]), (b, vec![linear.outputs, settings.r])]);
             }
         }
         tensors
@@ -101,6 +97,7 @@ impl Adapter {
 
     /// An error that names every tensor that doesn't fit a base of this configuration.
     pub(super) fn check(&self, config: &LlamaConfig) -> Result<()> {
+        fits(config.family, &self.settings.target_modules)?;
         self.parameters.check(&Self::tensors(config, &self.settings)).map_err(|e| {
             let message = e.message.replacen("the configuration", "the base model under the adapter's r and target_modules", 1);
             Error::input(message).help("an adapter belongs to the model it was trained on: layers and widths must be the same")
@@ -124,8 +121,8 @@ impl Adapter {
     }
 
     /// The adapted layer, if it is one.
-    fn path(&self, layer: usize, part: &str) -> Option<Path<'_>> {
-        let [a, b] = ['A', 'B'].map(|matrix| tensor_name(layer, part, matrix));
+    fn path(&self, family: Family, layer: usize, part: &str) -> Option<Path<'_>> {
+        let [a, b] = tensor_names(family, layer, part);
         let adapted = self.parameters.contains(&a);
         adapted.then(|| Path {
             a: &self.parameters.get(&a).values,
@@ -139,18 +136,38 @@ impl Adapter {
     /// The base's weights with the adapter's added: w + s · (B A).
     pub(super) fn merged(&self, config: &LlamaConfig, mut base: Parameters) -> Parameters {
         for layer in 0..config.num_hidden_layers {
-            for &linear in &self.settings.target_modules {
-                let part = part(linear);
-                let Some(path) = self.path(layer, part) else { continue };
-                let [outputs, inputs] = shape(config, linear);
+            for part in adapted(config.family, &self.settings.target_modules) {
+                let Some(path) = self.path(config.family, layer, part) else { continue };
+                let (outputs, inputs) = (path.b.len() / path.rank, path.a.len() / path.rank);
                 let mut product = Buffer::unspecified(outputs * inputs);
                 let (b, a) = (MatRef::rows(path.b, path.rank), MatRef::rows(path.a, inputs));
-                gemm(outputs, inputs, path.rank, b, a, &mut product, inputs, false);
-                let weight = &mut base.get_mut(&format!("model.layers.{layer}.{part}.weight")).values;
+                match config.family.stores_inputs_first() {
+                    false => gemm(outputs, inputs, path.rank, b, a, &mut product, inputs, false),
+                    true => gemm(inputs, outputs, path.rank, a.transposed(), b.transposed(), &mut product, outputs, false),
+                }
+                let weight = &mut base.get_mut(&(config.family.names().in_layer(layer, part) + ".weight")).values;
                 weight.iter_mut().zip(product.iter()).for_each(|(w, p)| *w += path.scale * p);
             }
         }
         base
+    }
+}
+
+/// PEFT's names of A and B.
+fn tensor_names(family: Family, layer: usize, part: &str) -> [String; 2] {
+    let layer = family.names().in_layer(layer, part);
+    ['A', 'B'].map(|matrix| format!("base_model.model.{layer}.lora_{matrix}.weight"))
+}
+
+/// An error that names the layers that a family doesn't have.
+pub(crate) fn fits(family: Family, targets: &[Linear]) -> Result<()> {
+    let own: Vec<Linear> = self::targets(family, &Linear::ALL);
+    let all_of_llama = targets == Linear::ALL;
+    let strange: Vec<&str> = targets.iter().filter(|linear| !all_of_llama && !own.contains(linear)).map(|l| l.name()).collect();
+    match strange.is_empty() {
+        true => Ok(()),
+        false => Err(Error::input(format!("a model of type \"{}\" has no linear layer {}", family.name(), strange.join(", ")))
+            .help(format!("its linear layers are {}", own.iter().map(|l| l.name()).collect::<Vec<_>>().join(", ")))),
     }
 }
 
@@ -181,17 +198,29 @@ impl Path<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Applied<'a> {
     pub adapter: &'a Adapter,
+    pub family: Family,
     /// None: no dropout.
     pub masks: Option<&'a Masks>,
 }
 
 impl Applied<'_> {
+    fn path(&self, layer: usize, part: &str) -> Option<Path<'_>> {
+        self.adapter.path(self.family, layer, part)
+    }
+
+    /// The number of an adapted layer, which its dropout masks are addressed by.
+    fn module(&self, layer: usize, part: &str) -> u64 {
+        let linears = self.family.names().linears;
+        let linear = linears.iter().position(|(_, own)| *own == part).expect("a linear layer of this family");
+        (layer * linears.len() + linear) as u64
+    }
+
     /// `y`: (rows, outputs) += the layer's low-rank path of `x`: (rows, inputs).
     pub fn forward(&self, layer: usize, part: &str, x: &[f32], y: &mut [f32]) {
-        let Some(path) = self.adapter.path(layer, part) else { return };
+        let Some(path) = self.path(layer, part) else { return };
         let low = match self.masks {
             None => path.low(x),
-            Some(masks) => path.low(&masks.dropped(module(layer, part), x, path.a.len() / path.rank)),
+            Some(masks) => path.low(&masks.dropped(self.module(layer, part), x, path.a.len() / path.rank)),
         };
         linear::forward(&low, path.b, path.rank, y, true);
     }
@@ -199,7 +228,7 @@ impl Applied<'_> {
     /// (rows, rank): s · dy B, from `dy`: (rows, outputs), and `dx`: (rows, inputs) += what reaches the input through it; none where
     /// the layer isn't adapted.
     pub fn backward_input(&self, layer: usize, part: &str, dy: &[f32], dx: Option<&mut [f32]>) -> Option<Buffer> {
-        let path = self.adapter.path(layer, part)?;
+        let path = self.path(layer, part)?;
         let (inputs, outputs) = (path.a.len() / path.rank, path.b.len() / path.rank);
         let mut dlow = Buffer::unspecified(dy.len() / outputs * path.rank);
         linear::backward_input(dy, path.b, path.rank, &mut dlow, false);
@@ -210,7 +239,7 @@ impl Applied<'_> {
             (Some(dx), Some(masks)) => {
                 let mut through = Buffer::unspecified(dx.len());
                 linear::backward_input(&dlow, path.a, inputs, &mut through, false);
-                let through = masks.dropped(module(layer, part), &through, inputs);
+                let through = masks.dropped(self.module(layer, part), &through, inputs);
                 dx.iter_mut().zip(through.iter()).for_each(|(dx, t)| *dx += t);
             }
         }
@@ -219,9 +248,9 @@ impl Applied<'_> {
 
     /// Continues the gradients of A and B. `dlow`: what [`Self::backward_input`] gave.
     pub fn backward_weight(&self, layer: usize, part: &str, dy: &[f32], x: &[f32], dlow: &[f32], grads: &mut Gradients) {
-        let Some(path) = self.adapter.path(layer, part) else { return };
+        let Some(path) = self.path(layer, part) else { return };
         let inputs = path.a.len() / path.rank;
-        let dropped = self.masks.map(|masks| masks.dropped(module(layer, part), x, inputs));
+        let dropped = self.masks.map(|masks| masks.dropped(self.module(layer, part), x, inputs));
         let x = dropped.as_deref().unwrap_or(x);
         linear::backward_weight(dlow, x, inputs, grads.get_mut(&path.names[0]));
         linear::backward_weight(dy, &path.low(x), path.rank, grads.get_mut(&path.names[1]));

@@ -24,7 +24,7 @@ impl<'a> Decoder<'a> {
         assert!(model.adapter.is_none(), "a merged model decodes");
         match model.numerics {
             Numerics::Strict => Self::Strict(decode::Decoder::of(model)),
-            Numerics::Fast => Self::Fast(Box::new(fast::Decoder::of(&model.config, &model.parameters, model.head_name()))),
+            Numerics::Fast => Self::Fast(Box::new(fast::Decoder::of(&model.config, &model.parameters, &model.head_name()))),
         }
     }
 

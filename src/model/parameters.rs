@@ -154,11 +154,12 @@ impl Parameters {
 
     /// Reads f32, f16 and bf16 tensors; the halves are widened exactly.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self> {
-        Self::read_safetensors(&mut &bytes[..], bytes.len() as u64)
+        Self::read_safetensors(&mut &bytes[..], bytes.len() as u64, |name| Some(name.to_owned()))
     }
 
-    /// [`Self::from_safetensors`] of a file of that length, which is never whole in memory: a tensor's bytes at a time.
-    pub fn read_safetensors(file: &mut dyn Read, length: u64) -> Result<Self> {
+    /// [`Self::from_safetensors`] of a file of that length, which is never whole in memory: a tensor's bytes at a time. `named`: what its
+    /// tensors are called here; none: passed over.
+    pub fn read_safetensors(file: &mut dyn Read, length: u64, named: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let broken = |why: &dyn Display| Error::input(format!("these bytes are no safetensors file: {why}"));
         let mut read = |bytes: &mut [u8]| file.read_exact(bytes).map_err(|e| broken(&e));
         let mut prefix = [0; 8];
@@ -179,10 +180,11 @@ impl Parameters {
             let info = metadata.info(&name).expect("a name of this header");
             let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
             read(&mut bytes)?;
+            let Some(named) = named(&name) else { continue };
             let values = widen(info.dtype, &bytes).ok_or_else(|| {
                 Error::input(format!("tensor `{name}` has type {:?}; F32, F16 and BF16 can be read", info.dtype))
             })?;
-            parameters.insert(name, Tensor { shape: info.shape.clone(), values });
+            parameters.insert(named, Tensor { shape: info.shape.clone(), values });
         }
         Ok(parameters)
     }

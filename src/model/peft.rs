@@ -10,7 +10,7 @@ use crate::store::write_atomically;
 use crate::suite::settings::{Linear, LoraSettings};
 
 /// Keys of `adapter_config.json` that change results, with the values (as JSON) under which they change nothing.
-const PLAIN: [(&str, &[&str]); 25] = [
+const PLAIN: [(&str, &[&str]); 24] = [
     ("alora_invocation_tokens", &["null"]),
     ("alpha_pattern", &["{}", "null"]),
     ("arrow_config", &["null"]),
@@ -18,7 +18,6 @@ const PLAIN: [(&str, &[&str]); 25] = [
     ("corda_config", &["null"]),
     ("eva_config", &["null"]),
     ("exclude_modules", &["null", "[]"]),
-    ("fan_in_fan_out", &["false", "null"]),
     ("init_lora_weights", &["true", "false", "\"gaussian\"", "\"orthogonal\"", "null"]),
     ("kasa_config", &["null"]),
     ("layer_replication", &["null"]),
@@ -73,7 +72,8 @@ impl Adapter {
             "alpha_pattern": {},
             "base_model_name_or_path": null,
             "bias": "none",
-            "fan_in_fan_out": false,
+            // How the base stores its matrices; where that is otherwise, PEFT corrects it.
+            "fan_in_fan_out": s.target_modules.iter().any(|linear| linear.inputs_first()),
             "inference_mode": true,
             "init_lora_weights": true,
             "lora_alpha": s.lora_alpha,
@@ -125,7 +125,7 @@ fn settings(text: &str) -> Result<LoraSettings> {
     })
 }
 
-/// Names, or "all-linear"; PEFT's other form, a pattern, is not read.
+/// Names, or "all-linear", which is all of Llama's and so all of any family's; PEFT's other form, a pattern, is not read.
 fn target_modules(keys: &Map<String, Value>) -> Result<Vec<Linear>> {
     let value = keys.get("target_modules").unwrap_or(&Value::Null);
     if value.as_str() == Some("all-linear") {
@@ -133,12 +133,12 @@ fn target_modules(keys: &Map<String, Value>) -> Result<Vec<Linear>> {
     }
     let refused = |found: String| {
         Error::input(format!("`target_modules` has {found}, which isn't adapted here"))
-            .help(format!("the linear layers are {}", Linear::ALL.map(Linear::name).join(", ")))
+            .help(format!("the linear layers are {}", Linear::EVERY.map(Linear::name).join(", ")))
     };
     let names = value.as_array().filter(|names| !names.is_empty()).ok_or_else(|| refused(value.to_string()))?;
     let mut modules = Vec::new();
     for name in names {
-        let found = Linear::ALL.into_iter().find(|linear| name.as_str() == Some(linear.name()));
+        let found = Linear::EVERY.into_iter().find(|linear| name.as_str() == Some(linear.name()));
         modules.push(found.ok_or_else(|| refused(name.to_string()))?);
     }
     modules.sort_unstable();

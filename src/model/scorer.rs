@@ -1,4 +1,4 @@
-//! A Llama with one scalar output: reward models and pairwise judges (Hugging Face's `LlamaForSequenceClassification`).
+//! A model with one scalar output: reward models and pairwise judges (Hugging Face's `…ForSequenceClassification`).
 
 use std::path::Path;
 
@@ -24,16 +24,18 @@ impl Scorer {
     /// The transformer of `base` under a new random head.
     pub fn from_llama(base: &Llama, seed: u64) -> Self {
         let mut parameters = base.parameters.clone();
-        parameters.remove("lm_head.weight");
+        for part in ["weight", "bias"] {
+            parameters.remove(&format!("{}.{part}", base.config.family.names().head));
+        }
         let config = base.config.clone();
         parameters.insert(HEAD, Tensor::normal(&[1, config.hidden_size], config.initializer_range, seed, HEAD));
         Self { config, parameters, numerics: base.numerics }
     }
 
-    /// A Hugging Face folder of a `LlamaForSequenceClassification` with one label.
+    /// A Hugging Face folder of a sequence classifier with one label.
     pub fn load(folder: &Path) -> Result<Self> {
         let config = files::read_config(folder)?;
-        let parameters = files::read_tensors(folder)?;
+        let parameters = files::read_tensors(folder, config.family)?;
         let mut expected = config.trunk_tensors();
         expected.push((HEAD.to_owned(), vec![1, config.hidden_size]));
         parameters.check(&expected).map_err(|e| e.in_file(folder))?;
@@ -71,7 +73,7 @@ impl Scorer {
 
     fn scores(&self, tape: &trunk::Tape, rows: &[usize]) -> Vec<f32> {
         let x = self.trunk().gather(&tape.hidden, &tape.places(rows.iter().copied()));
-        let (normed, _) = self.trunk().normed("model.norm.weight", &x);
+        let (normed, _) = self.trunk().final_normed(&x);
         let mut scores = vec![0.0; rows.len()];
         linear::forward(&normed, &self.parameters.get(HEAD).values, self.config.hidden_size, &mut scores, false);
         scores
@@ -87,12 +89,12 @@ impl Scorer {
         let (trunk, hidden) = (self.trunk(), self.config.hidden_size);
         let places = tape.places(rows.iter().copied());
         let x = trunk.gather(&tape.hidden, &places);
-        let (normed, inverse) = trunk.normed("model.norm.weight", &x);
+        let (normed, spread) = trunk.final_normed(&x);
         linear::backward_weight(dscores, &normed, hidden, grads.get_mut(HEAD));
         let mut dnormed = Buffer::unspecified(normed.len());
         linear::backward_input(dscores, &self.parameters.get(HEAD).values, hidden, &mut dnormed, false);
         let mut dx = Buffer::zeros(x.len());
-        trunk.norm_backward("model.norm.weight", &x, &inverse, &dnormed, &mut dx, grads);
+        trunk.final_norm_backward(&x, &spread, &dnormed, &mut dx, grads);
         let mut dhidden = Buffer::zeros(tape.hidden.len());
         trunk.scatter_add(&dx, &places, &mut dhidden);
         trunk.backward(tape, packed, dhidden, grads);

@@ -42,7 +42,7 @@ pub fn backward(form: Gelu, x: &mut [f32], dout: &mut [f32]) {
 
 /// What x is multiplied by, and the derivative of the product.
 #[inline(always)]
-fn weight_and_slope<V: F32x16>(form: Gelu, x: V) -> (V, V) {
+pub(super) fn weight_and_slope<V: F32x16>(form: Gelu, x: V) -> (V, V) {
     match form {
         Gelu::Exact => {
             let half = V::splat(0.5);

@@ -192,7 +192,7 @@ fn gelu_mlps_agree_with_pytorch() {
 #[test]
 fn rotary_causal_attention_with_shared_keys_agrees_with_pytorch() {
     let case = Case::named("attention");
-    let heads = Heads { heads: 4, kv_heads: 2, head_dim: 6, window: None };
+    let heads = Heads { heads: 4, kv_heads: 2, head_dim: 6, ..Heads::default() };
     let (table, positions) = (Rotary::new(5, 6, 10_000.0), [0, 1, 2, 3, 4]);
     let [mut q, mut k, v] = ["q", "k", "v"].map(|name| case.input(name));
     table.forward(&mut q, heads.query_width(), &positions);

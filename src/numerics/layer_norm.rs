@@ -39,11 +39,16 @@ pub fn backward(
     dweight: &mut [f32],
     dbias: &mut [f32],
 ) {
+    backward_input(x, weight, moments, dy, dx);
+    parameter_gradients(x, moments, dy, dweight, dbias);
+}
+
+/// [`backward`] under frozen parameters.
+pub fn backward_input(x: &[f32], weight: &[f32], moments: &[Moments], dy: &[f32], dx: &mut [f32]) {
     let hidden = weight.len();
     for_each_rows(dx, hidden, 6 * hidden, |r, dx| {
         backward_rows(&x[r * hidden..], weight, &moments[r..], &dy[r * hidden..], dx);
     });
-    parameter_gradients(x, moments, dy, dweight, dbias);
 }
 
 #[inline(always)]

@@ -8,6 +8,7 @@ pub mod attention;
 pub mod buffer;
 pub mod elementary;
 pub mod embedding;
+pub mod geglu;
 pub mod gelu;
 pub mod gemm;
 pub mod isa;
@@ -22,6 +23,7 @@ pub mod reduce;
 pub mod reference;
 pub mod rope;
 pub mod simd;
+pub mod softcap;
 
 mod row;
 

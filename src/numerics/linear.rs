@@ -1,6 +1,7 @@
 //! The linear map y = x Wᵀ and its gradients, as matrix products (NUMERICS 1 and 2).
 //!
-//! Weights have Hugging Face's layout (outputs, inputs). Rows are the tokens of a packed batch.
+//! Weights have Hugging Face's layout (outputs, inputs), or, as a [`Weight`], GPT-2's (inputs, outputs). Rows are the tokens of a packed
+//! batch.
 
 use super::gemm::{MatRef, Prepared, gemm, gemm_prepared};
 use super::row::{load, starts, store};
@@ -47,6 +48,65 @@ pub fn backward_weight(dy: &[f32], x: &[f32], inputs: usize, dweight: &mut [f32]
     let (rows, outputs) = (x.len() / inputs, dweight.len() / inputs);
     let a = MatRef::rows(dy, outputs).transposed();
     gemm(outputs, inputs, rows, a, MatRef::rows(x, inputs), dweight, inputs, true);
+}
+
+/// A weight matrix as its file has it: (outputs, inputs), or (inputs, outputs). Chains, and so bits, are the same for both.
+#[derive(Clone, Copy)]
+pub struct Weight<'a> {
+    values: &'a [f32],
+    inputs: usize,
+    inputs_first: bool,
+}
+
+impl<'a> Weight<'a> {
+    /// Of the shape (rows, columns).
+    pub fn new(values: &'a [f32], [rows, columns]: [usize; 2], inputs_first: bool) -> Self {
+        Self { values, inputs: if inputs_first { rows } else { columns }, inputs_first }
+    }
+
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    pub fn outputs(&self) -> usize {
+        self.values.len() / self.inputs
+    }
+
+    /// (inputs, outputs)
+    fn matrix(&self) -> MatRef<'a> {
+        match self.inputs_first {
+            true => MatRef::rows(self.values, self.outputs()),
+            false => MatRef::rows(self.values, self.inputs).transposed(),
+        }
+    }
+
+    /// [`forward`].
+    pub fn forward(&self, x: &[f32], y: &mut [f32], accumulate: bool) {
+        let (rows, outputs) = (x.len() / self.inputs, self.outputs());
+        gemm(rows, outputs, self.inputs, MatRef::rows(x, self.inputs), self.matrix(), y, outputs, accumulate);
+    }
+
+    /// For [`forward_prepared`].
+    pub fn prepare(&self) -> Prepared {
+        Prepared::new(self.matrix(), self.inputs, self.outputs())
+    }
+
+    /// [`backward_input`].
+    pub fn backward_input(&self, dy: &[f32], dx: &mut [f32], accumulate: bool) {
+        let (inputs, outputs) = (self.inputs, self.outputs());
+        let rows = dy.len() / outputs;
+        gemm(rows, inputs, outputs, MatRef::rows(dy, outputs), self.matrix().transposed(), dx, inputs, accumulate);
+    }
+
+    /// [`backward_weight`], into a `dweight` of the weight's shape.
+    pub fn backward_weight(&self, dy: &[f32], x: &[f32], dweight: &mut [f32]) {
+        let (rows, outputs) = (x.len() / self.inputs, self.outputs());
+        let (x, dy) = (MatRef::rows(x, self.inputs), MatRef::rows(dy, outputs));
+        match self.inputs_first {
+            true => gemm(self.inputs, outputs, rows, x.transposed(), dy, dweight, outputs, true),
+            false => gemm(outputs, self.inputs, rows, dy.transposed(), x, dweight, self.inputs, true),
+        }
+    }
 }
 
 #[inline(always)]

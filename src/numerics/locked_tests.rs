@@ -44,7 +44,7 @@ fn rotary_tables() -> Vec<f32> {
 }
 
 fn attended() -> Vec<f32> {
-    let heads = Heads { heads: 4, kv_heads: 2, head_dim: 24, window: None };
+    let heads = Heads { heads: 4, kv_heads: 2, head_dim: 24, ..Heads::default() };
     let segments = [Segment { rows: 0..19, parent: None }, Segment { rows: 19..41, parent: Some(0) }];
     let [q, dout] = [0, 1].map(|seed| random(41 * heads.query_width(), 1.0, seed));
     let [k, v] = [2, 3].map(|seed| random(41 * heads.key_width(), 1.0, seed));

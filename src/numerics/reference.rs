@@ -15,6 +15,7 @@ mod norm;
 mod optim;
 mod reduce;
 mod rope;
+mod softcap;
 mod softmax;
 
 pub use attention::*;
@@ -25,6 +26,7 @@ pub use norm::*;
 pub use optim::*;
 pub use reduce::*;
 pub use rope::*;
+pub use softcap::*;
 pub use softmax::*;
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
-//! Rotary position embedding (Su et al. 2021) in Hugging Face's layout: element i pairs with element i + head_dim / 2.
+//! Rotary position embedding (Su et al. 2021) in Hugging Face's layout: element i pairs with element i + head_dim / 2, or, where only
+//! the first elements of a head are turned, with element i + half of these.
 
 use super::parallel::for_each_rows;
 use super::row::{load, starts, store};
 use super::simd::{F32x16, dispatch};
 
-/// Cosines and sines for positions from 0: (positions, head_dim / 2) each.
+/// Cosines and sines for positions from 0: (positions, half) each.
 pub struct Rotary {
+    head_dim: usize,
+    /// Pairs of a head that are turned.
     half: usize,
     cos: Vec<f32>,
     sin: Vec<f32>,
@@ -23,20 +26,24 @@ dispatch! {
 impl Rotary {
     /// Angles position · θ^(−2i / head_dim) in binary64 by a portable libm, rounded to binary32 once (NUMERICS 4).
     pub fn new(positions: usize, head_dim: usize, theta: f64) -> Self {
-        Self::of_frequencies(positions, &frequencies(head_dim, theta))
+        Self::of_frequencies(positions, head_dim, &frequencies(head_dim, theta))
     }
 
-    /// Angles position · frequency, one frequency for each pair.
-    pub fn of_frequencies(positions: usize, frequencies: &[f64]) -> Self {
+    /// Angles position · frequency, one frequency for each pair that is turned: the first elements of a head.
+    ///
+    /// # Panics
+    /// When a head has fewer pairs.
+    pub fn of_frequencies(positions: usize, head_dim: usize, frequencies: &[f64]) -> Self {
         let half = frequencies.len();
+        assert!(2 * half <= head_dim, "{half} pairs in a head of {head_dim}");
         let table = |f: fn(f64) -> f64| -> Vec<f32> {
             (0..positions).flat_map(|p| frequencies.iter().map(move |w| f(p as f64 * w) as f32)).collect()
         };
-        Self { half, cos: table(libm::cos), sin: table(libm::sin) }
+        Self { head_dim, half, cos: table(libm::cos), sin: table(libm::sin) }
     }
 
     pub fn positions(&self) -> usize {
-        self.cos.len() / self.half
+        self.cos.len() / self.half.max(1)
     }
 
     /// Turns the heads of `x`: (rows, heads · head_dim) in place by their row's position.
@@ -56,8 +63,8 @@ fn turn_kernel<V: F32x16>(table: &Rotary, x: &mut [f32], width: usize, positions
     for (row, position) in x.chunks_exact_mut(width).zip(positions) {
         let at = *position as usize * half;
         let (cos, sin) = (&table.cos[at..at + half], &table.sin[at..at + half]);
-        for head in row.chunks_exact_mut(2 * half) {
-            let (first, second) = head.split_at_mut(half);
+        for head in row.chunks_exact_mut(table.head_dim) {
+            let (first, second) = head[..2 * half].split_at_mut(half);
             for i in starts(half) {
                 let (a, b) = (load::<V>(first, i, 0.0), load::<V>(second, i, 0.0));
                 let (c, s) = (load::<V>(cos, i, 0.0), load::<V>(sin, i, 0.0) * V::splat(direction));

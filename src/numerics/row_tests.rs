@@ -6,7 +6,7 @@ use super::gelu::{self, Gelu};
 use super::layer_norm::{self, Moments};
 use super::rope::Rotary;
 use super::testing::{Values, bits, length, random};
-use super::{embedding, isa, linear, logprob, mlp, norm, reference, rope};
+use super::{embedding, geglu, isa, linear, logprob, mlp, norm, reference, rope, softcap};
 
 const EPS: f32 = 1e-5;
 
@@ -62,16 +62,17 @@ fn layer_norm(n: usize, rows: usize, values: Values) {
     }
 }
 
-fn rotary(half: usize, heads: usize, rows: usize, values: Values) {
-    let (dim, theta) = (2 * half, 10_000.0);
+/// `still`: elements of each head that stay as they are, after those that are turned.
+fn rotary(half: usize, still: usize, heads: usize, rows: usize, values: Values) {
+    let (turning, dim, theta) = (2 * half, 2 * half + still, 10_000.0);
     let x = values.draw(rows * heads * dim, 0);
     let positions: Vec<u32> = (0..rows as u32).map(|r| 5 * r % 8).collect();
     let (mut turned, mut back) = (x.clone(), x.clone());
     for (i, (a, b)) in turned.chunks_mut(dim).zip(back.chunks_mut(dim)).enumerate() {
-        reference::turn(a, positions[i / heads], theta);
-        reference::turn_backward(b, positions[i / heads], theta);
+        reference::turn(&mut a[..turning], positions[i / heads], theta);
+        reference::turn_backward(&mut b[..turning], positions[i / heads], theta);
     }
-    let table = Rotary::new(8, dim, theta);
+    let table = Rotary::of_frequencies(8, dim, &rope::frequencies(turning, theta));
     for isa in isa::available() {
         for (direction, expected) in [(1.0, &turned), (-1.0, &back)] {
             let mut out = x.clone();
@@ -93,6 +94,16 @@ fn mlp_middles(n: usize, values: Values) {
         mlp::backward_part_with(isa, &mut a, &mut b, &mut c);
         assert_eq!([bits(&a), bits(&b), bits(&c)], [bits(&dgate), bits(&dup), bits(&swiglu)], "{isa} gradients");
     }
+    let expected: Vec<f32> = (0..n).map(|i| reference::geglu(gate[i], up[i])).collect();
+    let (dgate, dup): (Vec<f32>, Vec<f32>) = (0..n).map(|i| reference::geglu_backward(gate[i], up[i], dout[i])).unzip();
+    for isa in isa::available() {
+        let mut out = filled(n, f32::NAN);
+        geglu::forward_part_with(isa, &gate, &up, &mut out);
+        assert_eq!(bits(&out), bits(&expected), "{isa} GeGLU");
+        let (mut a, mut b, mut c) = (gate.clone(), up.clone(), dout.clone());
+        geglu::backward_part_with(isa, &mut a, &mut b, &mut c);
+        assert_eq!([bits(&a), bits(&b), bits(&c)], [bits(&dgate), bits(&dup), bits(&expected)], "{isa} GeGLU gradients");
+    }
     type Definition = (Gelu, fn(f32) -> f32, fn(f32, f32) -> f32);
     let forms: [Definition; 2] = [
         (Gelu::Exact, reference::gelu, reference::gelu_backward),
@@ -109,6 +120,20 @@ fn mlp_middles(n: usize, values: Values) {
             gelu::backward_part_with(isa, form, &mut a, &mut b);
             assert_eq!([bits(&a), bits(&b)], [bits(&dx), bits(&y)], "{isa} {form:?} gradients");
         }
+    }
+}
+
+fn soft_caps(n: usize, cap: f32, values: Values) {
+    let [x, dy] = [0, 1].map(|i| values.draw(n, i));
+    let y: Vec<f32> = x.iter().map(|x| reference::softcap(*x, cap)).collect();
+    let dx: Vec<f32> = (0..n).map(|i| dy[i] * reference::softcap_slope(y[i], cap)).collect();
+    for isa in isa::available() {
+        let mut out = x.clone();
+        softcap::forward_part_with(isa, cap, &mut out);
+        assert_eq!(bits(&out), bits(&y), "{isa}");
+        let mut out = dy.clone();
+        softcap::backward_part_with(isa, cap, &y, &mut out);
+        assert_eq!(bits(&out), bits(&dx), "{isa} gradient");
     }
 }
 
@@ -170,6 +195,21 @@ fn linear_maps(rows: usize, inputs: usize, outputs: usize, values: Values) {
         assert_eq!(bits(&dx[r * inputs..][..inputs]), bits(&expected), "dx");
     }
     assert_eq!(bits(&dweight), bits(&expected), "dweight");
+    // The same map by a matrix that is stored the other way round.
+    let turned: Vec<f32> = (0..inputs * outputs).map(|i| weight[i % outputs * inputs + i / outputs]).collect();
+    let map = linear::Weight::new(&turned, [inputs, outputs], true);
+    let mut y = filled(rows * outputs, f32::NAN);
+    map.forward(&x, &mut y, false);
+    assert_eq!(bits(&y), bits(&plain), "stored the other way round");
+    let mut y = filled(rows * outputs, f32::NAN);
+    linear::forward_prepared(&x, &map.prepare(), &mut y, false);
+    assert_eq!(bits(&y), bits(&plain), "prepared");
+    let (mut again, mut dturned) = (filled(rows * inputs, f32::NAN), filled(outputs * inputs, 0.5));
+    map.backward_input(&dy, &mut again, false);
+    map.backward_weight(&dy, &x, &mut dturned);
+    assert_eq!(bits(&again), bits(&dx), "dx stored the other way round");
+    let back: Vec<f32> = (0..inputs * outputs).map(|i| dturned[i % inputs * outputs + i / inputs]).collect();
+    assert_eq!(bits(&back), bits(&dweight), "dweight stored the other way round");
 }
 
 proptest! {
@@ -186,13 +226,20 @@ proptest! {
     }
 
     #[test]
-    fn rotary_turns_give_the_bits_of_the_definition(half in 1..70usize, heads in 1..4usize, rows in 1..4usize, values in Values::any()) {
-        rotary(half, heads, rows, values);
+    fn rotary_turns_give_the_bits_of_the_definition(
+        half in 1..70usize, still in prop_oneof![Just(0usize), 1..40usize], heads in 1..4usize, rows in 1..4usize, values in Values::any(),
+    ) {
+        rotary(half, still, heads, rows, values);
     }
 
     #[test]
-    fn swiglu_and_gelu_give_the_bits_of_the_definition(n in length(), values in Values::any()) {
+    fn swiglu_geglu_and_gelu_give_the_bits_of_the_definition(n in length(), values in Values::any()) {
         mlp_middles(n, values);
+    }
+
+    #[test]
+    fn soft_caps_give_the_bits_of_the_definition(n in length(), cap in 0.1..60.0f32, values in Values::any()) {
+        soft_caps(n, cap, values);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::hub::{self, Files};
 use crate::judge::GOLD;
+use crate::run::fit;
 use crate::suite::Suite;
 use crate::suite::settings::{
     AdapterSource, Dataset, JudgeSettings, JudgeSource, ModelSource, PolicySource, RoundSettings, TrainSettings, Variant,
@@ -190,6 +191,7 @@ pub fn shortest_max_length(suite: &Suite) -> Option<usize> {
 
 /// `runtime`: digest of the ONNX Runtime library, whose last bits differ between versions.
 pub fn plan(suite: &Suite, runtime: Digest) -> Result<Plan> {
+    fit::check(suite)?;
     let mut planner = Planner { suite, runtime, cells: Vec::new() };
     planner.shared_cells()?;
     let (panels, others): (Vec<_>, Vec<_>) = suite.judges.iter().partition(|j| matches!(j.source, JudgeSource::Panel(_)));

@@ -4,8 +4,8 @@
 
 use super::settings::{
     BcoShift, CheckSettings, Dialect, EvaluationSettings, FDivergence, FreshModel, GenerateSettings, ImplicitReward, JudgeKind,
-    Linear, LoraSettings, LossType, Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PackingStrategy, PairsFormat,
-    RoundReference, Sampling, Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
+    LoraSettings, LossType, Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PackingStrategy, PairsFormat, RoundReference,
+    Sampling, Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
 };
 
 pub(super) const SEED: u64 = 42;
@@ -101,10 +101,9 @@ pub(super) const MAX_LENGTH: usize = 1024;
 pub(super) const ROUND_SAMPLES: [usize; 2] = [2, 1];
 pub(super) const ROUND_REFERENCE: RoundReference = RoundReference::Previous;
 
-/// TRL's `lora_alpha` (`ModelConfig`) and PEFT's modules for a Llama. Dropout is off; TRL's is 0.05.
+/// TRL's `lora_alpha` (`ModelConfig`) and PEFT's modules for the model's family. Dropout is off; TRL's is 0.05.
 pub(super) fn lora(r: usize) -> LoraSettings {
-    let target_modules = vec![Linear::QProj, Linear::VProj];
-    LoraSettings { r, lora_alpha: 32.0, lora_dropout: 0.0, target_modules, use_rslora: false }
+    LoraSettings { r, lora_alpha: 32.0, lora_dropout: 0.0, target_modules: Vec::new(), use_rslora: false }
 }
 
 pub(super) fn world() -> WorldSettings {

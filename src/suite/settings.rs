@@ -449,10 +449,52 @@ pub enum Linear {
     GateProj,
     UpProj,
     DownProj,
+    /// GPT-2's.
+    CAttn,
+    /// After attention, and at the MLP's end.
+    CProj,
+    CFc,
+    /// GPT-NeoX's.
+    QueryKeyValue,
+    /// After attention; Phi's too.
+    Dense,
+    #[serde(rename = "dense_h_to_4h")]
+    DenseHTo4h,
+    #[serde(rename = "dense_4h_to_h")]
+    Dense4hToH,
+    /// Phi's.
+    Fc1,
+    Fc2,
 }
 
 impl Linear {
+    /// Llama's, and so of all who are built like it.
     pub const ALL: [Self; 7] = [Self::QProj, Self::KProj, Self::VProj, Self::OProj, Self::GateProj, Self::UpProj, Self::DownProj];
+
+    /// Every family's.
+    pub const EVERY: [Self; 16] = [
+        Self::QProj,
+        Self::KProj,
+        Self::VProj,
+        Self::OProj,
+        Self::GateProj,
+        Self::UpProj,
+        Self::DownProj,
+        Self::CAttn,
+        Self::CProj,
+        Self::CFc,
+        Self::QueryKeyValue,
+        Self::Dense,
+        Self::DenseHTo4h,
+        Self::Dense4hToH,
+        Self::Fc1,
+        Self::Fc2,
+    ];
+
+    /// Whether its weight is stored as (inputs, outputs): GPT-2's `Conv1D`.
+    pub fn inputs_first(self) -> bool {
+        matches!(self, Self::CAttn | Self::CProj | Self::CFc)
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -463,6 +505,15 @@ impl Linear {
             Self::GateProj => "gate_proj",
             Self::UpProj => "up_proj",
             Self::DownProj => "down_proj",
+            Self::CAttn => "c_attn",
+            Self::CProj => "c_proj",
+            Self::CFc => "c_fc",
+            Self::QueryKeyValue => "query_key_value",
+            Self::Dense => "dense",
+            Self::DenseHTo4h => "dense_h_to_4h",
+            Self::Dense4hToH => "dense_4h_to_h",
+            Self::Fc1 => "fc1",
+            Self::Fc2 => "fc2",
         }
     }
 }
@@ -473,9 +524,15 @@ pub struct LoraSettings {
     pub r: usize,
     pub lora_alpha: f64,
     pub lora_dropout: f64,
-    /// In the order of the layer, each once.
+    /// In the order of the layer, each once. None: those that PEFT adapts in a model of the family, which is written as Llama's.
+    #[serde(serialize_with = "targets_as_written")]
     pub target_modules: Vec<Linear>,
     pub use_rslora: bool,
+}
+
+fn targets_as_written<S: serde::Serializer>(targets: &[Linear], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    let usual = [Linear::QProj, Linear::VProj];
+    if targets.is_empty() { usual.serialize(serializer) } else { targets.serialize(serializer) }
 }
 
 /// The adapter that is trained instead of the model's own weights.

@@ -289,7 +289,7 @@ training_tables! {
     lora_alpha: f64,
     /// LoRA: share of the adapter's inputs that a training step drops; 0 if not given.
     lora_dropout: f64,
-    /// LoRA: the linear layers that get an adapter, or "all-linear"; q_proj and v_proj if not given.
+    /// LoRA: the linear layers that get an adapter, or "all-linear"; if not given, those of queries and values, alone or in one with the keys.
     lora_target_modules: OneOrMany<LoraTarget>,
     /// LoRA: scale by lora_alpha / √lora_r.
     use_rslora: bool,
@@ -312,7 +312,7 @@ training_tables! {
     round_pairs: usize,
 }
 
-/// A linear layer by its name in Hugging Face's Llama, or all of them.
+/// A linear layer by its name in Hugging Face's model, or all of them: Llama's and its likes', GPT-2's `c_…`, GPT-NeoX's, Phi's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LoraTarget {
@@ -323,6 +323,17 @@ pub enum LoraTarget {
     GateProj,
     UpProj,
     DownProj,
+    CAttn,
+    CProj,
+    CFc,
+    QueryKeyValue,
+    Dense,
+    #[serde(rename = "dense_h_to_4h")]
+    DenseHTo4h,
+    #[serde(rename = "dense_4h_to_h")]
+    Dense4hToH,
+    Fc1,
+    Fc2,
     #[serde(rename = "all-linear")]
     AllLinear,
 }
@@ -337,6 +348,15 @@ impl LoraTarget {
             Self::GateProj => &[Linear::GateProj],
             Self::UpProj => &[Linear::UpProj],
             Self::DownProj => &[Linear::DownProj],
+            Self::CAttn => &[Linear::CAttn],
+            Self::CProj => &[Linear::CProj],
+            Self::CFc => &[Linear::CFc],
+            Self::QueryKeyValue => &[Linear::QueryKeyValue],
+            Self::Dense => &[Linear::Dense],
+            Self::DenseHTo4h => &[Linear::DenseHTo4h],
+            Self::Dense4hToH => &[Linear::Dense4hToH],
+            Self::Fc1 => &[Linear::Fc1],
+            Self::Fc2 => &[Linear::Fc2],
             Self::AllLinear => &Linear::ALL,
         }
     }

@@ -68,7 +68,8 @@ impl Optimizer {
 
 /// Whether weight decay applies: not to biases and norms, as in transformers' Trainer (`get_decay_parameter_names`).
 fn decays(name: &str) -> bool {
-    let is_norm = |part: &str| part == "norm" || part.ends_with("_norm");
+    // GPT-2's norms are known to the Trainer by their class.
+    let is_norm = |part: &str| part == "norm" || part.ends_with("_norm") || part.starts_with("ln_");
     !["bias", "layernorm", "rmsnorm"].iter().any(|excluded| name.contains(excluded)) && !name.split('.').any(is_norm)
 }
 
@@ -144,6 +145,11 @@ mod tests {
             ("model.norm.weight", false),
             ("model.layers.0.input_layernorm.weight", false),
             ("model.layers.0.self_attn.q_norm.weight", false),
+            ("transformer.wpe.weight", true),
+            ("transformer.h.0.attn.c_attn.weight", true),
+            ("transformer.h.0.ln_1.weight", false),
+            ("transformer.ln_f.weight", false),
+            ("gpt_neox.final_layer_norm.weight", false),
             ("model.layers.0.self_attn.q_proj.bias", false),
         ] {
             let moved = updated(settings::Optimizer::Sgd, name, &[[0.0, 0.0]]) != [1.0, -2.0];

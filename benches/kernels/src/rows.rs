@@ -173,7 +173,7 @@ fn decoding(threads: usize) -> Vec<Row> {
 /// Causal attention of whole sequences, 1024 tokens and 8 heads of 64 in all. Counted are the products of scores that are needed:
 /// L (L + 1) / 2 for each sequence and head, two products forward, five backward (the scores are computed again).
 fn attended(threads: usize) -> Vec<Row> {
-    let heads = Heads { heads: 8, kv_heads: 8, head_dim: 64, window: None };
+    let heads = Heads { heads: 8, kv_heads: 8, head_dim: 64, ..Heads::default() };
     let lengths = [128, 256, 512];
     let rows = lengths.map(|length| {
         let tokens = 1024;

@@ -5,20 +5,25 @@ use std::ops::Range;
 
 use candle_core::{Result, Tensor};
 
-use super::weights::Weights;
-use crate::numerics::attention::Segment;
+use super::weights::{Weights, soft_capped};
+use crate::numerics::attention::{Heads, Segment};
 
-/// `softmax(q kᵀ / √head_dim + mask) v`.
+/// `softmax(q kᵀ · scale + mask) v`, with scores capped where the heads' are.
 ///
 /// `q`: (batch, heads, queries, head_dim), `k` and `v`: (batch, kv_heads, keys, head_dim), `mask`: (batch, 1, queries or 1,
 /// keys) of 0 and −∞. Returns (batch, heads, queries, head_dim).
-pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor) -> Result<Tensor> {
+pub(super) fn attend(q: &Tensor, k: &Tensor, v: &Tensor, mask: &Tensor, of: Heads) -> Result<Tensor> {
     let (batch, heads, queries, dim) = q.dims4()?;
     let (_, kv_heads, keys, _) = k.dims4()?;
     // The query heads that share keys stand under one another, so that keys are not repeated.
     let grouped = (batch, kv_heads, heads / kv_heads * queries);
-    let scaled = (q * (1.0 / (dim as f64).sqrt()))?.reshape((grouped.0, grouped.1, grouped.2, dim))?;
-    let scores = scaled.matmul(&k.transpose(2, 3)?)?.reshape((batch, heads, queries, keys))?.broadcast_add(mask)?;
+    let scale = of.scale.map_or(1.0 / (dim as f64).sqrt(), f64::from);
+    let scaled = (q * scale)?.reshape((grouped.0, grouped.1, grouped.2, dim))?;
+    let mut scores = scaled.matmul(&k.transpose(2, 3)?)?;
+    if let Some(cap) = of.cap {
+        scores = soft_capped(&scores, f64::from(cap))?;
+    }
+    let scores = scores.reshape((batch, heads, queries, keys))?.broadcast_add(mask)?;
     // Subtracting the largest changes nothing but the range, so no gradient passes through it.
     let exp = scores.broadcast_sub(&scores.detach().max_keepdim(3)?)?.exp()?;
     let sums = exp.sum_keepdim(3)?;
@@ -73,15 +78,15 @@ impl Layout {
         Ok(Self { batches, places: weights.indices(places)? })
     }
 
-    /// `q`, `k`, `v`: (rows, its heads, head_dim) → (rows, heads · head_dim), in one of the configuration's windows.
-    pub fn attend(&self, [q, k, v]: [&Tensor; 3], window: Option<usize>) -> Result<Tensor> {
+    /// `q`, `k`, `v`: (rows, its heads, head_dim) → (rows, heads · head_dim), as the heads of a layer have it.
+    pub fn attend(&self, [q, k, v]: [&Tensor; 3], of: Heads) -> Result<Tensor> {
         let (_, heads, dim) = q.dims3()?;
         let part = |b: &Batch| {
             let take = |x: &Tensor, rows: &Tensor, length: usize| {
                 x.index_select(rows, 0)?.reshape((b.segments, length, x.dim(1)?, dim))?.transpose(1, 2)?.contiguous()
             };
             let [k, v] = [take(k, &b.key_rows, b.keys)?, take(v, &b.key_rows, b.keys)?];
-            let out = attend(&take(q, &b.query_rows, b.queries)?, &k, &v, &b.masks[&window])?;
+            let out = attend(&take(q, &b.query_rows, b.queries)?, &k, &v, &b.masks[&of.window], of)?;
             out.transpose(1, 2)?.reshape((b.segments * b.queries, heads * dim))
         };
         let parts = self.batches.iter().map(part).collect::<Result<Vec<Tensor>>>()?;

@@ -14,7 +14,7 @@ use crate::model::{LlamaConfig, Packed, Parameters, SegmentId};
 /// All that still go on stand in the cache, each prompt in the first slots and the tokens of each step in one more slot for all.
 pub struct Decoder {
     weights: Weights,
-    head: &'static str,
+    head: String,
     /// The sequences in the cache, ascending.
     members: Vec<usize>,
     /// The number of tokens of each prompt, and of each sequence so far.
@@ -31,10 +31,10 @@ pub struct Decoder {
 
 impl Decoder {
     /// Without sequences so far.
-    pub fn of(config: &LlamaConfig, parameters: &Parameters, head: &'static str) -> Self {
+    pub fn of(config: &LlamaConfig, parameters: &Parameters, head: &str) -> Self {
         Self {
             weights: sound(Weights::new(config, parameters, false)),
-            head,
+            head: head.to_owned(),
             members: Vec::new(),
             prompts: Vec::new(),
             lengths: Vec::new(),
@@ -56,7 +56,7 @@ impl Decoder {
         let segments: Vec<SegmentId> =
             prompts.iter().map(|prompt| *unique.entry(prompt).or_insert_with(|| packed.push(prompt))).collect();
         let layout = Layout::new(weights, packed.segments(), packed.rows())?;
-        let rotary = weights.rotary(packed.positions())?;
+        let rotaries = weights.rotaries(packed.positions())?;
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         // Each sequence's prompt rows, the last one again where the longest prompt has more.
         let rows = |segment: &SegmentId| {
@@ -68,15 +68,15 @@ impl Decoder {
             let (_, heads, dim) = x.dims3()?;
             x.index_select(&slots, 0)?.reshape((prompts.len(), longest, heads, dim))?.transpose(1, 2)?.contiguous()
         };
-        let (mut x, mut caches) = (weights.embed(packed.tokens())?, Vec::new());
+        let (mut x, mut caches) = (weights.embed(packed.tokens(), packed.positions())?, Vec::new());
         for layer in 0..weights.config.num_hidden_layers {
-            x = weights.layer(layer, &x, &rotary, |qkv| {
+            x = weights.layer(layer, &x, &rotaries, |qkv| {
                 caches.push([in_slots(qkv[1])?, in_slots(qkv[2])?]);
-                layout.attend(qkv, weights.config.window(layer))
+                layout.attend(qkv, weights.config.heads_in(layer))
             })?;
         }
         let last = weights.indices(segments.iter().map(|s| packed.last_row(*s)))?;
-        self.logits = weights.head(self.head, &x.index_select(&last, 0)?)?.flatten_all()?.to_vec1()?;
+        self.logits = weights.head(&self.head, &x.index_select(&last, 0)?)?.flatten_all()?.to_vec1()?;
         self.caches = caches;
         self.members = (0..prompts.len()).collect();
         self.prompts = prompts.iter().map(Vec::len).collect();
@@ -112,18 +112,19 @@ impl Decoder {
         let masks = masks.collect::<Result<BTreeMap<_, _>>>()?;
         let tokens: Vec<u32> = going.iter().map(|i| next[*i]).collect();
         let positions: Vec<u32> = going.iter().map(|i| self.lengths[*i] as u32).collect();
-        let rotary = self.weights.rotary(&positions)?;
-        let (slot, mut x) = (self.slots, self.weights.embed(&tokens)?);
+        let rotaries = self.weights.rotaries(&positions)?;
+        let (slot, mut x) = (self.slots, self.weights.embed(&tokens, &positions)?);
         for (layer, [keys, values]) in self.caches.iter().enumerate() {
-            let mask = &masks[&self.weights.config.window(layer)];
-            x = self.weights.layer(layer, &x, &rotary, |[q, k, v]| {
+            let heads = self.weights.config.heads_in(layer);
+            let mask = &masks[&heads.window];
+            x = self.weights.layer(layer, &x, &rotaries, |[q, k, v]| {
                 keys.slice_set(&k.unsqueeze(2)?.contiguous()?, 2, slot)?;
                 values.slice_set(&v.unsqueeze(2)?.contiguous()?, 2, slot)?;
                 let (keys, values) = (keys.narrow(2, 0, slot + 1)?, values.narrow(2, 0, slot + 1)?);
-                attend(&q.unsqueeze(2)?, &keys, &values, mask)?.flatten_from(1)
+                attend(&q.unsqueeze(2)?, &keys, &values, mask, heads)?.flatten_from(1)
             })?;
         }
-        let logits = self.weights.head(self.head, &x)?.flatten_all()?.to_vec1::<f32>()?;
+        let logits = self.weights.head(&self.head, &x)?.flatten_all()?.to_vec1::<f32>()?;
         let vocabulary = self.weights.config.vocab_size;
         for (i, row) in going.iter().zip(logits.chunks_exact(vocabulary)) {
             self.logits[i * vocabulary..][..vocabulary].copy_from_slice(row);

@@ -1,4 +1,4 @@
-//! The `fast` arithmetic: the same Llama out of candle's own tensor operations and autograd.
+//! The `fast` arithmetic: the same models out of candle's own tensor operations and autograd.
 //!
 //! It gives the numbers of the strict kernels up to rounding, and promises the same bits only for the same run on the same
 //! machine: candle's products depend on batch sizes, instruction sets and caches.

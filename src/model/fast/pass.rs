@@ -23,11 +23,11 @@ impl Pass {
     /// `trained`: keeps what the gradients need.
     pub fn new(config: &LlamaConfig, parameters: &Parameters, packed: &Packed, trained: bool) -> Self {
         sound(Weights::new(config, parameters, trained).and_then(|weights| {
-            let (rotary, layout) =
-                (weights.rotary(packed.positions())?, Layout::new(&weights, packed.segments(), packed.rows())?);
-            let mut hidden = weights.embed(packed.tokens())?;
+            let (rotaries, layout) =
+                (weights.rotaries(packed.positions())?, Layout::new(&weights, packed.segments(), packed.rows())?);
+            let mut hidden = weights.embed(packed.tokens(), packed.positions())?;
             for layer in 0..config.num_hidden_layers {
-                hidden = weights.layer(layer, &hidden, &rotary, |qkv| layout.attend(qkv, config.window(layer)))?;
+                hidden = weights.layer(layer, &hidden, &rotaries, |qkv| layout.attend(qkv, config.heads_in(layer)))?;
             }
             Ok(Self { weights, hidden })
         }))

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 
+use crate::model::block::{Gelu, Mlp, Norm, Positions, Residual};
+use crate::model::names::{QK_NORMS, Qkv};
 use crate::model::{Gradients, LlamaConfig, Parameters};
-
-/// The name of the tensor that token embeddings come from.
-const EMBEDDING: &str = "model.embed_tokens.weight";
 
 pub(super) struct Weights {
     pub config: LlamaConfig,
@@ -44,33 +43,94 @@ impl Weights {
     }
 
     /// (tokens, hidden)
-    pub fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
-        self.get(EMBEDDING).index_select(&Tensor::new(tokens, &self.device)?, 0)
+    pub fn embed(&self, tokens: &[u32], positions: &[u32]) -> Result<Tensor> {
+        let names = self.config.family.names();
+        let rows =
+            |name: &str, rows: &[u32]| self.get(&format!("{name}.weight")).index_select(&Tensor::new(rows, &self.device)?, 0);
+        let mut x = rows(names.embedding, tokens)?;
+        if let Some(scale) = self.config.embedding_scale() {
+            x = (x * f64::from(scale))?;
+        }
+        match self.config.block.positions {
+            Positions::Learned => x + rows(names.positions, positions)?,
+            Positions::Rotary | Positions::PartlyRotary { .. } => Ok(x),
+        }
     }
 
-    /// `x`: (rows, inputs) → (rows, outputs)
-    pub fn linear(&self, name: &str, x: &Tensor) -> Result<Tensor> {
-        x.matmul(&self.get(name).t()?)
-    }
-
-    /// The linear layer `part` of a transformer layer, with its bias where it has one.
-    fn linear_of(&self, layer: usize, part: &str, x: &Tensor) -> Result<Tensor> {
-        let y = self.linear(&format!("model.layers.{layer}.{part}.weight"), x)?;
-        match self.tensors.get(&format!("model.layers.{layer}.{part}.bias")) {
+    /// The linear layer `part` of a transformer layer, with its bias where it has one: (rows, inputs) → (rows, outputs).
+    fn linear(&self, layer: usize, part: &str, x: &Tensor) -> Result<Tensor> {
+        let (family, name) = (self.config.family, self.config.family.names().in_layer(layer, part));
+        let weight = self.get(&format!("{name}.weight"));
+        let y = if family.stores_inputs_first() { x.matmul(weight)? } else { x.matmul(&weight.t()?)? };
+        match self.tensors.get(&format!("{name}.bias")) {
             Some(bias) => y.broadcast_add(bias),
             None => Ok(y),
         }
     }
 
-    /// RMSNorm over the last dimension of `x` (Zhang and Sennrich 2019, eq. 4).
-    pub fn norm(&self, name: &str, x: &Tensor) -> Result<Tensor> {
-        let square = (x.sqr()?.mean_keepdim(D::Minus1)? + self.config.rms_norm_eps)?;
-        x.broadcast_div(&square.sqrt()?)?.broadcast_mul(self.get(name))
+    /// The norm `name` over the last dimension of `x` (RMSNorm: Zhang and Sennrich 2019, eq. 4; LayerNorm: Ba et al. 2016).
+    fn norm(&self, name: &str, x: &Tensor) -> Result<Tensor> {
+        let eps = self.config.rms_norm_eps;
+        let normed = |x: &Tensor| x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + eps)?.sqrt()?);
+        let weight = self.get(&format!("{name}.weight"));
+        match self.config.block.norm {
+            Norm::Rms => normed(x)?.broadcast_mul(weight),
+            Norm::RmsOfOnePlus => normed(x)?.broadcast_mul(&(weight + 1.0)?),
+            Norm::Layer => {
+                let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+                normed(&centred)?.broadcast_mul(weight)?.broadcast_add(self.get(&format!("{name}.bias")))
+            }
+        }
     }
 
-    /// (rows, outputs) in binary32: the head `name` over the final norm of `x`: (rows, hidden).
+    /// (rows, outputs) in binary32: the head whose weight is `name` over the final norm of `x`: (rows, hidden).
     pub fn head(&self, name: &str, x: &Tensor) -> Result<Tensor> {
-        self.linear(name, &self.norm("model.norm.weight", x)?)?.to_dtype(DType::F32)
+        let names = self.config.family.names();
+        let mut y = self.norm(names.final_norm, x)?.matmul(&self.get(name).t()?)?;
+        // A scorer's head has neither a bias nor a cap.
+        if [names.head, names.embedding].iter().any(|own| name.strip_suffix(".weight") == Some(own)) {
+            if let Some(bias) = self.tensors.get(&format!("{}.bias", names.head)) {
+                y = y.broadcast_add(bias)?;
+            }
+            if let Some(cap) = self.config.block.logit_cap {
+                y = soft_capped(&y, cap)?;
+            }
+        }
+        y.to_dtype(DType::F32)
+    }
+
+    /// Queries, keys and values of `x`: (rows, hidden), each (rows, its heads, head_dim).
+    fn qkv(&self, layer: usize, x: &Tensor) -> Result<[Tensor; 3]> {
+        let c = &self.config;
+        let (rows, heads, kv_heads, dim) = (x.dim(0)?, c.num_attention_heads, c.num_key_value_heads, c.head_dim);
+        match c.family.names().qkv {
+            Qkv::Apart([q, k, v]) => {
+                let project = |part: &str, heads: usize| self.linear(layer, part, x)?.reshape((rows, heads, dim));
+                Ok([project(q, heads)?, project(k, kv_heads)?, project(v, kv_heads)?])
+            }
+            Qkv::Thirds(part) => {
+                let all = self.linear(layer, part, x)?.reshape((rows, heads + 2 * kv_heads, dim))?;
+                let part = |start, heads| all.narrow(1, start, heads)?.contiguous();
+                Ok([part(0, heads)?, part(heads, kv_heads)?, part(heads + kv_heads, kv_heads)?])
+            }
+            Qkv::ByHead(part) => {
+                let all = self.linear(layer, part, x)?.reshape((rows, heads, 3, dim))?;
+                let of = |i| all.narrow(2, i, 1)?.squeeze(2)?.contiguous();
+                Ok([of(0)?, of(1)?, of(2)?])
+            }
+        }
+    }
+
+    fn mlp(&self, layer: usize, x: &Tensor) -> Result<Tensor> {
+        let names = self.config.family.names();
+        let first = self.linear(layer, names.mlp_in[0], x)?;
+        let activated = match self.config.block.mlp {
+            Mlp::SwiGlu => (first.silu()? * self.linear(layer, names.mlp_in[1], x)?)?,
+            Mlp::GeGlu => (first.gelu()? * self.linear(layer, names.mlp_in[1], x)?)?,
+            Mlp::Gelu(Gelu::Exact) => first.gelu_erf()?,
+            Mlp::Gelu(Gelu::Tanh) => first.gelu()?,
+        };
+        self.linear(layer, names.mlp_out, &activated)
     }
 
     /// One layer over `x`: (rows, hidden). `attend` gets queries, keys, values, each (rows, its heads, head_dim), the first two
@@ -79,30 +139,46 @@ impl Weights {
         &self,
         layer: usize,
         x: &Tensor,
-        rotary: &Rotary,
+        rotaries: &Rotaries,
         attend: impl FnOnce([&Tensor; 3]) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let (c, name) = (&self.config, |part: &str| format!("model.layers.{layer}.{part}.weight"));
-        let normed = self.norm(&name("input_layernorm"), x)?;
-        let project = |part: &str, heads: usize| self.linear_of(layer, part, &normed)?.reshape((x.dim(0)?, heads, c.head_dim));
-        let of_heads = |part: &str, x: Tensor| if c.block.qk_norm { self.norm(&name(part), &x) } else { Ok(x) };
-        let q = rotary.turn(&of_heads("self_attn.q_norm", project("self_attn.q_proj", c.num_attention_heads)?)?)?;
-        let k = rotary.turn(&of_heads("self_attn.k_norm", project("self_attn.k_proj", c.num_key_value_heads)?)?)?;
-        let v = project("self_attn.v_proj", c.num_key_value_heads)?;
-        let middle = (x + self.linear_of(layer, "self_attn.o_proj", &attend([&q, &k, &v])?)?)?;
-        let normed = self.norm(&name("post_attention_layernorm"), &middle)?;
-        let gated =
-            (self.linear_of(layer, "mlp.gate_proj", &normed)?.silu()? * self.linear_of(layer, "mlp.up_proj", &normed)?)?;
-        middle + self.linear_of(layer, "mlp.down_proj", &gated)?
+        let (c, names) = (&self.config, self.config.family.names());
+        let norm = |part: &str, x: &Tensor| self.norm(&names.in_layer(layer, part), x);
+        let normed = norm(names.attention_norm, x)?;
+        let [mut q, mut k, v] = self.qkv(layer, &normed)?;
+        if c.block.qk_norm {
+            [q, k] = [norm(QK_NORMS[0], &q)?, norm(QK_NORMS[1], &k)?];
+        }
+        if let Some(rotary) = rotaries.of(c, layer) {
+            [q, k] = [rotary.turn(&q)?, rotary.turn(&k)?];
+        }
+        let attended = self.linear(layer, names.output, &attend([&q, &k, &v])?)?;
+        match c.block.residual {
+            Residual::Sequential => {
+                let middle = (x + attended)?;
+                &middle + self.mlp(layer, &norm(names.mlp_norm, &middle)?)?
+            }
+            Residual::Parallel => (x + attended)? + self.mlp(layer, &norm(names.mlp_norm, x)?)?,
+            Residual::NormedBranches => {
+                let middle = (x + norm(names.branch_norms[0], &attended)?)?;
+                let mlp = self.mlp(layer, &norm(names.mlp_norm, &middle)?)?;
+                &middle + norm(names.branch_norms[1], &mlp)?
+            }
+        }
     }
 
     /// Rotary tables for rows at `positions`.
-    pub fn rotary(&self, positions: &[u32]) -> Result<Rotary> {
-        let half = self.config.head_dim / 2;
-        let frequencies = self.config.frequencies();
+    pub fn rotaries(&self, positions: &[u32]) -> Result<Rotaries> {
+        let turns = self.config.block.positions != Positions::Learned;
+        let table = |there: bool, windowed| there.then(|| self.rotary(positions, windowed)).transpose();
+        Ok(Rotaries { plain: table(turns, false)?, windowed: table(turns && self.config.has_window_rope(), true)? })
+    }
+
+    fn rotary(&self, positions: &[u32], windowed: bool) -> Result<Rotary> {
+        let frequencies = self.config.frequencies(windowed);
         let table = |f: fn(f64) -> f64| {
             let values: Vec<f64> = positions.iter().flat_map(|p| frequencies.iter().map(move |w| f(f64::from(*p) * w))).collect();
-            Tensor::from_vec(values, (positions.len(), 1, half), &self.device)?.to_dtype(self.dtype)
+            Tensor::from_vec(values, (positions.len(), 1, frequencies.len()), &self.device)?.to_dtype(self.dtype)
         };
         Ok(Rotary { cos: table(libm::cos)?, sin: table(libm::sin)? })
     }
@@ -119,19 +195,40 @@ impl Weights {
     }
 }
 
-/// Cosines and sines of some rows' positions: (rows, 1, head_dim / 2) each (Su et al. 2021).
-pub(super) struct Rotary {
+/// cap · tanh(x / cap).
+pub(super) fn soft_capped(x: &Tensor, cap: f64) -> Result<Tensor> {
+    (x / cap)?.tanh()? * cap
+}
+
+/// Rotary tables of the layers, none where positions are learned.
+pub(super) struct Rotaries {
+    plain: Option<Rotary>,
+    /// Of layers with a window, where they turn by other angles.
+    windowed: Option<Rotary>,
+}
+
+impl Rotaries {
+    fn of(&self, config: &LlamaConfig, layer: usize) -> Option<&Rotary> {
+        self.windowed.as_ref().filter(|_| config.window(layer).is_some()).or(self.plain.as_ref())
+    }
+}
+
+/// Cosines and sines of some rows' positions: (rows, 1, pairs that are turned) each (Su et al. 2021).
+struct Rotary {
     cos: Tensor,
     sin: Tensor,
 }
 
 impl Rotary {
-    /// `x`: (rows, heads, head_dim); element i pairs with element i + head_dim / 2.
+    /// `x`: (rows, heads, head_dim); element i pairs with element i + half of those that are turned, the first ones.
     fn turn(&self, x: &Tensor) -> Result<Tensor> {
-        let half = x.dim(2)? / 2;
+        let (half, dim) = (self.cos.dim(2)?, x.dim(2)?);
         let (a, b) = (x.narrow(2, 0, half)?, x.narrow(2, half, half)?);
         let first = (a.broadcast_mul(&self.cos)? - b.broadcast_mul(&self.sin)?)?;
         let second = (b.broadcast_mul(&self.cos)? + a.broadcast_mul(&self.sin)?)?;
-        Tensor::cat(&[first, second], 2)
+        match dim == 2 * half {
+            true => Tensor::cat(&[first, second], 2),
+            false => Tensor::cat(&[first, second, x.narrow(2, 2 * half, dim - 2 * half)?], 2),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::families::families;
+use super::families::{families, load};
 use super::{bits, check_central_differences, tiny, trees, weights_of};
 use crate::model::{Adapter, Gradients, Llama, Packed, Parameters};
 use crate::suite::settings::{Linear, LoraSettings};
@@ -70,6 +70,58 @@ fn assert_merged(found: Llama, expected: impl Fn(&str) -> Vec<f32>) {
             assert!((a - b).abs() < 1e-6, "{name}: {a} {b}");
         }
     }
+}
+
+/// `golden/lora/families.py`: GPT-2's matrices are stored the other way round, and one name stands for two layers; GPT-NeoX projects
+/// queries, keys and values at once.
+#[test]
+fn adapters_of_other_families_are_those_of_peft() {
+    for name in ["gpt2", "gpt-neox", "phi"] {
+        let expected = tensors(&golden(name).join("expected.safetensors"));
+        let adapter = Adapter::load(&golden(name)).unwrap();
+        let ours = golden(name).join("ours");
+        if std::env::var_os("DPO_EVAL_WRITE_ADAPTER").is_some() {
+            adapter.save(&ours).unwrap();
+        }
+        assert_eq!(adapter.config_json(), std::fs::read_to_string(ours.join(Adapter::CONFIG)).unwrap(), "{name}");
+        assert_eq!(Adapter::load(&ours).unwrap(), adapter, "{name}");
+        let model = load(name).with_adapter(adapter).unwrap();
+        let mut packed = Packed::new();
+        let whole = packed.push(&expected.get("ids").values.iter().map(|id| *id as u32).collect::<Vec<u32>>());
+        let targets = packed.targets_within(whole);
+        for model in [&model, &model.clone().merged()] {
+            for (found, expected) in model.score(&packed, &targets).iter().zip(&expected.get("logps").values) {
+                assert!((found.logp - expected).abs() < 2e-5, "{name}: {} {expected}", found.logp);
+            }
+        }
+        let mut grads = Gradients::of(model.trained());
+        model.backward(model.forward(&packed, &targets), &packed, &targets, &expected.get("weights").values, &mut grads);
+        for (tensor, grad) in grads.total().iter() {
+            let expected = &expected.get(&format!("grad.{tensor}")).values;
+            let largest = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+            for (a, b) in grad.values.iter().zip(expected) {
+                assert!((a - b).abs() < 2e-5 * largest.max(1.0), "{name} {tensor}: {a} {b}");
+            }
+        }
+        assert_merged(model.merged(), |tensor| expected.get(&format!("merged.{tensor}")).values.clone());
+    }
+}
+
+#[test]
+fn what_is_adapted_without_a_word_and_by_all_linear_follows_the_family() {
+    let targets =
+        |name: &str, modules: &[Linear]| Adapter::fresh(&load(name).config, &settings(modules), 1).settings.target_modules;
+    assert_eq!(targets("qwen3", &[]), [Linear::QProj, Linear::VProj]);
+    assert_eq!(targets("gpt2", &[]), [Linear::CAttn]);
+    assert_eq!(targets("gpt-neox", &[]), [Linear::QueryKeyValue]);
+    assert_eq!(targets("gemma2", &Linear::ALL), Linear::ALL);
+    assert_eq!(targets("gpt2", &Linear::ALL), [Linear::CAttn, Linear::CProj, Linear::CFc]);
+    let all = [Linear::QueryKeyValue, Linear::Dense, Linear::DenseHTo4h, Linear::Dense4hToH];
+    assert_eq!(targets("gpt-neox", &Linear::ALL), all);
+    let base = load("gpt2");
+    let adapter = Adapter::fresh(&base.config, &settings(&[Linear::CAttn, Linear::QProj]), 1);
+    let error = base.with_adapter(adapter).unwrap_err();
+    assert!(error.message.contains("\"gpt2\" has no linear layer q_proj"), "{error}");
 }
 
 /// `golden/lora/ours` is what PEFT loaded and merged; the same adapter is made and written again here.

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{D, DType, Device, Tensor, Var};
-use candle_transformers::models::llama;
+use candle_transformers::models::{gemma, gemma2, gemma3, llama, phi};
 
-use crate::model::{Llama, Packed, Target};
+use crate::model::{Family, Llama, Packed, Target};
 
 fn tensor(model: &Llama, name: &str) -> Tensor {
     let t = model.parameters.get(name);
@@ -44,6 +44,52 @@ pub(super) fn candle_logits(model: &Llama, tokens: &[u32]) -> Vec<f32> {
         rows.extend(logits.flatten_all().unwrap().to_vec1::<f32>().unwrap());
     }
     rows
+}
+
+/// [`candle_logits`] by candle's model of another family, from the configuration that is written here.
+pub(super) fn candle_logits_of_others(model: &Llama, tokens: &[u32]) -> Vec<f32> {
+    let tensors: HashMap<String, Tensor> = model.parameters.iter().map(|(n, _)| (n.to_owned(), tensor(model, n))).collect();
+    let weights = candle_nn::VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
+    let mut config: serde_json::Value = serde_json::from_str(&model.config.causal_json()).unwrap();
+    config["sliding_window_pattern"] = 6.into();
+    config["qk_layernorm"] = false.into();
+    let mut forward: Box<dyn FnMut(&Tensor) -> R> = match model.config.family {
+        Family::Phi => {
+            let mut theirs = phi::Model::new(&serde_json::from_value(config).unwrap(), weights).unwrap();
+            Box::new(move |ids| {
+                theirs.clear_kv_cache();
+                theirs.forward(ids)
+            })
+        }
+        Family::Gemma => {
+            config.as_object_mut().unwrap().remove("hidden_act");
+            let mut theirs = gemma::Model::new(false, &serde_json::from_value(config).unwrap(), weights).unwrap();
+            Box::new(move |ids| {
+                theirs.clear_kv_cache();
+                theirs.forward(ids, 0)
+            })
+        }
+        Family::Gemma2 => {
+            let mut theirs = gemma2::Model::new(false, &serde_json::from_value(config).unwrap(), weights).unwrap();
+            Box::new(move |ids| {
+                theirs.clear_kv_cache();
+                theirs.forward(ids, 0)
+            })
+        }
+        Family::Gemma3 => {
+            let mut theirs = gemma3::Model::new(false, &serde_json::from_value(config).unwrap(), weights).unwrap();
+            Box::new(move |ids| {
+                theirs.clear_kv_cache();
+                theirs.forward(ids, 0)
+            })
+        }
+        other => panic!("candle has no {}", other.name()),
+    };
+    let rows = (1..=tokens.len()).flat_map(|n| {
+        let input = Tensor::new(&tokens[..n], &Device::Cpu).unwrap().unsqueeze(0).unwrap();
+        forward(&input).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    });
+    rows.collect()
 }
 
 type R = candle_core::Result<Tensor>;

@@ -12,6 +12,7 @@ use crate::elementary::lanes::exp;
 use crate::gemm::panels::View;
 use crate::gemm::tile::{Tile, Tiled, in_tiles};
 use crate::simd::{F32x16, LANES, dispatch};
+use crate::softcap::{capped, slope};
 
 /// The queries' shape and what they see.
 #[derive(Clone, Copy)]
@@ -26,12 +27,18 @@ pub struct Shape {
     /// How many of these keys count, the last ones; the weights of the others are 0.
     pub window: usize,
     pub scale: f32,
+    /// What scores are soft-capped at; none: they aren't.
+    pub cap: Option<f32>,
 }
 
 impl Shape {
     /// From a row of scores to the next.
     pub fn score_stride(&self) -> usize {
         score_stride(self.first + (self.rows - 1) * self.step)
+    }
+    /// Floats of scratch for the slopes of capped scores: of the rows of one tile.
+    pub fn slopes(&self) -> usize {
+        if self.cap.is_some() { SCORE_ROWS * self.score_stride() } else { 0 }
     }
 }
 
@@ -124,8 +131,8 @@ dispatch! {
     pub fn attend, attend_with(shape: Shape, q: Rows, kt: Transposed, v: Rows, scores: &mut [f32], out: Target) = attend_kernel;
 
     /// The backward pass of [`attend`] with `step` 1: `dq`: (rows, width) is written, `dk` and `dv`: (keys, width) continue their
-    /// chains. `p`, `ds`: scratch, as many rows of the last row's [`score_stride`] as there are queries.
-    pub(super) fn attend_backward, attend_backward_with(shape: Shape, inputs: Inputs, p: &mut [f32], ds: &mut [f32], dq: Target, dk: &mut [f32], dv: &mut [f32]) = attend_backward_kernel;
+    /// chains. `p`, `ds`: scratch, as many rows of the last row's [`score_stride`] as there are queries; `slopes`: [`Shape::slopes`].
+    pub(super) fn attend_backward, attend_backward_with(shape: Shape, inputs: Inputs, p: &mut [f32], ds: &mut [f32], slopes: &mut [f32], dq: Target, dk: &mut [f32], dv: &mut [f32]) = attend_backward_kernel;
 
     /// `out`: a [`Transposed`] ← the first `dim` columns of the first `rows` rows of `x`, zeros after them.
     pub(super) fn transpose, transpose_with(x: Rows, rows: usize, dim: usize, out: &mut [f32]) = transpose_kernel;
@@ -180,8 +187,10 @@ fn attend_block<V: Tiled, const R: usize>(
     out: Target,
 ) {
     let (first, stride) = (shape.first + i * shape.step, shape.score_stride());
-    dots::<V, R>(shape, q.from(i), kt, first + (R - 1) * shape.step, stride, scores);
-    let totals = weights::<V, R>(scores, stride, first, shape);
+    let keys = first + (R - 1) * shape.step;
+    dots::<V, R>(shape, q.from(i), kt, keys, stride, scores);
+    let scores_shape = capped_scores::<V, R>(scores, stride, keys, shape, None);
+    let totals = weights::<V, R>(scores, stride, first, scores_shape);
     mix::<V, R>(scores, stride, first, shape.step, v, shape.width, i, out);
     for (r, total) in totals.into_iter().enumerate() {
         for at in (0..shape.width).step_by(LANES) {
@@ -193,33 +202,47 @@ fn attend_block<V: Tiled, const R: usize>(
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "a product's operands, scratch and gradients")]
 fn attend_backward_kernel<V: Tiled>(
     shape: Shape,
     from: Inputs,
     p: &mut [f32],
     ds: &mut [f32],
+    slopes: &mut [f32],
     dq: Target,
     dk: &mut [f32],
     dv: &mut [f32],
 ) {
     assert!(shape.step == 1 && from.q.hold(shape.rows, shape.width) && from.dout.hold(shape.rows, shape.width));
     assert!(dq.rows >= shape.rows && dq.width >= shape.width);
-    in_tiles!(V, shape.rows, |i, R| backward_block::<V, R>(shape, i, from, p, ds, dq));
+    in_tiles!(V, shape.rows, |i, R| backward_block::<V, R>(shape, i, from, p, ds, slopes, dq));
     add_mixed_columns::<V>(shape, p, from.dout, dv);
     add_mixed_columns::<V>(shape, ds, from.q, dk);
 }
 
 /// The softmax weights, the score gradients and the query gradients of rows `i..i + R`.
 #[inline(always)]
-fn backward_block<V: Tiled, const R: usize>(shape: Shape, i: usize, from: Inputs, p: &mut [f32], ds: &mut [f32], dq: Target) {
+fn backward_block<V: Tiled, const R: usize>(
+    shape: Shape,
+    i: usize,
+    from: Inputs,
+    p: &mut [f32],
+    ds: &mut [f32],
+    slopes: &mut [f32],
+    dq: Target,
+) {
     let (first, stride) = (shape.first + i, shape.score_stride());
     let (p, ds) = (&mut p[i * stride..][..R * stride], &mut ds[i * stride..][..R * stride]);
     dots::<V, R>(shape, from.q.from(i), from.kt, first + R - 1, stride, p);
     dots::<V, R>(shape, from.dout.from(i), from.vt, first + R - 1, stride, ds);
-    let totals = weights::<V, R>(p, stride, first, shape);
+    let scores_shape = capped_scores::<V, R>(p, stride, first + R - 1, shape, Some(slopes));
+    let totals = weights::<V, R>(p, stride, first, scores_shape);
     for (r, total) in totals.into_iter().enumerate() {
         let (p, ds) = (&mut p[r * stride..][..stride], &mut ds[r * stride..][..stride]);
-        softmax_backward::<V>(p, ds, first + r, total, shape.scale);
+        softmax_backward::<V>(p, ds, first + r, total, scores_shape.scale);
+        if shape.cap.is_some() {
+            scale_by_slopes::<V>(ds, &slopes[r * stride..][..stride], first + r, shape.scale);
+        }
     }
     mix::<V, R>(ds, stride, first, 1, from.k, shape.width, i, dq);
 }
@@ -258,6 +281,39 @@ fn dots<V: Tiled, const R: usize>(shape: Shape, q: Rows, kt: Transposed, keys: u
         // SAFETY: R rows of `q` and `out` exist, and the panels up to that of the last vector (above).
         unsafe { V::tile::<R, B>(of) }
     });
+}
+
+/// Where scores are capped: the first `keys` products of each of R rows become capped scores, and their slopes are written where somebody
+/// wants them. Returns the shape under which the softmax takes the rows: such scores are scaled already.
+#[inline(always)]
+fn capped_scores<V: F32x16, const R: usize>(
+    rows: &mut [f32],
+    stride: usize,
+    keys: usize,
+    shape: Shape,
+    mut slopes: Option<&mut [f32]>,
+) -> Shape {
+    let Some(cap) = shape.cap else { return shape };
+    let (cap, scale) = (V::splat(cap), V::splat(shape.scale));
+    for r in 0..R {
+        for at in (r * stride..r * stride + keys).step_by(LANES) {
+            let y = capped(V::load(&rows[at..]) * scale, cap);
+            y.store(&mut rows[at..]);
+            if let Some(slopes) = slopes.as_deref_mut() {
+                slope(y, cap).store(&mut slopes[at..]);
+            }
+        }
+    }
+    Shape { scale: 1.0, ..shape }
+}
+
+/// `ds` ← (ds · slope) · scale for the first `n` of a row of scores.
+#[inline(always)]
+fn scale_by_slopes<V: F32x16>(ds: &mut [f32], slopes: &[f32], n: usize, scale: f32) {
+    for at in (0..n).step_by(LANES) {
+        let d = (V::load(&ds[at..]) * V::load(&slopes[at..])) * V::splat(scale);
+        d.store(&mut ds[at..]);
+    }
 }
 
 /// The vector of scores at `at`, scaled; −∞ beyond the first `n`, and before the last `window` of these where rows are `WINDOWED`.

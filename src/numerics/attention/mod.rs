@@ -74,12 +74,16 @@ impl Queries {
 
 /// `heads` query heads share `kv_heads` key and value heads in equal consecutive groups (Ainslie et al. 2023), and see the last
 /// `window` keys up to their own, or all of them.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Heads {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
     pub window: Option<usize>,
+    /// What scores are multiplied by; none: 1 / √head_dim.
+    pub scale: Option<f32>,
+    /// What scores are soft-capped at (see [`super::softcap`]); none: they aren't.
+    pub cap: Option<f32>,
 }
 
 impl Heads {
@@ -97,9 +101,8 @@ impl Heads {
     pub fn width(&self) -> usize {
         self.head_dim.next_multiple_of(16)
     }
-    /// Scores are multiplied by 1 / √head_dim.
     fn scale(&self) -> f32 {
-        1.0 / (self.head_dim as f32).sqrt()
+        self.scale.unwrap_or(1.0 / (self.head_dim as f32).sqrt())
     }
     /// Whether a head's columns are whole vectors, so that kernels may work on them where they are.
     fn whole(&self) -> bool {
@@ -108,7 +111,7 @@ impl Heads {
     /// For consecutive queries whose first comes with the key number `first`.
     fn shape(&self, rows: usize, first: usize) -> Shape {
         let window = self.window.unwrap_or(usize::MAX);
-        Shape { rows, dim: self.head_dim, width: self.width(), first, step: 1, window, scale: self.scale() }
+        Shape { rows, dim: self.head_dim, width: self.width(), first, step: 1, window, scale: self.scale(), cap: self.cap }
     }
     /// For the queries of one position whose heads share their keys.
     pub fn shape_of_position(&self, keys: usize) -> Shape {
@@ -240,7 +243,7 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// `out`: (asking rows, heads · head_dim) ← softmax(q kᵀ / √head_dim) v over each row's keys.
+/// `out`: (asking rows, heads · head_dim) ← softmax(q kᵀ · scale) v over each row's keys, with capped scores where `heads` say so.
 pub fn forward(segments: &[Segment], queries: &Queries, heads: Heads, from: Projections, out: &mut [f32]) {
     assert_eq!(out.len(), queries.rows.len() * heads.query_width(), "one output for each query");
     let out = Shared::new(out, heads.query_width());
@@ -287,7 +290,7 @@ pub struct ProjectionGradients {
 
 /// Gradients of [`forward`] for `dout`: (asking rows, heads · head_dim).
 ///
-/// With P the softmax: dV = Pᵀ dO, dP = dO Vᵀ, dS = P · (dP − Σ P dP), dQ = dS K / √d, dK = dSᵀ Q / √d. A key's gradient
+/// With P the softmax: dV = Pᵀ dO, dP = dO Vᵀ, dS = P · (dP − Σ P dP) · scale, dQ = dS K, dK = dSᵀ Q. A key's gradient
 /// is one chain over the queries that see it: segments of its tree in packed order, query heads of its group ascending, rows
 /// ascending.
 pub fn backward(segments: &[Segment], queries: &Queries, heads: Heads, from: Projections, dout: &[f32]) -> ProjectionGradients {
@@ -390,6 +393,7 @@ impl<'a> TreeBackward<'a> {
         let [kt, vt] = [&kt, &vt].map(|x| Transposed(x));
         let shape = heads.shape(places.len(), keys - places.len() + 1);
         let [mut p, mut ds] = [0, 1].map(|_| Buffer::unspecified(places.len() * shape.score_stride()));
+        let mut slopes = Buffer::unspecified(shape.slopes());
         // The keys' gradients so far, continued by this segment's queries.
         let mut continued = Continued::new(&self.rows, &ranges, &mut self.dk, &mut self.dv, width);
         let (dk, dv) = continued.both();
@@ -397,7 +401,7 @@ impl<'a> TreeBackward<'a> {
             let of_head = |x| gather(x, heads.query_width(), std::slice::from_ref(&places), head, heads);
             let (q, dout) = (of_head(self.from.q), of_head(self.dout));
             let inputs = Inputs { q: together(&q, heads), dout: together(&dout, heads), k, kt, vt };
-            let attend = |dq| attend_backward(shape, inputs, &mut p, &mut ds, dq, dk, dv);
+            let attend = |dq| attend_backward(shape, inputs, &mut p, &mut ds, &mut slopes, dq, dk, dv);
             // SAFETY: no other unit has this head and these rows.
             unsafe { self.dq.write(places.clone(), head, heads, attend) };
         }

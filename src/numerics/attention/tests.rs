@@ -18,8 +18,8 @@ fn matrix(rows: usize, heads: Heads, values: Values, index: u64) -> Vec<f32> {
 }
 
 /// One head whose queries come after `before` other keys, by its kernels.
-fn one_head(head_dim: usize, rows: usize, before: usize, window: Option<usize>, values: Values) {
-    let heads = Heads { heads: 1, kv_heads: 1, head_dim, window };
+fn one_head(heads: Heads, rows: usize, before: usize, values: Values) {
+    let (head_dim, scoring) = (heads.head_dim, reference::Scoring::of(heads));
     let (w, keys, shape) = (heads.width(), before + rows, heads.shape(rows, before + 1));
     let [q, dout] = [0, 1].map(|i| matrix(rows, heads, values, i));
     let [k, v] = [2, 3].map(|i| matrix(keys, heads, values, i));
@@ -31,8 +31,8 @@ fn one_head(head_dim: usize, rows: usize, before: usize, window: Option<usize>, 
     let mut dv = vec![vec![0.25f32; head_dim]; keys];
     for i in 0..rows {
         let (k, v) = (&k_rows[..=before + i], &v_rows[..=before + i]);
-        expected.push(reference::attend(&q_rows[i], k, v, shape.scale, window));
-        let (p, ds) = reference::attend_backward(&q_rows[i], k, v, shape.scale, window, &dout_rows[i]);
+        expected.push(reference::attend(&q_rows[i], k, v, scoring));
+        let (p, ds) = reference::attend_backward(&q_rows[i], k, v, scoring, &dout_rows[i]);
         let chain = |d: usize| ds.iter().zip(k).fold(0.0f32, |sum, (ds, k)| ds.mul_add(k[d], sum));
         dq.push((0..head_dim).map(chain).collect::<Vec<f32>>());
         for (j, d) in (0..k.len()).flat_map(|j| (0..head_dim).map(move |d| (j, d))) {
@@ -49,9 +49,10 @@ fn one_head(head_dim: usize, rows: usize, before: usize, window: Option<usize>, 
         attend_with(isa, shape, q, kt, v, &mut scores, Target::of(&mut out, w));
         assert_eq!(all_bits(&split(&out)), all_bits(&expected), "{isa}");
         let [mut p, mut ds] = [0, 1].map(|_| vec![f32::NAN; rows * shape.score_stride()]);
+        let mut slopes = vec![f32::NAN; shape.slopes()];
         let mut ours = [vec![f32::NAN; rows * w], vec![0.5; keys * w], vec![0.25; keys * w]];
         let [a, b, c] = &mut ours;
-        attend_backward_with(isa, shape, Inputs { q, dout, k, kt, vt }, &mut p, &mut ds, Target::of(a, w), b, c);
+        attend_backward_with(isa, shape, Inputs { q, dout, k, kt, vt }, &mut p, &mut ds, &mut slopes, Target::of(a, w), b, c);
         for ((ours, expected), name) in ours.iter().zip([&dq, &dk, &dv]).zip(["dq", "dk", "dv"]) {
             assert_eq!(all_bits(&split(ours)), all_bits(expected), "{isa} {name}");
         }
@@ -59,14 +60,14 @@ fn one_head(head_dim: usize, rows: usize, before: usize, window: Option<usize>, 
 }
 
 /// Several query heads of one position over the keys that they share.
-fn one_position(head_dim: usize, group: usize, keys: usize, window: Option<usize>, values: Values) {
-    let heads = Heads { heads: group, kv_heads: 1, head_dim, window };
+fn one_position(heads: Heads, keys: usize, values: Values) {
+    let Heads { heads: group, head_dim, .. } = heads;
     let (w, shape) = (heads.width(), heads.shape_of_position(keys));
     let q = values.draw(group * head_dim, 0);
     let [k, v] = [1, 2].map(|i| matrix(keys, heads, values, i));
     let [k_rows, v_rows]: [Vec<&[f32]>; 2] = [&k, &v].map(|x| x.chunks(w).map(|row| &row[..head_dim]).collect());
     let expected: Vec<Vec<f32>> =
-        q.chunks(head_dim).map(|q| reference::attend(q, &k_rows, &v_rows, shape.scale, window)).collect();
+        q.chunks(head_dim).map(|q| reference::attend(q, &k_rows, &v_rows, reference::Scoring::of(heads))).collect();
     let (q, v) = (Rows { data: &q, stride: head_dim }, Rows { data: &v, stride: w });
     let kt = transpose(Rows { data: &k, stride: w }, keys, heads);
     for isa in isa::available() {
@@ -141,9 +142,23 @@ fn head_dims() -> impl Strategy<Value = usize> {
     prop_oneof![(1..12usize).prop_map(|half| 2 * half), (1..3usize).prop_map(|vectors| 16 * vectors)]
 }
 
-/// Half of them none.
-fn windows(most: usize) -> impl Strategy<Value = Option<usize>> {
-    prop::option::of(1..most)
+/// `group` heads over each of `kv_heads`, half of them without a window, a scale of their own, or a cap.
+fn scored(
+    kv_heads: std::ops::Range<usize>,
+    group: std::ops::Range<usize>,
+    head_dim: impl Strategy<Value = usize>,
+    widest: usize,
+) -> impl Strategy<Value = Heads> {
+    let own = || prop::option::of(prop::sample::select(vec![0.3f32, 1.0, 7.5, 50.0]));
+    let all = (kv_heads, group, head_dim, prop::option::of(1..widest), own(), own());
+    all.prop_map(|(kv_heads, group, head_dim, window, scale, cap)| Heads {
+        heads: kv_heads * group,
+        kv_heads,
+        head_dim,
+        window,
+        scale,
+        cap,
+    })
 }
 
 proptest! {
@@ -152,33 +167,30 @@ proptest! {
     #[test]
     fn rows_that_do_not_ask_change_nothing_for_those_that_do(
         lengths in prop::collection::vec((1..9usize, any::<Option<prop::sample::Index>>()), 1..6),
-        kv_heads in 1..3usize, group in 1..3usize, wanted in prop::collection::vec(any::<prop::sample::Index>(), 1..5),
-        head_dim in head_dims(), window in windows(20),
+        heads in scored(1..3, 1..3, head_dims(), 20), wanted in prop::collection::vec(any::<prop::sample::Index>(), 1..5),
     ) {
-        some_ask(&tree(&lengths), Heads { heads: kv_heads * group, kv_heads, head_dim, window }, &wanted);
+        some_ask(&tree(&lengths), heads, &wanted);
     }
 
     #[test]
     fn a_head_gives_the_bits_of_the_definition(
-        half_dim in 1..42usize, rows in 1..40usize, before in 0..60usize, window in windows(70), values in Values::any(),
+        heads in scored(1..2, 1..2, 1..84usize, 70), rows in 1..40usize, before in 0..60usize, values in Values::any(),
     ) {
-        one_head(2 * half_dim, rows, before, window, values);
+        one_head(heads, rows, before, values);
     }
 
     #[test]
     fn the_heads_of_a_position_give_the_bits_of_the_definition(
-        half_dim in 1..42usize, group in 1..14usize, keys in 1..150usize, window in windows(150), values in Values::any(),
+        heads in scored(1..2, 1..14, 1..84usize, 150), keys in 1..150usize, values in Values::any(),
     ) {
-        one_position(2 * half_dim, group, keys, window, values);
+        one_position(heads, keys, values);
     }
 
     #[test]
     fn a_packed_batch_gives_the_bits_of_the_definition(
         lengths in prop::collection::vec((1..9usize, any::<Option<prop::sample::Index>>()), 1..6),
-        kv_heads in 1..3usize, group in 1..4usize, head_dim in head_dims(), window in windows(20), threads in 1..3usize,
-        values in Values::any(),
+        heads in scored(1..3, 1..4, head_dims(), 20), threads in 1..3usize, values in Values::any(),
     ) {
-        let heads = Heads { heads: kv_heads * group, kv_heads, head_dim, window };
         packed(&tree(&lengths), heads, values, threads);
     }
 }

@@ -125,6 +125,11 @@ fn activations_follow_their_formulas() {
     let exact: fn(f64) -> f64 = |x| 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2));
     let by_tanh: fn(f64) -> f64 = |x| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x)).tanh());
     let forms: [Activation; 2] = [(gelu, gelu_backward, exact), (gelu_tanh, gelu_tanh_backward, by_tanh)];
+    let (inputs, upstream) = (draw([60, 60], 2.0), random(60, 1.0, 5));
+    let (dgate, dup) = (0..60).map(|i| geglu_backward(inputs[0][i], inputs[1][i], upstream[i])).unzip();
+    let output = (0..60).map(|i| geglu(inputs[0][i], inputs[1][i])).collect();
+    Check { inputs, upstream, output, gradients: vec![dgate, dup] }
+        .against(|at| at[0].iter().zip(&at[1]).map(|(g, u)| by_tanh(*g) * u).collect());
     for (forward, backward, formula) in forms {
         let inputs = vec![(-80..=80).map(|i| i as f32 / 8.0).collect::<Vec<f32>>()];
         let upstream = random(161, 1.0, 6);
@@ -133,6 +138,15 @@ fn activations_follow_their_formulas() {
         Check { inputs, upstream, output, gradients: vec![dx] }.against(|at| at[0].iter().map(|x| formula(*x)).collect());
     }
     assert!((gelu(1.0) - 0.841_344_7).abs() < 1e-7, "Φ(1) of the normal distribution's tables");
+}
+
+#[test]
+fn a_soft_cap_follows_its_formula() {
+    let (inputs, upstream, cap) = (draw([60], 4.0), random(60, 1.0, 5), 2.5);
+    let output: Vec<f32> = inputs[0].iter().map(|x| softcap(*x, cap)).collect();
+    let dx = output.iter().zip(&upstream).map(|(y, d)| d * softcap_slope(*y, cap)).collect();
+    Check { inputs, upstream, output, gradients: vec![dx] }
+        .against(|at| at[0].iter().map(|x| f64::from(cap) * (x / f64::from(cap)).tanh()).collect());
 }
 
 #[test]
@@ -172,17 +186,25 @@ fn rotary_turns_keep_lengths_and_see_only_the_distance_of_positions() {
 
 #[test]
 fn attention_over_a_tree_follows_its_formula() {
-    attention_over_a_tree(None);
+    attention_over_a_tree(None, None, None);
 }
 
 #[test]
 fn attention_in_a_window_over_a_tree_follows_its_formula() {
-    attention_over_a_tree(Some(2));
+    attention_over_a_tree(Some(2), None, None);
+}
+
+#[test]
+fn capped_attention_with_a_scale_of_its_own_over_a_tree_follows_its_formula() {
+    attention_over_a_tree(None, Some(0.4), Some(1.5));
+    attention_over_a_tree(Some(2), None, Some(0.7));
 }
 
 /// Heads share keys, a prompt has two continuations, and another sequence stands beside them.
-fn attention_over_a_tree(window: Option<usize>) {
-    let heads = Heads { heads: 4, kv_heads: 2, head_dim: 3, window };
+fn attention_over_a_tree(window: Option<usize>, scale: Option<f32>, cap: Option<f32>) {
+    let factor = scale.map_or(1.0 / 3f64.sqrt(), f64::from);
+    let capped = |score: f64| cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh());
+    let heads = Heads { heads: 4, kv_heads: 2, head_dim: 3, window, scale, cap };
     let segment = |rows, parent| Segment { rows, parent };
     let segments = [segment(0..2, None), segment(2..4, Some(0)), segment(4..5, Some(0)), segment(5..7, None)];
     let seen: [&[usize]; 7] = [&[0], &[0, 1], &[0, 1, 2], &[0, 1, 2, 3], &[0, 1, 4], &[5], &[5, 6]];
@@ -197,7 +219,7 @@ fn attention_over_a_tree(window: Option<usize>) {
             for head in 0..4 {
                 let key = |j: usize, d: usize| 6 * j + 3 * (head / 2) + d;
                 let q = &at[0][12 * row + 3 * head..][..3];
-                let score = |j: &usize| (0..3).map(|d| q[d] * at[1][key(*j, d)]).sum::<f64>() / 3f64.sqrt();
+                let score = |j: &usize| capped((0..3).map(|d| q[d] * at[1][key(*j, d)]).sum::<f64>() * factor);
                 let p = softmax_f64(&keys.iter().map(score).collect::<Vec<f64>>());
                 out.extend((0..3).map(|d| keys.iter().zip(&p).map(|(j, p)| p * at[2][key(*j, d)]).sum::<f64>()));
             }

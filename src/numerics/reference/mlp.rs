@@ -1,4 +1,4 @@
-//! The elementwise middle of an MLP: SwiGLU, and GELU in its two forms.
+//! The elementwise middle of an MLP: SwiGLU, GELU in its two forms, and GeGLU.
 
 use super::{erf, exp, sigmoid};
 
@@ -51,4 +51,14 @@ pub fn gelu_tanh_backward(x: f32, dout: f32) -> f32 {
     let s = gelu_tanh_weight(x);
     let slope = (x * x).mul_add(3.0 * GELU_TANH[1], GELU_TANH[0]);
     dout * ((x * s) * (1.0 - s)).mul_add(slope, s)
+}
+
+/// GeGLU (Shazeer 2020) with the approximated GELU, as in Gemma: gelu(gate) · up.
+pub fn geglu(gate: f32, up: f32) -> f32 {
+    gelu_tanh(gate) * up
+}
+
+/// (dL/dgate, dL/dup) of [`geglu`].
+pub fn geglu_backward(gate: f32, up: f32, dout: f32) -> (f32, f32) {
+    (gelu_tanh_backward(gate, dout * up), dout * gelu_tanh(gate))
 }

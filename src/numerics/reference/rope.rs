@@ -1,4 +1,5 @@
-//! Rotary position embedding (Su et al. 2021) in Hugging Face's layout: element i pairs with element i + head_dim / 2.
+//! Rotary position embedding (Su et al. 2021) in Hugging Face's layout: element i pairs with element i + head_dim / 2. Where only the
+//! first elements of a head are turned (GPT-NeoX), they pair among themselves as a head of their own.
 
 /// (cos, sin) of position · θ^(−2i / head_dim) for the pair `i`, in binary64 by a portable libm, rounded once.
 pub fn rotary(position: u32, i: usize, head_dim: usize, theta: f64) -> (f32, f32) {

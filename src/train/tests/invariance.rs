@@ -8,7 +8,7 @@ use super::models::{demonstrations, model, pairs};
 use super::settings;
 use crate::data::TokenizedPair;
 use crate::digest::Digest;
-use crate::model::{Adapter, Llama, Parameters};
+use crate::model::{Adapter, Family, Llama, Parameters};
 use crate::numerics::isa::{self, Isa};
 use crate::rng::Stream;
 use crate::store::CHAIN;
@@ -19,7 +19,7 @@ use crate::watch::{Silent, Watch};
 const STEPS: u64 = 20;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     Sft,
     Preferences,
     /// Preferences under an adapter with dropout, all of them or of single completions.
@@ -33,13 +33,16 @@ enum Kind {
 const KINDS: [Kind; 6] = [Kind::Sft, Kind::Preferences, Kind::Lora, Kind::LoraUnpaired, Kind::LoraSft, Kind::Dropout];
 
 pub(super) fn adapted(model: &Llama) -> Llama {
-    let target_modules = vec![Linear::QProj, Linear::VProj, Linear::OProj, Linear::UpProj, Linear::DownProj];
+    let target_modules = match model.config.family {
+        Family::Llama => vec![Linear::QProj, Linear::VProj, Linear::OProj, Linear::UpProj, Linear::DownProj],
+        _ => Linear::ALL.to_vec(),
+    };
     let lora = LoraSettings { r: 4, lora_alpha: 8.0, lora_dropout: 0.2, target_modules, use_rslora: false };
     model.clone().with_adapter(Adapter::fresh(&model.config, &lora, 1)).unwrap()
 }
 
 /// Twenty steps of eight examples, cut into micro-batches of `micro_batch`.
-fn split(micro_batch: usize) -> TrainSettings {
+pub(super) fn split(micro_batch: usize) -> TrainSettings {
     TrainSettings {
         max_steps: Some(STEPS),
         save_steps: Some(6),
@@ -58,7 +61,7 @@ fn bits_in(work: &Path, weights: &Parameters) -> Bits {
 }
 
 /// Trains from `model` in `work`; none when `watch` broke it off.
-fn train(
+pub(super) fn train(
     kind: Kind,
     model: &Llama,
     pairs: &[TokenizedPair],
@@ -177,7 +180,7 @@ fn every_instruction_set_of_the_machine_gives_the_same_bits() {
     }
 }
 
-/// Biases, norms of queries and keys, sliding windows: 20 steps of full training and of an adapter.
+/// Biases, norms of queries and keys, sliding windows (`families` has those that are built otherwise): 20 steps of full training and of an adapter.
 #[test]
 fn every_family_trains_to_the_same_bits_in_any_micro_batches_and_under_every_instruction_set() {
     let mut pairs = pairs(18);

@@ -1,6 +1,7 @@
 //! Tests of the loop, first with a task small enough to think through, then with real models.
 
 mod evaluation;
+mod families;
 mod invariance;
 mod models;
 mod packing;

@@ -13,7 +13,7 @@ use crate::suite::settings::{
 use crate::train::{Feedback, Learner, Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, UnpairedTask, pair_scores, run};
 use crate::watch::{Silent, Watch};
 
-const VOCABULARY: usize = 40;
+pub(super) const VOCABULARY: usize = 40;
 
 pub(super) fn model(seed: u64, tie_word_embeddings: bool) -> Llama {
     let shape = FreshModel {
