@@ -76,6 +76,9 @@ pub enum Command {
     Logps(LogpsArguments),
     /// Add a low-rank adapter to the weights it was trained over
     Merge(MergeArguments),
+    /// Ask a judge by itself, see whether it is fit, or how far recorded verdicts agree
+    #[command(subcommand)]
+    Judge(JudgeCommand),
     /// Win rates of recorded preferences, with honest intervals
     Winrate(WinrateArguments),
     /// Rate many policies by comparisons of two at a time
@@ -248,7 +251,7 @@ pub struct TrainArguments {
 
 #[derive(Debug, Args)]
 pub struct LogpsArguments {
-    /// A Hugging Face folder
+    /// A Hugging Face folder, or org/name@<commit> on the hub
     pub model: PathBuf,
     /// JSONL of {"ids": […]} or {"prompt": …, "completion": …}
     pub file: PathBuf,
@@ -389,7 +392,8 @@ pub enum LogpsFormat {
 pub enum DataCommand {
     /// Count what is wrong with preference data
     Audit {
-        /// A suite (.toml), or a file: JSON Lines, a JSON list, CSV (each perhaps under gzip or Zstandard) or Parquet
+        /// A suite (.toml), or a file: JSON Lines, a JSON list, CSV (each perhaps under gzip or Zstandard) or Parquet; of a data set on
+        /// the hub org/name@<commit>:file
         #[arg(value_name = "SUITE|FILE")]
         file: PathBuf,
         /// What the file's rows are [default: told by the columns of the first]
@@ -431,6 +435,8 @@ pub enum Layout {
     Conversations,
     /// prompt, completion as lists of messages, label
     UnpairedConversations,
+    /// instruction, and completions with their ratings: UltraFeedback as it was collected
+    Ultrafeedback,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -443,6 +449,66 @@ pub enum Target {
     Completions,
     /// prompt
     Prompts,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum JudgeCommand {
+    /// What a judge says of the rows of a file: scores of `prompt`, `completion`, or preferences between two completions
+    Score {
+        #[command(flatten)]
+        judge: JudgeChoice,
+        /// JSON Lines, a JSON list, CSV or Parquet; two completions are `chosen` and `rejected`, `a` and `b`, or `output_1` and `output_2`
+        file: PathBuf,
+        #[arg(long, value_enum, default_value = "table")]
+        format: RowFormat,
+    },
+    /// Whether a judge is fit to decide: its accuracy, calibration and biases on labelled pairs, and what it falls for
+    Fitness {
+        #[command(flatten)]
+        judge: JudgeChoice,
+        /// Labelled pairs: `prompt`, `chosen`, `rejected`, or any other form of pairs that `data audit` reads
+        file: PathBuf,
+        #[arg(long, value_enum, default_value = "table")]
+        format: RowFormat,
+    },
+    /// How far recorded verdicts agree: each file is an annotator, or several that its `judge` column names
+    Agree {
+        /// AlpacaEval's annotations, Arena-Hard's or MT-bench's judgments, judgments.csv, labels
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// The file whose annotators are people: the others are held against them as AlpacaEval does (agreement, bias, variance)
+        #[arg(long, value_name = "FILE")]
+        humans: Option<PathBuf>,
+        #[arg(long, value_enum, default_value = "table")]
+        format: RowFormat,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct JudgeChoice {
+    /// A suite (.toml), or a folder with model.onnx and tokenizer.json
+    #[arg(value_name = "JUDGE")]
+    pub source: PathBuf,
+    /// Which of the suite's judges [default: the one that decides]
+    #[arg(long, value_name = "NAME")]
+    pub judge: Option<String>,
+    /// Of a folder: what its model reads [default: what its judge.json says]
+    #[arg(long, value_enum)]
+    pub kind: Option<ModelForm>,
+    /// Of a folder: what it reads, with {prompt} and {a}, {b} or {completion} [default: what its judge.json says]
+    #[arg(long, value_name = "TEXT")]
+    pub template: Option<String>,
+    /// Of a folder: longest text that it reads, in tokens [default: what its judge.json says, else 1024]
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModelForm {
+    /// A prompt and two completions
+    Pairwise,
+    /// A prompt and one completion
+    RewardModel,
 }
 
 #[derive(Debug, Subcommand)]

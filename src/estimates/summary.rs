@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use super::Estimate;
 use super::length::{Lengths, length_controlled};
 use crate::generate::{Completion, REFERENCE};
-use crate::judge::{JudgeTrial, Judgment, Outcome};
+use crate::judge::{JudgeProbe, JudgeTrial, Judgment, Outcome};
 use crate::statistics::bias::{position_effect, position_effect_of, same_verdict};
 use crate::statistics::interval::Interval;
 use crate::statistics::mean::{Clustered, Measured, Range, mean, rate, ratio};
@@ -32,6 +32,7 @@ pub struct Evidence<'a> {
     pub judgments: &'a [Judgment],
     pub pair_scores: &'a [PairScore],
     pub judge_trials: &'a [JudgeTrial],
+    pub judge_probes: &'a [JudgeProbe],
 }
 
 /// A policy at a checkpoint; `seed` none: all seeds together.
@@ -66,7 +67,7 @@ pub(crate) fn reference<'a>(evidence: &Evidence<'a>) -> Vec<&'a Completion> {
 }
 
 /// All policies that have rows, in the order of the estimates.
-fn policies<'a>(evidence: &Evidence<'a>) -> Vec<Policy<'a>> {
+pub(super) fn policies<'a>(evidence: &Evidence<'a>) -> Vec<Policy<'a>> {
     let rows = || {
         let completions = evidence.completions.iter().map(|c| (c.variant.as_str(), c.checkpoint, c.seed));
         let judgments = evidence.judgments.iter().map(|j| (j.variant.as_str(), j.checkpoint, j.seed));
@@ -348,6 +349,7 @@ mod tests {
                 judgments: &self.judgments,
                 pair_scores: &self.pair_scores,
                 judge_trials: &self.judge_trials,
+                judge_probes: &[],
             }
         }
     }

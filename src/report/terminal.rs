@@ -237,8 +237,9 @@ fn numbers(data: &ReportData, c: &Conclusion) -> Vec<(String, String)> {
     let mut rows = Vec::new();
     for judge in decisive(data) {
         let shown = if judge == data.judge { Some(&c.win_rate) } else { c.gold_win_rate.as_ref() };
+        let correction = shown.map_or("", format::correction);
         let shown = shown.map_or_else(|| NONE.to_owned(), format::estimate);
-        rows.push((format!("win rate by {}", visible_line(judge)), shown));
+        rows.push((format!("win rate by {}{correction}", visible_line(judge)), shown));
     }
     for (metric, label) in MEASURES {
         let shown = data.headline(metric, &c.variant, None).map_or_else(|| NONE.to_owned(), format::estimate);
