@@ -80,11 +80,11 @@ fn chosen(path: &Path, rows: Vec<RecordedPreference>, choice: &Choice) -> Result
     let all: Vec<String> = left.union(&right).map(|name| (*name).to_owned()).collect();
     for name in [&choice.policy, &choice.baseline].into_iter().flatten() {
         if !all.contains(name) {
-            return Err(Error::new(Kind::NothingSelected, format!("no row names `{name}`")).in_file(path).help(with_suggestion(
-                name,
-                &all,
-                "names are ",
-            )));
+            let help = match all.is_empty() {
+                true => "the rows name neither side: leave --policy and --baseline out".to_owned(),
+                false => with_suggestion(name, &all, "names are "),
+            };
+            return Err(Error::new(Kind::NothingSelected, format!("no row names `{name}`")).in_file(path).help(help));
         }
     }
     if choice == &Choice::default() {
