@@ -138,7 +138,7 @@ fn shared(g: &mut Graph, config: &LlamaConfig, ids: &str, mask: &str) -> Shared 
 /// cos and sin of position · frequency, (positions, head_dim), both halves alike (Su et al. 2021, in Hugging
 /// Face's layout). In binary64 by a portable libm, rounded once, as the training kernels have it.
 fn rotary_tables(config: &LlamaConfig) -> (Vec<f32>, Vec<f32>) {
-    let frequencies = config.frequencies();
+    let frequencies = config.frequencies(false);
     let table = |f: fn(f64) -> f64| -> Vec<f32> {
         let row = |p: usize| {
             let once = frequencies.iter().map(move |w| f(p as f64 * w) as f32);
