@@ -115,8 +115,12 @@ mod tests {
         let gains: Vec<usize> = (0..60).map(|i| 30 + i * 37 % 50).collect();
         let mut completions: Vec<Completion> = (0..60).map(|i| completion(REFERENCE, i, 50)).collect();
         completions.extend(gains.iter().enumerate().map(|(i, gain)| completion("dpo", i, *gain)));
-        let judgments: Vec<Judgment> =
-            gains.iter().enumerate().map(|(i, gain)| judgment(i, logistic((*gain as f64 - 50.0) / 15.0))).collect();
+        // In the form that is fitted, with noise that no length explains.
+        let mean = gains.iter().sum::<usize>() as f64 / 60.0;
+        let deviation = (gains.iter().map(|g| (*g as f64 - mean).powi(2)).sum::<f64>() / 59.0).sqrt();
+        let noise = |i: usize| if i % 2 == 0 { 0.4 } else { -0.4 };
+        let logit = |i: usize, gain: usize| 2.0 * ((gain as f64 - 50.0) / deviation).tanh() + noise(i);
+        let judgments: Vec<Judgment> = gains.iter().enumerate().map(|(i, gain)| judgment(i, logistic(logit(i, *gain)))).collect();
         let rows: Vec<&Judgment> = judgments.iter().collect();
         let found = length_controlled(&rows, &Lengths::new(&completions), 0.95).unwrap();
         let raw = judgments.iter().map(|j| j.preference).sum::<f64>() / 60.0;

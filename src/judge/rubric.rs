@@ -144,7 +144,7 @@ mod tests {
         use TextFormat::*;
         let cases = [
             (Json, vec![r#" {"a": [1]} "#, "3"], vec!["{a: 1}", "", "{} {}"]),
-            (List, vec!["One:\n- two", "1. one", " • x"], vec!["a - b", "-", "1.5 is a number... 2"]),
+            (List, vec!["One:\n- two", "1. one", " • x"], vec!["a - b", "-", "It costs 1. No, 2."]),
             (Markdown, vec!["# Title", "so **bold** it is", "```\nx\n```", "* item"], vec!["2 * 3 ** 4", "#hash", "plain"]),
             (Code, vec!["Look:\n```rust\nlet x;\n```\nSo."], vec!["`x`", "```open"]),
             (Line, vec!["one line\n", ""], vec!["two\nlines"]),

@@ -87,7 +87,7 @@ fn judges_of_every_kind_go_the_whole_way_beside_each_other() {
     let estimates = rows_of(folder, "estimates.csv");
     let found = |metric: &str, judge: &str| estimates.iter().filter(|e| e[0] == metric && e[4] == judge).count();
     for judge in ["pairwise", "reward", "rules", "own", "panel"] {
-        assert!(found("judge_kappa", judge) == 1 && found("probe_filler_gain", judge) == 1, "{judge}");
+        assert_eq!((found("judge_kappa", judge), found("probe_filler_gain", judge)), (1, 1), "{judge}: {estimates:?}");
         assert!(found("win_rate_corrected", judge) > 0 && found("label_alpha", judge) > 0, "{judge}");
     }
     assert_eq!(found("panel_alpha", "panel"), 2, "one a variant");
@@ -204,7 +204,7 @@ fn the_fitness_of_a_judge_decides_the_exit_code() {
     insta::assert_snapshot!("judge_fitness_table", unfit);
     let json: Value = serde_json::from_str(&fitness(100, &["pairs.jsonl", "--format", "json"])).unwrap();
     assert_eq!((&json["fit"], &json["judge"]), (&Value::Bool(false), &Value::from("rules")));
-    let accepted = "kind = \"rubric\"\nfitness = { max_null_win_rate = 0.6, max_filler_gain = 0.5 }";
+    let accepted = "kind = \"rubric\"\nfitness = { max_null_win_rate = 0.6, max_empty_win_rate = 0.5, max_filler_gain = 0.5 }";
     edit(&folder.join(SUITE), "kind = \"rubric\"", accepted);
     assert!(fitness(0, &["pairs.jsonl"]).contains("✓ judge `rules` is fit"));
     let csv = fitness(0, &["pairs.jsonl", "--format", "csv"]);

@@ -77,7 +77,8 @@ fn check(name: &str, judge: &mut OnnxJudge, of: impl Fn(&[f64]) -> f64) {
     let questions = questions(judge, &golden);
     let ids: Vec<Vec<f64>> = questions.iter().map(|q| q.ids.iter().map(|&id| f64::from(id)).collect()).collect();
     assert_eq!(ids, numbers(&golden["ids"]), "{name}: transformers encodes otherwise");
-    assert!(questions.iter().any(|q| q.truncated) && questions.iter().any(|q| !q.truncated));
+    // Each of PairRM's questions has a completion that is longer than its share.
+    assert!(questions.iter().any(|q| q.truncated) && (name == "pairrm" || questions.iter().any(|q| !q.truncated)));
     let answers = judge.ask(&questions, &Silent).unwrap();
     for (answer, row) in answers.iter().zip(numbers(&golden["outputs"])) {
         assert!((answer - of(&row)).abs() < 1e-4, "{name}: {answer}, PyTorch gives {row:?}");
