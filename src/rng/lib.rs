@@ -41,6 +41,27 @@ impl Stream {
         }
     }
 
+    /// Uniform in 0..n for each place, without bias: two draws from each 64 bits.
+    ///
+    /// # Panics
+    /// When `n` is 0 or above 2³².
+    pub fn fill_indices(&mut self, n: usize, out: &mut [u32]) {
+        assert!(n > 0 && n <= 1 << 32, "an index below {n} can't be drawn as 32 bits");
+        let n = n as u64;
+        let threshold = (1u64 << 32) % n;
+        let mut filled = 0;
+        while filled < out.len() {
+            let bits = self.next_u64();
+            for half in [bits & 0xffff_ffff, bits >> 32] {
+                let product = half * n;
+                if product & 0xffff_ffff >= threshold && filled < out.len() {
+                    out[filled] = (product >> 32) as u32;
+                    filled += 1;
+                }
+            }
+        }
+    }
+
     pub fn bernoulli(&mut self, p: f64) -> bool {
         self.uniform() < p
     }
@@ -120,10 +141,21 @@ mod tests {
     }
 
     #[test]
+    fn many_indices_are_uniform() {
+        let mut drawn = vec![0; 300_000];
+        Stream::of(1, "indices", 0).fill_indices(3, &mut drawn);
+        let counts = [0, 1, 2].map(|i| drawn.iter().filter(|d| **d == i).count() as f64);
+        // 4 standard deviations.
+        assert!(counts.iter().all(|c| (c - 100_000.0).abs() < 1033.0), "{counts:?}");
+    }
+
+    #[test]
     fn samplers_are_locked() {
         let mut s = Stream::of(20_240_607, "golden", 3);
         let permutation = s.permutation(8);
         let values = (s.index(1000), s.uniform().to_bits(), s.normal().to_bits(), s.bernoulli(0.5));
-        insta::assert_debug_snapshot!((permutation, values));
+        let mut indices = [0; 5];
+        s.fill_indices(1000, &mut indices);
+        insta::assert_debug_snapshot!((permutation, values, indices));
     }
 }

@@ -1,6 +1,7 @@
 //! Limits of an interval, and the quantiles that intervals are made of.
 
 use statrs::distribution::{Beta, ContinuousCDF, StudentsT};
+use statrs::function::beta::beta_reg;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
@@ -33,8 +34,13 @@ pub fn z(level: f64) -> f64 {
 /// # Panics
 /// When `df` is 0: one observation has no spread.
 pub fn t(level: f64, df: usize) -> f64 {
-    assert!(df > 0, "a t quantile needs at least one degree of freedom");
-    let distribution = StudentsT::new(0.0, 1.0, df as f64).expect("positive degrees of freedom");
+    t_real(level, df as f64)
+}
+
+/// The same for degrees of freedom that are an approximation, and no whole number.
+pub fn t_real(level: f64, df: f64) -> f64 {
+    assert!(df > 0.0, "a t quantile needs a positive number of degrees of freedom");
+    let distribution = StudentsT::new(0.0, 1.0, df).expect("positive degrees of freedom");
     let p = 0.5 + level / 2.0;
     let mut upper = 1.0;
     while distribution.cdf(upper) < p && upper < 1e12 {
@@ -43,8 +49,28 @@ pub fn t(level: f64, df: usize) -> f64 {
     bisect(0.0, upper, |x| distribution.cdf(x) - p)
 }
 
+/// P(Z ≤ x), exact in the lower tail; P(Z > x) is that of −x.
+pub fn normal_cdf(x: f64) -> f64 {
+    0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+}
+
+/// P(T ≤ x) for `df` degrees of freedom, exact in the lower tail.
+pub fn t_cdf(x: f64, df: f64) -> f64 {
+    if x.is_infinite() {
+        return if x > 0.0 { 1.0 } else { 0.0 };
+    }
+    let tail = 0.5 * beta_reg(df / 2.0, 0.5, df / (df + x * x));
+    if x < 0.0 { tail } else { 1.0 - tail }
+}
+
+/// P(X ≤ k) for X ~ Binomial(n, p).
+pub fn binomial_cdf(k: u64, n: u64, p: f64) -> f64 {
+    if k >= n { 1.0 } else { beta_reg((n - k) as f64, k as f64 + 1.0, 1.0 - p) }
+}
+
+/// x with P(Z ≤ x) = `p`.
 pub fn normal_quantile(p: f64) -> f64 {
-    bisect(-40.0, 40.0, |x| 0.5 * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2) - p)
+    bisect(-40.0, 40.0, |x| normal_cdf(x) - p)
 }
 
 /// The quantile of Beta(a, b).
@@ -55,7 +81,7 @@ pub fn beta_quantile(p: f64, a: f64, b: f64) -> f64 {
 
 /// The zero of an increasing function, to the last bit that halving can give: the inverse functions at hand stop at 1e-8 or
 /// so, which the reference vectors don't forgive.
-fn bisect(mut lower: f64, mut upper: f64, f: impl Fn(f64) -> f64) -> f64 {
+pub(crate) fn bisect(mut lower: f64, mut upper: f64, f: impl Fn(f64) -> f64) -> f64 {
     // Enough for quantiles as small as 1e-60.
     for _ in 0..200 {
         let middle = lower + (upper - lower) / 2.0;

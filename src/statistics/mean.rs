@@ -86,6 +86,15 @@ impl Clustered {
         self.clusters
     }
 
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// Index of each value's cluster, numbered by first appearance.
+    pub fn cluster(&self) -> &[usize] {
+        &self.cluster
+    }
+
     /// The mean over items. NaN when there are none.
     pub fn mean(&self) -> f64 {
         self.values.iter().sum::<f64>() / self.values.len() as f64
@@ -93,6 +102,12 @@ impl Clustered {
 
     /// √(C / (C − 1) Σ_c (Σ_{i∈c} (x_i − x̄))²) / n. None for fewer than two clusters.
     pub fn standard_error(&self) -> Option<f64> {
+        let c = self.clusters as f64;
+        Some(self.standard_error_of_the_population()? * (c / (c - 1.0)).sqrt())
+    }
+
+    /// The same without the factor C / (C − 1), as Miller 2024, eq. 4, writes it.
+    pub fn standard_error_of_the_population(&self) -> Option<f64> {
         if self.clusters < 2 {
             return None;
         }
@@ -101,25 +116,23 @@ impl Clustered {
         for (value, cluster) in self.values.iter().zip(&self.cluster) {
             residuals[*cluster] += value - mean;
         }
-        let c = self.clusters as f64;
-        let sum: f64 = residuals.iter().map(|r| r * r).sum();
-        Some((c / (c - 1.0) * sum).sqrt() / self.values.len() as f64)
+        Some(residuals.iter().map(|r| r * r).sum::<f64>().sqrt() / self.values.len() as f64)
     }
 
-    /// Means of the clusters, in order of first appearance.
-    fn cluster_means(&self) -> Vec<f64> {
-        let mut sums = vec![(0.0, 0usize); self.clusters];
+    /// Sum and number of items of each cluster, in order of first appearance.
+    pub fn sums(&self) -> Vec<[f64; 2]> {
+        let mut sums = vec![[0.0, 0.0]; self.clusters];
         for (value, cluster) in self.values.iter().zip(&self.cluster) {
-            sums[*cluster].0 += value;
-            sums[*cluster].1 += 1;
+            sums[*cluster][0] += value;
+            sums[*cluster][1] += 1.0;
         }
-        sums.into_iter().map(|(sum, count)| sum / count as f64).collect()
+        sums
     }
 
     /// Whether all clusters have the same mean, up to rounding; so too when there is only one.
     fn agree(&self) -> bool {
         let mean = self.mean();
-        self.cluster_means().iter().all(|m| (m - mean).abs() <= 1e-12 * mean.abs().max(1.0))
+        self.sums().iter().all(|[sum, n]| (sum / n - mean).abs() <= 1e-12 * mean.abs().max(1.0))
     }
 
     fn measured(&self, value: f64, interval: Interval, range: Range, method: &'static str) -> Measured {
@@ -234,13 +247,9 @@ fn means<K: Ord>(items: impl IntoIterator<Item = (K, f64)>) -> BTreeMap<K, (f64,
 
 #[cfg(test)]
 mod tests {
-    use super::super::reference::{close, numbers, vectors};
+    use super::super::reference::{close, number, numbers, vectors};
     use super::*;
     use proptest::prelude::*;
-
-    fn number(value: &serde_json::Value) -> f64 {
-        value.as_f64().unwrap()
-    }
 
     #[test]
     fn the_t_interval_of_independent_values_meets_scipy() {
@@ -259,8 +268,7 @@ mod tests {
         let items = Clustered::new(labels.iter().copied().zip(a.iter().copied()));
         let error = items.standard_error().unwrap();
         close(&[items.mean(), error], &[number(&file["mean_A"]), number(&file["se_statsmodels_cluster_corr"])], 1e-12);
-        let c = items.clusters() as f64;
-        close(&[error * ((c - 1.0) / c).sqrt()], &[number(&file["se_clustered_miller"])], 1e-12);
+        close(&[items.standard_error_of_the_population().unwrap()], &[number(&file["se_clustered_miller"])], 1e-12);
 
         let differences = Clustered::new(labels.into_iter().zip(a.iter().zip(&b).map(|(a, b)| a - b)));
         let paired = &file["paired"];

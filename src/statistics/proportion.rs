@@ -1,8 +1,7 @@
-//! Intervals of binomial proportions and of their differences.
+//! Intervals of binomial proportions.
 //!
-//! Sources: Wilson 1927; Clopper & Pearson 1934; Jeffreys prior as in Brown, Cai & DasGupta 2001; Newcombe 1998 (hybrid score,
-//! methods 10 of both papers: independent and paired). For independent verdicts only: verdicts that share a prompt go
-//! through [`mean::rate`](super::mean::rate).
+//! Sources: Wilson 1927; Clopper & Pearson 1934; Jeffreys prior as in Brown, Cai & DasGupta 2001; Agresti & Coull 1998. For
+//! independent verdicts only: verdicts that share a prompt go through [`mean::rate`](super::mean::rate).
 
 use super::interval::{Interval, beta_quantile, z};
 
@@ -41,32 +40,24 @@ pub fn jeffreys(k: u64, n: u64, level: f64) -> Interval {
     Interval { lower: beta_quantile(tail, a, b), upper: beta_quantile(1.0 - tail, a, b) }
 }
 
-/// p₁ − p₂ of two independent samples, each `(k, n)` (Newcombe 1998, hybrid score).
-pub fn newcombe_independent(first: (u64, u64), second: (u64, u64), level: f64) -> Interval {
-    newcombe(first, second, 0.0, level)
+/// Agresti & Coull 1998: Wald's interval around Wilson's centre, on n + z² trials.
+pub fn agresti_coull(k: u64, n: u64, level: f64) -> Interval {
+    let critical = z(level);
+    let trials = n as f64 + critical * critical;
+    let centre = (k as f64 + critical * critical / 2.0) / trials;
+    Interval::around(centre, critical * (centre * (1.0 - centre) / trials).sqrt()).within(0.0, 1.0)
 }
 
-/// p₁ − p₂ of two verdicts on the same items (Newcombe 1998, paired): counts of items where both are right, only the first,
-/// only the second, neither.
-pub fn newcombe_paired(both: u64, first: u64, second: u64, neither: u64, level: f64) -> Interval {
-    let n = both + first + second + neither;
-    let (e, f, g, h) = (both as f64, first as f64, second as f64, neither as f64);
-    let margins = (e + f) * (g + h) * (e + g) * (f + h);
-    // Method 10 corrects a positive correlation for continuity.
-    let association = e * h - f * g;
-    let corrected = if association > 0.0 { (association - n as f64 / 2.0).max(0.0) } else { association };
-    let phi = if margins > 0.0 { corrected / margins.sqrt() } else { 0.0 };
-    newcombe((both + first, n), (both + second, n), phi, level)
-}
-
-fn newcombe(first: (u64, u64), second: (u64, u64), phi: f64, level: f64) -> Interval {
-    let (p1, p2) = (first.0 as f64 / first.1 as f64, second.0 as f64 / second.1 as f64);
-    let (one, two) = (wilson(first.0, first.1, level), wilson(second.0, second.1, level));
-    let half = |a: f64, b: f64| (a * a - 2.0 * phi * a * b + b * b).max(0.0).sqrt();
-    let difference = p1 - p2;
+/// Wilson's interval with a continuity correction (Newcombe 1998, method 4).
+pub fn wilson_continuity(k: u64, n: u64, level: f64) -> Interval {
+    let (z, n_, p) = (z(level), n as f64, k as f64 / n as f64);
+    let (z2, q) = (z * z, 1.0 - p);
+    let lower = 2.0 * n_ * p + z2 - 1.0 - z * (z2 - 2.0 - 1.0 / n_ + 4.0 * p * (n_ * q + 1.0)).max(0.0).sqrt();
+    let upper = 2.0 * n_ * p + z2 + 1.0 + z * (z2 + 2.0 - 1.0 / n_ + 4.0 * p * (n_ * q - 1.0)).max(0.0).sqrt();
+    let scale = 2.0 * (n_ + z2);
     Interval {
-        lower: difference - half(p1 - one.lower, two.upper - p2),
-        upper: difference + half(one.upper - p1, p2 - two.lower),
+        lower: if k == 0 { 0.0 } else { (lower / scale).max(0.0) },
+        upper: if k == n { 1.0 } else { (upper / scale).min(1.0) },
     }
 }
 
@@ -88,27 +79,8 @@ mod tests {
             close(&pair(wilson(k, n, level)), &numbers(&case["wilson"]), 1e-9);
             close(&pair(clopper_pearson(k, n, level)), &numbers(&case["clopper_pearson"]), 1e-9);
             close(&pair(jeffreys(k, n, level)), &numbers(&case["jeffreys"]), 1e-9);
-        }
-    }
-
-    #[test]
-    fn differences_of_independent_proportions_meet_statsmodels() {
-        let Some(file) = vectors("proportions") else { return };
-        for case in file["two_independent_diff"].as_array().unwrap() {
-            let u = |name: &str| case[name].as_u64().unwrap();
-            let found = newcombe_independent((u("k1"), u("n1")), (u("k2"), u("n2")), 1.0 - case["alpha"].as_f64().unwrap());
-            close(&pair(found), &numbers(&case["newcomb"]), 1e-9);
-        }
-    }
-
-    #[test]
-    fn paired_differences_meet_newcombe() {
-        let Some(file) = vectors("proportions") else { return };
-        for case in file["mcnemar"].as_array().unwrap() {
-            let cell = |i: usize, j: usize| case["table"][i][j].as_u64().unwrap();
-            let expected = &case["newcombe_paired_diff"];
-            let found = newcombe_paired(cell(0, 0), cell(0, 1), cell(1, 0), cell(1, 1), 0.95);
-            close(&pair(found), &[expected["lower"].as_f64().unwrap(), expected["upper"].as_f64().unwrap()], 1e-9);
+            close(&pair(agresti_coull(k, n, level)), &numbers(&case["agresti_coull"]), 1e-9);
+            close(&pair(wilson_continuity(k, n, level)), &numbers(&case["wilson_cc_formula"]), 1e-9);
         }
     }
 
@@ -117,7 +89,7 @@ mod tests {
         fn intervals_contain_the_point_and_mirror_when_sides_swap(n in 1u64..400, share in 0.0f64..=1.0) {
             let k = (share * n as f64).round() as u64;
             let p = k as f64 / n as f64;
-            for method in [wilson, clopper_pearson] {
+            for method in [wilson, clopper_pearson, agresti_coull, wilson_continuity] {
                 let (here, there) = (method(k, n, 0.95), method(n - k, n, 0.95));
                 proptest::prop_assert!(here.lower <= p && p <= here.upper);
                 proptest::prop_assert!(0.0 <= here.lower && here.upper <= 1.0);
