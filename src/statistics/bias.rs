@@ -72,7 +72,8 @@ mod tests {
         assert_eq!([found.turned_to_first, found.turned_to_second], expected);
         let points: Vec<f64> = logits.iter().map(|(a, b)| consistent_points(*a, *b)).collect();
         let outcomes = file["mtbench_outcome"].as_array().unwrap().iter();
-        let expected: Vec<f64> = outcomes.map(|o| ["B", "tie", "A"].iter().position(|n| *n == o).unwrap() as f64 / 2.0).collect();
+        let expected: Vec<f64> =
+            outcomes.map(|o| ["B", "tie", "A"].iter().position(|n| *n == *o).unwrap() as f64 / 2.0).collect();
         assert_eq!(points, expected);
         let adjusted = points.iter().sum::<f64>() / points.len() as f64;
         close(&[adjusted], &[number(&file["mtbench_win_rate_adjusted_A"])], 1e-12);
