@@ -20,10 +20,10 @@
 //! | `divergence`, `overoptimisation` | KL and its estimators; the hump of reward over √KL |
 //! | `arena_hard`, `rewardbench` | what these benchmarks call a score |
 //! | `dense` | small linear algebra |
-//! | `bias` | what the order of presentation is worth to a judge |
 //! | `regression` | logistic regression on soft labels with penalties, to the optimum |
 //! | `length_control` | win rates with length and style held equal |
 //! | `style` | length and Markdown of a text |
+//! | `bias`, `length` | what the order of presentation, and length, are worth to a judge |
 //! | `text` | repetition within one text |
 
 pub mod agreement;
@@ -37,6 +37,7 @@ pub mod discrimination;
 pub mod divergence;
 pub mod interval;
 pub mod krippendorff;
+pub mod length;
 pub mod length_control;
 pub mod logistic;
 pub mod mcnemar;
