@@ -27,7 +27,6 @@ use crate::statistics::mean::{Clustered, Measured, Range, mean, paired_differenc
 use crate::statistics::prediction_powered::{Predicted, Tuning, corrected_mean};
 
 pub const BOOTSTRAP: &str = "bootstrap of prompts, percentile";
-pub const CLUSTER_AREA: &str = "clustered Mann–Whitney, t";
 const RESAMPLES: usize = 1000;
 /// Bins of the reliability curve.
 const BINS: usize = 10;
@@ -235,10 +234,8 @@ impl Table<'_> {
             group.iter().flat_map(both).map(|(score, positive)| Scored { score, positive, cluster }).collect::<Vec<_>>()
         };
         let scored: Vec<Scored> = groups.iter().enumerate().flat_map(scored).collect();
-        let auc = area(&scored).and_then(|area| {
-            let interval = area.interval(level)?;
-            Some(Measured { value: area.value, interval, n: trials.len(), clusters: groups.len(), method: CLUSTER_AREA })
-        });
+        // Each trial is scored from both sides.
+        let auc = area(&scored).and_then(|area| area.measured(level)).map(|m| Measured { n: trials.len(), ..m });
         self.push("judge_auc", None, judge, None, auc);
         // Seen from the side that the judge favours: stated between ½ and 1, and right or not.
         for bin in BINS / 2..BINS {
