@@ -20,10 +20,64 @@ pub fn same_verdict(logit_a_first: f64, logit_b_first: f64) -> bool {
     verdict(logit_a_first) == -verdict(logit_b_first)
 }
 
+/// MT-bench's rule (FastChat `show_result.py`): points of the first side where both orders name it, none where both name the other,
+/// and a tie of ½ where they don't agree.
+pub fn consistent_points(logit_a_first: f64, logit_b_first: f64) -> f64 {
+    if logit_a_first == 0.0 || !same_verdict(logit_a_first, logit_b_first) {
+        0.5
+    } else {
+        f64::from(u8::from(logit_a_first > 0.0))
+    }
+}
+
+/// Verdicts of both orders: how often the side shown first is picked, and whether items whose verdict turns with the order turn to
+/// the first or the second more often than by chance.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OrderBias {
+    pub first_pick_rate: f64,
+    pub turned_to_first: u64,
+    pub turned_to_second: u64,
+    /// Exact sign test of the two.
+    pub p: f64,
+}
+
+/// `logits`: of a first and of b first, of each item.
+pub fn order_bias(logits: &[(f64, f64)]) -> OrderBias {
+    let points = |logit: f64| if logit == 0.0 { 0.5 } else { f64::from(u8::from(logit > 0.0)) };
+    let picks: f64 = logits.iter().map(|(a, b)| points(*a) + points(*b)).sum();
+    let count = |both: fn(f64) -> bool| logits.iter().filter(|(a, b)| both(*a) && both(*b)).count() as u64;
+    let (first, second) = (count(|logit| logit > 0.0), count(|logit| logit < 0.0));
+    OrderBias {
+        first_pick_rate: picks / (2.0 * logits.len() as f64),
+        turned_to_first: first,
+        turned_to_second: second,
+        p: super::signs::sign_test(first, second),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::reference::{close, numbers, vectors};
+    use super::super::reference::{close, number, numbers, vectors};
     use super::*;
+
+    #[test]
+    fn turned_verdicts_meet_the_reference() {
+        let Some(file) = vectors("position_bias") else { return };
+        let logit = |p: f64| (p / (1.0 - p)).ln();
+        let of = |name: &str| numbers(&file[name]).into_iter().map(logit).collect::<Vec<_>>();
+        let logits: Vec<(f64, f64)> = of("p_first_when_A_first").into_iter().zip(of("p_first_when_B_first")).collect();
+        let found = order_bias(&logits);
+        close(&[found.first_pick_rate, found.p], &[number(&file["first_pick_rate"]), number(&file["sign_test_p"])], 1e-12);
+        let expected = ["inconsistent_first_pref", "inconsistent_second_pref"].map(|name| file[name].as_u64().unwrap());
+        assert_eq!([found.turned_to_first, found.turned_to_second], expected);
+        let points: Vec<f64> = logits.iter().map(|(a, b)| consistent_points(*a, *b)).collect();
+        let outcomes = file["mtbench_outcome"].as_array().unwrap().iter();
+        let expected: Vec<f64> =
+            outcomes.map(|o| ["B", "tie", "A"].iter().position(|n| *n == *o).unwrap() as f64 / 2.0).collect();
+        assert_eq!(points, expected);
+        let adjusted = points.iter().sum::<f64>() / points.len() as f64;
+        close(&[adjusted], &[number(&file["mtbench_win_rate_adjusted_A"])], 1e-12);
+    }
 
     #[test]
     fn effects_and_consistency_meet_the_reference() {

@@ -3,9 +3,14 @@
 //! An outcome is 1, 0, or a share between (½ for a tie, a gold probability). Sources: Brier 1950; Murphy 1973; Guo et al. 2017 (ECE,
 //! temperature).
 
-use super::interval::bisect;
+use super::bootstrap::{Bootstrap, Resampling};
+use super::interval::{Interval, bisect, t};
 use super::logistic::logistic;
+use super::mean::{Clustered, Measured};
 use super::quantile::quantiles;
+
+pub const TEMPERATURE: &str = "maximum likelihood, cluster-robust t on its logarithm";
+pub const EXPECTED_ERROR: &str = "ten bins of confidence, bootstrap over clusters, percentile";
 
 /// A stated probability and what came.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -117,6 +122,49 @@ pub fn temperature(logits: &[(f64, f64)]) -> Option<f64> {
     Some(libm::exp(-bisect(smallest, largest, |log| slope(libm::exp(log)))))
 }
 
+/// [`temperature`] of pairs whose right side is known, from the margins (logits) of the right sides, with the interval of a maximum-
+/// likelihood estimate that is clustered: SE(1/T) = √(C / (C − 1) Σ_c s_c²) / H, s_c the clusters' slopes, H the curvature.
+pub fn clustered_temperature(margins: &Clustered, level: f64) -> Option<Measured> {
+    let value = temperature(&margins.values().iter().map(|m| (*m, 1.0)).collect::<Vec<_>>())?;
+    let p = |margin: f64| logistic(margin / value);
+    let slopes = margins.values().iter().map(|m| (p(*m) - 1.0) * m);
+    // The slopes have mean zero at the maximum.
+    let error = Clustered::new(margins.cluster().iter().copied().zip(slopes)).standard_error()?;
+    let curvature = margins.values().iter().map(|m| m * m * p(*m) * (1.0 - p(*m))).sum::<f64>() / margins.len() as f64;
+    let half = t(level, margins.clusters() - 1) * error / curvature * value;
+    let interval = Interval { lower: value * libm::exp(-half), upper: value * libm::exp(half) };
+    Some(Measured { value, interval, n: margins.len(), clusters: margins.clusters(), method: TEMPERATURE })
+}
+
+/// The expected calibration error of margins of right sides: stated is σ(|margin|) for the side with the greater reward, which is the
+/// right one or not (a tie half), in ten bins from ½ to 1. It is never below zero, so that chance alone makes it positive.
+/// None for fewer than two clusters.
+pub fn clustered_expected_error(margins: &Clustered, resampling: Resampling, level: f64) -> Option<Measured> {
+    const BINS: usize = 10;
+    if margins.clusters() < 2 {
+        return None;
+    }
+    let mut by_cluster = vec![Vec::new(); margins.clusters()];
+    for (margin, cluster) in margins.values().iter().zip(margins.cluster()) {
+        let stated = logistic(margin.abs());
+        let right = if *margin == 0.0 { 0.5 } else { f64::from(u8::from(*margin > 0.0)) };
+        let bin = ((2.0 * (stated - 0.5) * BINS as f64) as usize).min(BINS - 1);
+        by_cluster[*cluster].push((bin, right - stated));
+    }
+    let error = |drawn: &[u32]| {
+        let (mut gaps, mut n) = ([0.0; BINS], 0.0);
+        for (bin, gap) in drawn.iter().flat_map(|cluster| &by_cluster[*cluster as usize]) {
+            gaps[*bin] += gap;
+            n += 1.0;
+        }
+        gaps.iter().map(|gap: &f64| gap.abs()).sum::<f64>() / n
+    };
+    let value = error(&(0..margins.clusters() as u32).collect::<Vec<_>>());
+    let interval = Bootstrap::new(value, resampling.replicates(margins.clusters(), error))?.percentile(level);
+    let interval = Interval { lower: interval.lower.min(value), upper: interval.upper.max(value) };
+    Some(Measured { value, interval, n: margins.len(), clusters: margins.clusters(), method: EXPECTED_ERROR })
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::super::reference::{close, number, numbers, peers, vectors};
@@ -171,5 +219,46 @@ pub(crate) mod tests {
         assert_eq!(temperature(&[(1.0, 1.0), (-2.0, 0.0)]), None);
         assert_eq!(temperature(&[(1.0, 0.0), (-2.0, 1.0)]), None);
         assert_eq!(temperature(&[]), None);
+    }
+
+    /// Margins of right sides of 80 prompts, two pairs each, stated `factor` times too sure.
+    fn margins(factor: f64, draw: u64) -> Clustered {
+        let mut stream = dpo_eval_rng::Stream::of(draw, "test/temperature", 0);
+        let mut items = Vec::new();
+        for prompt in 0..80 {
+            let level = stream.normal();
+            for _ in 0..2 {
+                let logit = level + stream.normal();
+                let right = if stream.bernoulli(logistic(logit)) { logit } else { -logit };
+                items.push((prompt, factor * right));
+            }
+        }
+        Clustered::new(items)
+    }
+
+    #[test]
+    fn temperatures_of_pairs_cover_what_made_them() {
+        let covered = (0..300)
+            .filter(|draw| {
+                let found = clustered_temperature(&margins(2.0, *draw), 0.95).unwrap();
+                found.interval.lower <= 2.0 && 2.0 <= found.interval.upper
+            })
+            .count();
+        assert!((274..=297).contains(&covered), "{covered}");
+    }
+
+    #[test]
+    fn the_expected_error_of_pairs_is_that_of_their_bins() {
+        let margins = margins(3.0, 1);
+        let resampling = Resampling { resamples: 300, seed: 1, purpose: "test/ece" };
+        let found = clustered_expected_error(&margins, resampling, 0.95).unwrap();
+        // The same by the reliability curve: twenty bins from 0 to 1, of which the upper ten are filled.
+        let forecasts: Vec<Forecast> = margins
+            .values()
+            .iter()
+            .map(|m| Forecast { probability: logistic(m.abs()), outcome: f64::from(u8::from(*m > 0.0)) })
+            .collect();
+        close(&[found.value], &[expected_error(&reliability(&forecasts, 20, Binning::Uniform))], 1e-12);
+        assert!(found.interval.lower <= found.value && found.value <= found.interval.upper && found.interval.width() > 0.01);
     }
 }

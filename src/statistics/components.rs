@@ -8,6 +8,9 @@
 use std::collections::BTreeMap;
 
 use super::interval::{Interval, t};
+use super::mean::{Measured, Range};
+
+pub const TWO_WAY: &str = "item mean, clustered by prompt and by seed, t over the fewer";
 
 /// A value and what made it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -111,6 +114,7 @@ pub fn components(items: &[Observation]) -> Components {
 pub struct AcrossSeeds {
     pub value: f64,
     pub standard_error: f64,
+    pub n: usize,
     pub prompts: usize,
     pub seeds: usize,
 }
@@ -123,11 +127,23 @@ impl AcrossSeeds {
         let [(by_prompt, prompts), (by_seed, seeds), (by_both, _)] = three_ways(items, value)?;
         // In small samples the difference may fall below what either way alone gives, which no truth can.
         let variance = (by_prompt + by_seed - by_both).max(by_prompt).max(by_seed);
-        Some(Self { value, standard_error: variance.sqrt(), prompts, seeds })
+        Some(Self { value, standard_error: variance.sqrt(), n: items.len(), prompts, seeds })
     }
 
     pub fn interval(&self, level: f64) -> Interval {
-        Interval::around(self.value, t(level, self.prompts.min(self.seeds) - 1) * self.standard_error)
+        Interval::around(self.value, t(level, self.clusters() - 1) * self.standard_error)
+    }
+
+    /// The fewer of prompts and seeds, whose number less one are the degrees of freedom.
+    fn clusters(&self) -> usize {
+        self.prompts.min(self.seeds)
+    }
+
+    /// None where all values are the same: there is no spread to see.
+    pub fn measured(&self, range: Range, level: f64) -> Option<Measured> {
+        let interval = self.interval(level).within(range.lower, range.upper);
+        let Self { value, n, .. } = *self;
+        (self.standard_error > 0.0).then(|| Measured { value, interval, n, clusters: self.clusters(), method: TWO_WAY })
     }
 }
 

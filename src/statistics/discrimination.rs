@@ -3,7 +3,11 @@
 
 use super::interval::{Interval, t};
 use super::logistic::logistic;
+use super::mean::{CLUSTERS_AGREE, Measured};
+use super::proportion::clopper_pearson;
 use super::rank::midranks;
+
+pub const AREA: &str = "area under ROC, clustered (Obuchowski), t on the logit";
 
 /// A score, its class, and the cluster (prompt) that it shares with others.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,19 +21,27 @@ pub struct Scored {
 pub struct Area {
     pub value: f64,
     pub standard_error: f64,
+    pub n: usize,
     pub clusters: usize,
 }
 
 impl Area {
-    /// By t over clusters on the logit scale, so that it stays within 0 and 1 (Pepe 2003, §5.2). None where the area is 0 or 1, or
-    /// rests on one cluster: there is no spread to see.
-    pub fn interval(self, level: f64) -> Option<Interval> {
-        if self.value <= 0.0 || self.value >= 1.0 || self.clusters < 2 {
+    /// By t over clusters on the logit scale, so that it stays within 0 and 1 (Pepe 2003, §5.2). Where the area is 0 or 1 no cluster
+    /// differs, and the interval is Clopper & Pearson's of none of them. None for one cluster.
+    pub fn measured(self, level: f64) -> Option<Measured> {
+        let Self { value, clusters, .. } = self;
+        if clusters < 2 {
             return None;
         }
-        let odds = libm::log(self.value / (1.0 - self.value));
-        let half = t(level, self.clusters - 1) * self.standard_error / (self.value * (1.0 - self.value));
-        Some(Interval { lower: logistic(odds - half), upper: logistic(odds + half) })
+        let (interval, method) = if value <= 0.0 || value >= 1.0 {
+            let right = if value >= 1.0 { clusters as u64 } else { 0 };
+            (clopper_pearson(right, clusters as u64, level), CLUSTERS_AGREE)
+        } else {
+            let odds = libm::log(value / (1.0 - value));
+            let half = t(level, clusters - 1) * self.standard_error / (value * (1.0 - value));
+            (Interval { lower: logistic(odds - half), upper: logistic(odds + half) }, AREA)
+        };
+        Some(Measured { value, interval, n: self.n, clusters, method })
     }
 }
 
@@ -72,7 +84,7 @@ pub fn area(items: &[Scored]) -> Option<Area> {
     let variance = factor(p) * part(|s| s[1] * s[1]) / (positives * positives)
         + factor(n) * part(|s| s[0] * s[0]) / (negatives * negatives)
         + 2.0 * factor(all) * part(|s| s[0] * s[1]) / (positives * negatives);
-    Some(Area { value, standard_error: variance.max(0.0).sqrt(), clusters: all })
+    Some(Area { value, standard_error: variance.max(0.0).sqrt(), n: items.len(), clusters: all })
 }
 
 /// Σ (R_k − R_{k−1}) P_k over thresholds, as scikit-learn's `average_precision_score`. None without a positive.
@@ -124,6 +136,10 @@ mod tests {
         close(&[right], &[number(&file["accuracy_at_half"])], 1e-12);
     }
 
+    fn covers(interval: Interval, truth: f64) -> bool {
+        interval.lower <= truth && truth <= interval.upper
+    }
+
     /// Chosen and rejected of a prompt share its difficulty.
     fn clustered(prompts: usize, draw: u64) -> Vec<Scored> {
         let mut stream = Stream::of(draw, "test/area", 0);
@@ -147,7 +163,7 @@ mod tests {
         assert!((stated / spread - 1.0).abs() < 0.1, "{stated} {spread}");
         // Two normals, √(1 + 1) each, one apart: Φ(1 / 2).
         let truth = super::super::interval::normal_cdf(0.5);
-        let covered = areas.iter().filter(|a| a.interval(0.95).is_some_and(|i| i.lower <= truth && truth <= i.upper)).count();
+        let covered = areas.iter().filter(|a| covers(a.measured(0.95).unwrap().interval, truth)).count();
         assert!((368..=392).contains(&covered), "{covered}");
     }
 
@@ -156,6 +172,8 @@ mod tests {
         let one = Scored { score: 1.0, positive: true, cluster: 0 };
         assert!(area(&[one]).is_none() && average_precision(&[]).is_none() && matthews(&[one], 0.5).is_none());
         let apart = area(&[one, Scored { score: 0.0, positive: false, cluster: 1 }]).unwrap();
-        assert_eq!((apart.value, apart.interval(0.95)), (1.0, None));
+        let measured = apart.measured(0.95).unwrap();
+        assert_eq!((measured.value, measured.interval.upper, measured.method), (1.0, 1.0, CLUSTERS_AGREE));
+        assert!(measured.interval.lower < 0.2);
     }
 }

@@ -20,7 +20,7 @@
 //! | `divergence`, `overoptimisation` | KL and its estimators; the hump of reward over √KL |
 //! | `arena_hard`, `rewardbench` | what these benchmarks call a score |
 //! | `dense` | small linear algebra |
-//! | `bias` | what the order of presentation is worth to a judge |
+//! | `bias`, `length` | what the order of presentation, and length, are worth to a judge |
 //! | `text` | repetition within one text |
 
 pub mod agreement;
@@ -34,6 +34,7 @@ pub mod discrimination;
 pub mod divergence;
 pub mod interval;
 pub mod krippendorff;
+pub mod length;
 pub mod logistic;
 pub mod mcnemar;
 pub mod mean;

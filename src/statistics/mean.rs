@@ -86,6 +86,15 @@ impl Clustered {
         self.clusters
     }
 
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// Index of each value's cluster, numbered by first appearance.
+    pub fn cluster(&self) -> &[usize] {
+        &self.cluster
+    }
+
     /// The mean over items. NaN when there are none.
     pub fn mean(&self) -> f64 {
         self.values.iter().sum::<f64>() / self.values.len() as f64
