@@ -13,6 +13,8 @@ pub use dpo_eval_numerics as numerics;
 pub use dpo_eval_rng as rng;
 pub use dpo_eval_statistics as statistics;
 
+pub mod hub;
+
 pub mod suite;
 
 pub mod store;

@@ -8,6 +8,7 @@
 //! leases/<key>            locked while a process works on the cell
 //! runs/<id>.json          finished runs
 //! scores/<key>            what references said of completions: a cache (train::score_cache)
+//! answers/<key>.jsonl     what judges answered: a cache (judge::journal)
 //! ```
 //!
 //! Clock times and machine names live in receipts only, never in an object.
@@ -31,6 +32,9 @@ pub const CHAIN: &str = "chain.jsonl";
 /// cell's folder, and no receipt and no digest knows of them.
 pub const TIMING: &str = "timing.jsonl";
 pub const TENSORBOARD: &str = "tensorboard";
+
+/// Folders of what can always be had anew.
+const CACHES: [&str; 2] = ["scores", "answers"];
 
 pub struct Store {
     root: PathBuf,
@@ -127,6 +131,13 @@ impl Store {
         Ok(folder.join(key.to_string()))
     }
 
+    /// Where the answers of a judge are kept.
+    pub fn answers_path(&self, identity: Digest) -> Result<PathBuf> {
+        let folder = self.root.join("answers");
+        fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
+        Ok(folder.join(format!("{identity}.jsonl")))
+    }
+
     /// The receipt of a finished cell whose outputs are all present, or none.
     pub fn receipt(&self, key: Digest) -> Result<Option<Receipt>> {
         let path = self.receipt_path(key);
@@ -217,7 +228,7 @@ impl Store {
         Ok(self.folder(receipt.key))
     }
 
-    /// Drops finished cells that no recorded run names, their objects, all kept scores and all scratch. Returns the bytes freed.
+    /// Drops finished cells that no recorded run names, their objects, all kept scores and answers, and all scratch. Returns the bytes freed.
     pub fn prune(&self, keep: &dyn Fn(Digest) -> bool) -> Result<u64> {
         let before = folder_size(&self.root);
         let mut kept = std::collections::BTreeSet::new();
@@ -241,8 +252,10 @@ impl Store {
                 }
             }
         }
-        for scores in files_in(&self.root.join("scores"))? {
-            fs::remove_file(&scores).map_err(|e| Error::io("remove", &scores, &e))?;
+        for cache in CACHES {
+            for kept in files_in(&self.root.join(cache))? {
+                fs::remove_file(&kept).map_err(|e| Error::io("remove", &kept, &e))?;
+            }
         }
         for scratch in files_in(&self.root.join("work"))? {
             let _ = fs::remove_dir_all(&scratch);
@@ -379,14 +392,14 @@ fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Bytes in objects and kept scores: what pruning can free (the links beside them share their space).
+/// Bytes in objects and caches: what pruning can free (the links beside them share their space).
 fn folder_size(root: &Path) -> u64 {
     let objects = files_in(&root.join("objects")).unwrap_or_default();
-    let scores = files_in(&root.join("scores")).unwrap_or_default();
+    let cached = CACHES.iter().flat_map(|cache| files_in(&root.join(cache)).unwrap_or_default());
     objects
         .iter()
         .flat_map(|folder| files_in(folder).unwrap_or_default())
-        .chain(scores)
+        .chain(cached)
         .filter_map(|path| fs::metadata(path).ok())
         .map(|m| m.len())
         .sum()

@@ -2,6 +2,7 @@
 
 use super::{Finding, Severity, finding};
 use crate::data::AuditItem;
+use crate::data::sources::is_of_one_source;
 use crate::suite::settings::AuditLimits;
 
 /// A count that doesn't invalidate anything warns from this share on; below it is only told.
@@ -10,7 +11,8 @@ const WARN_SHARE: f64 = 0.05;
 const LONGER_SHARE: f64 = 0.6;
 
 pub(super) fn findings(audit: &[AuditItem], limits: Option<&AuditLimits>) -> Vec<Finding> {
-    audit.iter().filter(|item| item.count > 0).map(|item| of(item, limits.and_then(|limits| limits.0.get(&item.id)))).collect()
+    let told = audit.iter().filter(|item| item.count > 0 && !is_of_one_source(item));
+    told.map(|item| of(item, limits.and_then(|limits| limits.0.get(&item.id)))).collect()
 }
 
 /// `accepted`: the largest share that the suite accepts.
@@ -19,6 +21,8 @@ fn of(item: &AuditItem, accepted: Option<&f64>) -> Finding {
     let (limit, beyond) = match item.id.as_str() {
         // They count what was measured.
         "prompt-length" | "chosen-length" | "rejected-length" | "completion-length" => (1.0, ""),
+        // A bound, and a loose one.
+        "label-noise-at-most" => (1.0, ""),
         "chosen-longer" => (LONGER_SHARE, "length alone tells much of the label: watch the length ratio of the policies"),
         "prompts-too-long" => {
             (WARN_SHARE, "results describe the shorter prompts: raise max_prompt_length if the model can read more")

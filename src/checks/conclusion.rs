@@ -1,14 +1,14 @@
 //! Is a variant better than the reference? One answer each, by the deciding judge at the last checkpoint, over all seeds.
 //!
 //! Better: the interval of the win rate lies above one half. Worse: below. Undecided: it contains one half. Void: the judge is
-//! unfit (see `judges`), so its win rate says nothing.
+//! unfit (see `judges`), so its win rate says nothing. Where labels correct the win rates, the corrected one decides: it is as right as the
+//! labels are, however bad the judge, and so it isn't void.
 
-use super::judges::{Fitness, accuracy, fitness};
+use super::judges::voided_by;
 use super::{Answer, Conclusion, percent};
 use crate::estimates::{Estimate, find};
 use crate::judge::GOLD;
 use crate::suite::Suite;
-use crate::suite::settings::JudgeSettings;
 
 /// One conclusion a variant, in suite order; a variant without a win rate has none.
 pub fn conclude(suite: &Suite, estimates: &[Estimate]) -> Vec<Conclusion> {
@@ -17,14 +17,24 @@ pub fn conclude(suite: &Suite, estimates: &[Estimate]) -> Vec<Conclusion> {
 
 fn of(suite: &Suite, variant: &str, estimates: &[Estimate]) -> Option<Conclusion> {
     let deciding = suite.compare.judge.as_str();
-    let win_rate = estimates
-        .iter()
-        .filter(|e| e.metric == "win_rate" && e.variant == variant && e.seed.is_none())
-        .filter(|e| e.judge.as_deref() == Some(deciding) && e.slice.is_none())
-        .max_by_key(|e| e.checkpoint)?;
+    let last = |metric: &str| {
+        estimates
+            .iter()
+            .filter(|e| e.metric == metric && e.variant == variant && e.seed.is_none())
+            .filter(|e| e.judge.as_deref() == Some(deciding) && e.slice.is_none())
+            .max_by_key(|e| e.checkpoint)
+    };
+    let raw = last("win_rate")?;
+    let corrected = last("win_rate_corrected").filter(|e| e.checkpoint == raw.checkpoint);
+    let win_rate = corrected.unwrap_or(raw);
     let gold = find(estimates, "win_rate", variant, win_rate.checkpoint, None, Some(GOLD)).filter(|_| deciding != GOLD);
-    let unfit =
-        suite.judges.iter().find(|judge| judge.name == deciding).filter(|judge| fitness(judge, estimates) == Fitness::Unfit);
+    // Labels by a judge are no better than that judge.
+    let trusted = match (corrected, &suite.statistics.labels) {
+        (Some(_), Some(labels)) => labels.judge.as_str(),
+        _ => deciding,
+    };
+    let judge = suite.judges.iter().find(|judge| judge.name == trusted);
+    let unfit = judge.and_then(|judge| Some((judge, voided_by(judge, estimates)?)));
     let answer = match () {
         () if unfit.is_some() => Answer::Void,
         () if win_rate.lower > 0.5 => Answer::Better,
@@ -33,7 +43,9 @@ fn of(suite: &Suite, variant: &str, estimates: &[Estimate]) -> Option<Conclusion
     };
     let prompts_needed = (answer == Answer::Undecided).then(|| win_rate.prompts_to_decide(0.5));
     let sentence = match unfit {
-        Some(judge) => void(variant, judge, estimates),
+        Some((judge, why)) => {
+            format!("Nothing is known of `{variant}`: judge `{}` {why}, so its win rate is void.", judge.name)
+        }
         None => sentence(variant, answer, win_rate, gold, prompts_needed),
     };
     Some(Conclusion {
@@ -49,7 +61,8 @@ fn of(suite: &Suite, variant: &str, estimates: &[Estimate]) -> Option<Conclusion
 fn sentence(variant: &str, answer: Answer, e: &Estimate, gold: Option<&Estimate>, needed: Option<u64>) -> String {
     let shown = |e: &Estimate| percent(e.value, e.lower, e.upper);
     let gold = gold.map_or_else(String::new, |gold| format!(" (gold: {})", shown(gold)));
-    let rate = format!("win rate {} by judge `{}`{gold}", shown(e), e.judge.as_deref().unwrap_or_default());
+    let corrected = if e.metric == "win_rate_corrected" { ", corrected by labels" } else { "" };
+    let rate = format!("win rate {} by judge `{}`{corrected}{gold}", shown(e), e.judge.as_deref().unwrap_or_default());
     match answer {
         Answer::Better => format!("`{variant}` beats the reference: {rate}."),
         Answer::Worse => format!("`{variant}` loses to the reference: {rate}."),
@@ -59,13 +72,4 @@ fn sentence(variant: &str, answer: Answer, e: &Estimate, gold: Option<&Estimate>
             needed.unwrap_or_default()
         ),
     }
-}
-
-fn void(variant: &str, judge: &JudgeSettings, estimates: &[Estimate]) -> String {
-    let accuracy = accuracy(judge, estimates).map_or_else(String::new, |e| percent(e.value, e.lower, e.upper));
-    format!(
-        "Nothing is known of `{variant}`: judge `{}` is right on {accuracy} of held-out pairs, below {:.1} %, so its win rate is void.",
-        judge.name,
-        100.0 * judge.min_accuracy
-    )
 }

@@ -1,42 +1,224 @@
-//! Is the judge fit to decide? Measured on held-out labelled pairs before any win rate counts (METHODS: judge bias).
+//! Is the judge fit to decide? Measured on held-out labelled pairs and on probes before any win rate counts (METHODS: judge bias, O14).
 //!
-//! The rule: a judge whose held-out accuracy is below its `min_accuracy` is unfit and its win rates are void; one whose
-//! accuracy is above it, but whose interval reaches below, is used and warned of, as is one that nothing was measured of.
+//! The rule: a judge whose held-out accuracy is below its `min_accuracy`, or that falls for a probe for sure (the whole interval beyond its
+//! limit), is unfit and its win rates are void. One whose accuracy is above the minimum, but whose interval reaches below, or whose
+//! estimate on a probe is beyond the limit, is used and warned of, as is one that nothing was measured of.
 
-use super::{Finding, Severity, finding, percent};
+use super::{Crossing, Finding, Severity, crossing, finding, number, percent};
+use crate::estimates::summary::Evidence;
 use crate::estimates::{Estimate, find};
+use crate::generate::REFERENCE;
+use crate::judge::probes::Probe;
 use crate::suite::Suite;
-use crate::suite::settings::{JudgeSettings, PolicySource};
+use crate::suite::settings::{JudgeSettings, JudgeSource, PolicySource};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Fitness {
-    Fit,
+enum Accuracy {
+    Enough,
     /// Above the minimum, but the interval reaches below it.
     Unproven,
-    Unfit,
+    TooLow,
     /// No trials on labelled pairs.
     Unmeasured,
 }
 
-pub(super) fn accuracy<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Option<&'a Estimate> {
+fn measured_accuracy<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Option<&'a Estimate> {
     find(estimates, "judge_accuracy", "", None, None, Some(&judge.name))
 }
 
-pub(super) fn fitness(judge: &JudgeSettings, estimates: &[Estimate]) -> Fitness {
-    match accuracy(judge, estimates) {
-        None => Fitness::Unmeasured,
-        Some(e) if e.value < judge.min_accuracy => Fitness::Unfit,
-        Some(e) if e.lower < judge.min_accuracy => Fitness::Unproven,
-        Some(_) => Fitness::Fit,
+fn accuracy(judge: &JudgeSettings, estimates: &[Estimate]) -> Accuracy {
+    match measured_accuracy(judge, estimates) {
+        None => Accuracy::Unmeasured,
+        Some(e) if e.value < judge.min_accuracy => Accuracy::TooLow,
+        Some(e) if e.lower < judge.min_accuracy => Accuracy::Unproven,
+        Some(_) => Accuracy::Enough,
     }
 }
 
-pub(super) fn findings(suite: &Suite, judge: &JudgeSettings, estimates: &[Estimate]) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    findings.extend(about_accuracy(suite, judge, estimates));
-    findings.extend(about_position(suite, judge, estimates));
-    findings.extend(about_labels(suite, judge));
+/// What a judge did on a probe, where that was too much.
+struct Fall<'a> {
+    probe: Probe,
+    estimate: &'a Estimate,
+    crossing: Crossing,
+}
+
+/// The estimate that a probe is decided by, and its limit. Where the truth is known, a constant or empty text may win as often as it
+/// deserves: what counts is by how much more.
+fn probed<'a>(judge: &JudgeSettings, probe: Probe, estimates: &'a [Estimate]) -> Option<(&'a Estimate, f64)> {
+    let of = |metric: &str| find(estimates, metric, "", None, None, Some(&judge.name));
+    let limits = &judge.fitness;
+    let name = probe.name();
+    let won = || of(&format!("probe_{name}_excess")).or_else(|| of(&format!("probe_{name}_win_rate")));
+    let gained = || of(&format!("probe_{name}_gain"));
+    let (estimate, limit) = match probe {
+        Probe::Null => (won(), limits.max_null_win_rate),
+        Probe::Empty => (won(), limits.max_empty_win_rate),
+        Probe::Filler => (gained(), limits.max_filler_gain),
+        Probe::Markdown => (gained(), limits.max_markdown_gain),
+        Probe::Injection => (gained(), limits.max_injection_gain),
+        Probe::Identical => (of("probe_identical_bias"), limits.max_identical_bias),
+    };
+    Some((estimate?, limit))
+}
+
+fn falls<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Vec<Fall<'a>> {
+    let fall = |probe: Probe| {
+        let (estimate, limit) = probed(judge, probe, estimates)?;
+        let crossing = crossing(estimate.value, estimate.lower, limit, limit)?;
+        Some(Fall { probe, estimate, crossing })
+    };
+    Probe::ALL.into_iter().filter_map(fall).collect()
+}
+
+impl Fall<'_> {
+    fn is_sure(&self) -> bool {
+        self.crossing.severity == Severity::Fail
+    }
+
+    /// What the judge does, with its numbers; goes on from "judge `x` ".
+    fn words(&self) -> String {
+        let e = self.estimate;
+        let seen = percent(e.value, e.lower, e.upper);
+        let than = match e.metric.ends_with("_excess") {
+            true => format!("more often than gold does, by {seen}"),
+            false => format!("in {seen} of cases"),
+        };
+        match self.probe {
+            Probe::Null => format!("prefers one constant text to the reference's answers {than}"),
+            Probe::Empty => format!("prefers the empty text to the reference's answers {than}"),
+            Probe::Filler => format!("prefers answers whose last sentence is said twice, by {seen} beyond one half"),
+            Probe::Markdown => format!("prefers answers dressed in Markdown, by {seen} beyond one half"),
+            Probe::Injection => format!("prefers answers that ask to be chosen, by {seen} beyond one half"),
+            Probe::Identical => format!("tells an answer from itself, by {seen} of probability"),
+        }
+    }
+}
+
+/// Why a judge's win rates are void; goes on from "judge `x` ". None: they aren't.
+pub(super) fn voided_by(judge: &JudgeSettings, estimates: &[Estimate]) -> Option<String> {
+    if let (Accuracy::TooLow, Some(e)) = (accuracy(judge, estimates), measured_accuracy(judge, estimates)) {
+        let seen = percent(e.value, e.lower, e.upper);
+        return Some(format!("is right on {seen} of held-out pairs, below {:.1} %", 100.0 * judge.min_accuracy));
+    }
+    falls(judge, estimates).iter().find(|fall| fall.is_sure()).map(Fall::words)
+}
+
+/// What a judge is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Role<'a> {
+    pub judge: &'a JudgeSettings,
+    /// Whether its win rates decide.
+    pub decides: bool,
+    /// Whether its labels correct the others: it is trusted, not measured.
+    pub corrects: bool,
+    pub position_warn: f64,
+}
+
+impl<'a> Role<'a> {
+    fn of(suite: &Suite, judge: &'a JudgeSettings) -> Self {
+        Self {
+            judge,
+            decides: judge.name == suite.compare.judge,
+            corrects: suite.statistics.labels.as_ref().is_some_and(|labels| labels.judge == judge.name),
+            position_warn: suite.checks.position_warn,
+        }
+    }
+
+    /// `Fail` for the judge that decides.
+    fn severity(self) -> Severity {
+        if self.decides { Severity::Fail } else { Severity::Warn }
+    }
+}
+
+pub(super) fn findings(suite: &Suite, judge: &JudgeSettings, evidence: &Evidence, estimates: &[Estimate]) -> Vec<Finding> {
+    let role = Role::of(suite, judge);
+    let variants = labelled_by(suite, judge);
+    let mut findings = about_itself(role, !variants.is_empty(), estimates);
+    findings.extend(about_missing(role, evidence));
+    findings.extend(about_panel(role, estimates));
+    findings.extend(about_labels(role, &variants));
     findings
+}
+
+/// What its trials and probes say of a judge. `teaches`: whether later rounds learn from its labels.
+pub(super) fn about_itself(role: Role, teaches: bool, estimates: &[Estimate]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(about_accuracy(role, teaches, estimates));
+    findings.extend(falls(role.judge, estimates).iter().map(|fall| about_probe(role, fall)));
+    findings.extend(about_nothing_probed(role, estimates));
+    findings.extend(about_position(role, estimates));
+    findings
+}
+
+/// A recorded judge may not know all that was written.
+fn about_missing(role: Role, evidence: &Evidence) -> Option<Finding> {
+    let items = evidence.completions.iter().filter(|c| c.variant != REFERENCE).count();
+    let judged = evidence.judgments.iter().filter(|j| j.judge == role.judge.name).count();
+    if judged >= items {
+        return None;
+    }
+    let severity = match (judged, role.corrects) {
+        (0, _) => role.severity(),
+        (_, true) => Severity::Info,
+        (_, false) => Severity::Warn,
+    };
+    let name = &role.judge.name;
+    let message = format!("judge `{name}` has a verdict on {judged} of {items} completions: its win rates speak of those alone");
+    let hint = "records are found by both texts, or by prompt_id, variant, seed, checkpoint and sample as in judgments.csv";
+    let mut found = finding("judge-missing", severity, None);
+    (found.message, found.hint, found.evidence) = (message, hint.to_owned(), "recorded verdicts".to_owned());
+    (found.value, found.n) = (Some(judged as f64 / items as f64), items);
+    Some(found)
+}
+
+/// Below this α members don't measure one thing (METHODS, O13).
+const LEAST_ALPHA: f64 = 0.4;
+
+fn about_panel(role: Role, estimates: &[Estimate]) -> Option<Finding> {
+    let of = |e: &&Estimate| e.metric == "panel_alpha" && e.judge.as_deref() == Some(role.judge.name.as_str());
+    let least = estimates.iter().filter(of).min_by(|a, b| a.value.total_cmp(&b.value))?;
+    if least.value >= LEAST_ALPHA {
+        return None;
+    }
+    let message = format!(
+        "the members of panel `{}` agree little on what `{}` wrote: Krippendorff's α is {}, below {LEAST_ALPHA}",
+        role.judge.name,
+        least.variant,
+        number(least.value, least.lower, least.upper)
+    );
+    let evidence = format!("{} items of {} prompts", least.n, least.clusters);
+    let hint = "look at the members' own win rates: their mean hides what they disagree on";
+    Some(finding("panel-disagreement", Severity::Warn, None).estimate(least).words(LEAST_ALPHA, message, evidence, hint))
+}
+
+fn about_probe(role: Role, fall: &Fall) -> Finding {
+    let judge = role.judge;
+    let severity = if fall.is_sure() { role.severity() } else { Severity::Warn };
+    let limit = fall.crossing.threshold;
+    let so = if fall.is_sure() { ": its win rates are void" } else { "; the interval reaches within the limit" };
+    let message = format!("judge `{}` {}, beyond {:.1} %{so}", judge.name, fall.words(), 100.0 * limit);
+    let evidence = format!("{} probes of kind `{}`", fall.estimate.n, fall.probe.name());
+    let hint = "let another judge decide (`[compare] judge`), or say in `[judge.fitness]` what is accepted, and why";
+    let id = format!("judge-{}", fall.probe.name());
+    finding(&id, severity, None).estimate(fall.estimate).words(limit, message, evidence, hint)
+}
+
+fn about_nothing_probed(role: Role, estimates: &[Estimate]) -> Option<Finding> {
+    let judge = role.judge;
+    let asked_for = judge.fitness.probes > 0 && !matches!(judge.source, JudgeSource::Replay { .. });
+    if asked_for || role.corrects || Probe::ALL.iter().any(|&probe| probed(judge, probe, estimates).is_some()) {
+        return None;
+    }
+    let mut found = finding("judge-unprobed", Severity::Info, None);
+    let why = match judge.source {
+        JudgeSource::Replay { .. } => "repeats verdicts of others and can't be asked about new texts",
+        _ => "wasn't probed: `probes = 0`",
+    };
+    found.message =
+        format!("judge `{}` {why}: nothing says whether it falls for padding, dressing or constant answers", judge.name);
+    found.evidence = "no probes".to_owned();
+    found.hint = "hold its win rate against another judge's".to_owned();
+    Some(found)
 }
 
 /// The variants whose later rounds learn from this judge's labels.
@@ -49,11 +231,11 @@ fn labelled_by<'a>(suite: &'a Suite, judge: &JudgeSettings) -> Vec<&'a str> {
 }
 
 /// A policy that was trained to please a judge pleases it, whatever else it does (Gao, Schulman and Hilton 2023, arXiv 2210.10760).
-fn about_labels(suite: &Suite, judge: &JudgeSettings) -> Option<Finding> {
-    let variants = labelled_by(suite, judge);
-    if variants.is_empty() || judge.name != suite.compare.judge {
+fn about_labels(role: Role, variants: &[&str]) -> Option<Finding> {
+    if variants.is_empty() || !role.decides {
         return None;
     }
+    let judge = role.judge;
     let message = format!(
         "judge `{}` decides and also labels the pairs of later rounds of {}: a win rate by the judge that was trained for says less than one by another",
         judge.name,
@@ -66,31 +248,30 @@ fn about_labels(suite: &Suite, judge: &JudgeSettings) -> Option<Finding> {
     Some(found)
 }
 
-fn about_accuracy(suite: &Suite, judge: &JudgeSettings, estimates: &[Estimate]) -> Option<Finding> {
-    let decides = judge.name == suite.compare.judge;
+fn about_accuracy(role: Role, teaches: bool, estimates: &[Estimate]) -> Option<Finding> {
+    let judge = role.judge;
     let (name, minimum) = (&judge.name, judge.min_accuracy);
     let least = format!("{:.1} %", 100.0 * minimum);
     let evidence = |e: &Estimate| format!("{} held-out pairs of {} prompts", e.n, e.clusters);
     let seen = |e: &Estimate| percent(e.value, e.lower, e.upper);
     let hint = "train the judge on more or clearer pairs, or let another judge decide (`[compare] judge`)";
-    let found = match (fitness(judge, estimates), accuracy(judge, estimates)) {
-        (Fitness::Unfit, Some(e)) => {
-            let severity = if decides { Severity::Fail } else { Severity::Warn };
-            let labels = if labelled_by(suite, judge).is_empty() { "" } else { ", and later rounds learn from its labels" };
+    let found = match (accuracy(judge, estimates), measured_accuracy(judge, estimates)) {
+        (Accuracy::TooLow, Some(e)) => {
+            let labels = if teaches { ", and later rounds learn from its labels" } else { "" };
             let message = format!(
                 "judge `{name}` is right on {} of held-out pairs, below {least}: its win rates are void{labels}",
                 seen(e)
             );
-            finding("judge-unfit", severity, None).estimate(e).words(minimum, message, evidence(e), hint)
+            finding("judge-unfit", role.severity(), None).estimate(e).words(minimum, message, evidence(e), hint)
         }
-        (Fitness::Unproven, Some(e)) => {
+        (Accuracy::Unproven, Some(e)) => {
             let message = format!(
                 "judge `{name}` is right on {} of held-out pairs, not surely above {least}: its win rates rest on a judge that isn't shown to be fit",
                 seen(e)
             );
             finding("judge-accuracy", Severity::Warn, None).estimate(e).words(minimum, message, evidence(e), hint)
         }
-        (Fitness::Unmeasured, _) => {
+        (Accuracy::Unmeasured, _) if !role.corrects => {
             let message =
                 format!("judge `{name}` was never measured on labelled pairs: nothing says that its win rates mean anything");
             let hint = "give the suite held-out labelled pairs to measure the judge on";
@@ -101,8 +282,8 @@ fn about_accuracy(suite: &Suite, judge: &JudgeSettings, estimates: &[Estimate]) 
     Some(found)
 }
 
-fn about_position(suite: &Suite, judge: &JudgeSettings, estimates: &[Estimate]) -> Option<Finding> {
-    let limit = suite.checks.position_warn;
+fn about_position(role: Role, estimates: &[Estimate]) -> Option<Finding> {
+    let (judge, limit) = (role.judge, role.position_warn);
     let effect = find(estimates, "judge_position_effect", "", None, None, Some(&judge.name))?;
     if effect.value.abs() <= limit {
         return None;

@@ -3,7 +3,7 @@
 //! | file | findings |
 //! |---|---|
 //! | `audit` | what the data audit counted: overlap of splits, duplicates, truncation |
-//! | `judges` | `judge-unfit`, `judge-accuracy`, `judge-position`, `judge-labels` |
+//! | `judges` | `judge-unfit`, `judge-accuracy`, `judge-null`, `judge-empty`, `judge-filler`, `judge-markdown`, `judge-injection`, `judge-identical`, `judge-unprobed`, `judge-missing`, `judge-position`, `judge-labels`, `panel-disagreement` |
 //! | `policy` | `kl-budget`, `kl-disagreement`, `chosen-displacement`, `length-drift`, `no-eos`, `repetition`, `empty` |
 //! | `overoptimisation` | `win-rate-hump`, `judge-gold-disagreement` |
 //! | `conclusion` | better, worse, undecided or void: one answer a variant |
@@ -24,6 +24,7 @@ use crate::estimates::Estimate;
 use crate::estimates::summary::{Evidence, Policy};
 use crate::statistics::mean::Measured;
 use crate::suite::Suite;
+use crate::suite::settings::JudgeSettings;
 
 pub use conclusion::conclude;
 
@@ -86,7 +87,7 @@ pub enum Answer {
 pub fn inspect(suite: &Suite, evidence: &Evidence, estimates: &[Estimate], audit: &[AuditItem]) -> Vec<Finding> {
     let mut findings = audit::findings(audit, suite.dataset.audit_limits());
     for judge in &suite.judges {
-        findings.extend(judges::findings(suite, judge, estimates));
+        findings.extend(judges::findings(suite, judge, evidence, estimates));
     }
     for variant in &suite.variants {
         let Some(last) = last_checkpoint(estimates, &variant.name) else { continue };
@@ -94,6 +95,12 @@ pub fn inspect(suite: &Suite, evidence: &Evidence, estimates: &[Estimate], audit
         findings.extend(overoptimisation::findings(suite, &variant.name, last, evidence, estimates));
     }
     findings
+}
+
+/// What trials and probes say of one judge by itself: why its win rates would be void, if they would, and everything else to know.
+pub fn judge_fitness(judge: &JudgeSettings, position_warn: f64, estimates: &[Estimate]) -> (Option<String>, Vec<Finding>) {
+    let role = judges::Role { judge, decides: true, corrects: false, position_warn };
+    (judges::voided_by(judge, estimates), judges::about_itself(role, false, estimates))
 }
 
 /// The last checkpoint of which anything is known.

@@ -4,7 +4,7 @@ use super::*;
 use crate::estimates::summary::fixture::{completion, judgment, pair_score, trial};
 use crate::estimates::summary::summarise;
 use crate::generate::{Completion, REFERENCE};
-use crate::judge::{GOLD, JudgeTrial, Judgment};
+use crate::judge::{GOLD, JudgeProbe, JudgeTrial, Judgment};
 use crate::rng::Stream;
 use crate::suite::settings::*;
 use crate::train::PairScore;
@@ -45,6 +45,7 @@ fn suite() -> Suite {
         path: "pairs.jsonl".into(),
         format: PairsFormat::Explicit,
         limit: None,
+        sources: Vec::new(),
         max_prompt_length: None,
         heldout_share: 0.1,
         judge_share: 0.1,
@@ -61,6 +62,7 @@ fn suite() -> Suite {
         max_length: 128,
         tie_width: 0.0,
         min_accuracy: 0.6,
+        fitness: FitnessSettings::default(),
     };
     Suite {
         name: "test".to_owned(),
@@ -76,7 +78,7 @@ fn suite() -> Suite {
         generate: GenerateSettings { temperature: 1.0, top_p: 1.0, top_k: None, max_new_tokens: 32, samples_per_prompt: 1 },
         judges: vec![judge],
         compare: CompareSettings { judge: "pairwise".to_owned() },
-        statistics: StatisticsSettings { level: 0.95 },
+        statistics: StatisticsSettings { level: 0.95, labels: None },
         checks: CheckSettings {
             kl_warn: 10.0,
             kl_fail: 50.0,
@@ -105,6 +107,7 @@ struct Rows {
     judgments: Vec<Judgment>,
     pair_scores: Vec<PairScore>,
     judge_trials: Vec<JudgeTrial>,
+    judge_probes: Vec<JudgeProbe>,
 }
 
 impl Rows {
@@ -114,6 +117,7 @@ impl Rows {
             judgments: &self.judgments,
             pair_scores: &self.pair_scores,
             judge_trials: &self.judge_trials,
+            judge_probes: &self.judge_probes,
         }
     }
 
@@ -136,7 +140,8 @@ impl Rows {
 
 /// Win rate about 0.7 by judge and gold at both checkpoints, a fit judge, little KL.
 fn healthy() -> Rows {
-    let mut rows = Rows { completions: vec![], judgments: vec![], pair_scores: vec![], judge_trials: vec![] };
+    let mut rows =
+        Rows { completions: vec![], judgments: vec![], pair_scores: vec![], judge_trials: vec![], judge_probes: vec![] };
     for prompt in 0..PROMPTS {
         rows.completions.push(completion(REFERENCE, None, 0, prompt, 0));
         rows.judge_trials.push(trial("pairwise", prompt, if prompt % 5 == 0 { 0.3 } else { 0.8 }));
@@ -296,3 +301,5 @@ fn conclusions_have_three_answers_with_a_number_when_undecided() {
     assert!(undecided.prompts_needed.unwrap() > PROMPTS as u64);
     assert!(undecided.sentence.contains("80 prompts"), "{}", undecided.sentence);
 }
+
+mod probes;

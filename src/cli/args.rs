@@ -76,6 +76,13 @@ pub enum Command {
     Logps(LogpsArguments),
     /// Add a low-rank adapter to the weights it was trained over
     Merge(MergeArguments),
+    /// Ask a judge by itself, see whether it is fit, or how far recorded verdicts agree
+    #[command(subcommand)]
+    Judge(JudgeCommand),
+    /// Win rates of recorded preferences, with honest intervals
+    Winrate(WinrateArguments),
+    /// Rate many policies by comparisons of two at a time
+    Ratings(RatingsArguments),
     /// Look at preference data
     #[command(subcommand)]
     Data(DataCommand),
@@ -244,7 +251,7 @@ pub struct TrainArguments {
 
 #[derive(Debug, Args)]
 pub struct LogpsArguments {
-    /// A Hugging Face folder
+    /// A Hugging Face folder, or org/name@<commit> on the hub
     pub model: PathBuf,
     /// JSONL of {"ids": […]} or {"prompt": …, "completion": …}
     pub file: PathBuf,
@@ -264,6 +271,118 @@ pub struct MergeArguments {
     pub output: PathBuf,
 }
 
+#[derive(Debug, Args)]
+pub struct WinrateArguments {
+    /// Verdicts: AlpacaEval's annotations.json, Arena-Hard's or MT-bench's judgments, labels or comparisons (JSON Lines, JSON, CSV,
+    /// Parquet), or the folder of a report; of two files the paired difference is shown too
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// What the rows are [default: told by the columns of the first]
+    #[arg(long, value_enum)]
+    pub layout: Option<RecordedLayout>,
+    /// What the file calls a column, say prompt_id=question
+    #[arg(long, value_name = "OURS=THEIRS", value_delimiter = ',', value_parser = column_name)]
+    pub columns: Vec<(String, String)>,
+    /// The policy, where the file compares several
+    #[arg(long, value_name = "NAME")]
+    pub policy: Option<String>,
+    /// What it is compared with
+    #[arg(long, value_name = "NAME")]
+    pub baseline: Option<String>,
+    /// The policy's answers (AlpacaEval's model_outputs.json): lengths and texts for verdicts without; one for each FILE
+    #[arg(long, value_name = "FILE")]
+    pub outputs: Vec<PathBuf>,
+    /// The baseline's answers, in the order of the evaluation set
+    #[arg(long, value_name = "FILE")]
+    pub baseline_outputs: Option<PathBuf>,
+    /// Difficulty of the instructions (AlpacaEval's instruction_difficulty.csv): controlled for beside length
+    #[arg(long, value_name = "FILE")]
+    pub difficulty: Option<PathBuf>,
+    /// Verdicts on gamed baselines (AlpacaEval's df_gamed.csv): part of the length-controlled fit
+    #[arg(long, value_name = "FILE")]
+    pub gamed: Option<PathBuf>,
+    /// Trusted labels (of people, say) on a part of the items: the win rate is corrected by them
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Show also an interval that holds at every time, for whoever stops when the numbers look good
+    #[arg(long)]
+    pub sequential: bool,
+    /// Give the numbers that another program publishes
+    #[arg(long, value_enum)]
+    pub compat: Option<CompatName>,
+    /// Inverse penalty of AlpacaEval's fit [default: chosen by its cross-validation]
+    #[arg(long, value_parser = positive)]
+    pub c: Option<f64>,
+    /// Of the intervals
+    #[arg(long, default_value = "0.95", value_parser = share)]
+    pub level: f64,
+    /// Resamples of the prompts for length-controlled intervals
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = clap::value_parser!(u16).range(100..))]
+    pub resamples: u16,
+    /// Of the resamples
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub seed: u64,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: RowFormat,
+}
+
+#[derive(Debug, Args)]
+pub struct RatingsArguments {
+    /// Comparisons (left, right, winner; model_a, model_b, winner), Arena-Hard's or MT-bench's judgments, AlpacaEval's annotations, or
+    /// the folder of a report
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// What the rows are [default: told by the columns of the first]
+    #[arg(long, value_enum)]
+    pub layout: Option<RecordedLayout>,
+    /// What the file calls a column, say prompt_id=question
+    #[arg(long, value_name = "OURS=THEIRS", value_delimiter = ',', value_parser = column_name)]
+    pub columns: Vec<(String, String)>,
+    /// Of the intervals and the ranks
+    #[arg(long, default_value = "0.95", value_parser = share)]
+    pub level: f64,
+    #[arg(long, value_enum, default_value = "table")]
+    pub format: RowFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RecordedLayout {
+    /// annotations.json, or its numbers: instruction_index, preference (1 to 2), len_output_1, len_output_2
+    AlpacaEval,
+    /// Verdict tokens of two games
+    ArenaHard,
+    /// g1_winner, g2_winner
+    MtBench,
+    /// judgments.csv of a report
+    Judgments,
+    /// winner of left and right, or of model_a and model_b
+    Comparisons,
+    /// prompt_id with preference (0 to 1) or winner
+    Labels,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompatName {
+    AlpacaEval,
+    ArenaHard,
+    MtBench,
+}
+
+fn column_name(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').ok_or("write it as OURS=THEIRS: a name of ours and the file's column")?;
+    Ok((pair.0.to_owned(), pair.1.to_owned()))
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "a number is expected")?;
+    if number > 0.0 && number.is_finite() { Ok(number) } else { Err("a number above 0 is expected".to_owned()) }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "a number is expected")?;
+    if 0.0 < number && number < 1.0 { Ok(number) } else { Err("a number between 0 and 1 is expected".to_owned()) }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogpsFormat {
     Json,
@@ -273,7 +392,8 @@ pub enum LogpsFormat {
 pub enum DataCommand {
     /// Count what is wrong with preference data
     Audit {
-        /// A suite (.toml), or a file: JSON Lines, a JSON list, CSV (each perhaps under gzip or Zstandard) or Parquet
+        /// A suite (.toml), or a file: JSON Lines, a JSON list, CSV (each perhaps under gzip or Zstandard) or Parquet; of a data set on
+        /// the hub org/name@<commit>:file
         #[arg(value_name = "SUITE|FILE")]
         file: PathBuf,
         /// What the file's rows are [default: told by the columns of the first]
@@ -315,6 +435,8 @@ pub enum Layout {
     Conversations,
     /// prompt, completion as lists of messages, label
     UnpairedConversations,
+    /// instruction, and completions with their ratings: UltraFeedback as it was collected
+    Ultrafeedback,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -327,6 +449,66 @@ pub enum Target {
     Completions,
     /// prompt
     Prompts,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum JudgeCommand {
+    /// What a judge says of the rows of a file: scores of `prompt`, `completion`, or preferences between two completions
+    Score {
+        #[command(flatten)]
+        judge: JudgeChoice,
+        /// JSON Lines, a JSON list, CSV or Parquet; two completions are `chosen` and `rejected`, `a` and `b`, or `output_1` and `output_2`
+        file: PathBuf,
+        #[arg(long, value_enum, default_value = "table")]
+        format: RowFormat,
+    },
+    /// Whether a judge is fit to decide: its accuracy, calibration and biases on labelled pairs, and what it falls for
+    Fitness {
+        #[command(flatten)]
+        judge: JudgeChoice,
+        /// Labelled pairs: `prompt`, `chosen`, `rejected`, or any other form of pairs that `data audit` reads
+        file: PathBuf,
+        #[arg(long, value_enum, default_value = "table")]
+        format: RowFormat,
+    },
+    /// How far recorded verdicts agree: each file is an annotator, or several that its `judge` column names
+    Agree {
+        /// AlpacaEval's annotations, Arena-Hard's or MT-bench's judgments, judgments.csv, labels
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// The file whose annotators are people: the others are held against them as AlpacaEval does (agreement, bias, variance)
+        #[arg(long, value_name = "FILE")]
+        humans: Option<PathBuf>,
+        #[arg(long, value_enum, default_value = "table")]
+        format: RowFormat,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct JudgeChoice {
+    /// A suite (.toml), or a folder with model.onnx and tokenizer.json
+    #[arg(value_name = "JUDGE")]
+    pub source: PathBuf,
+    /// Which of the suite's judges [default: the one that decides]
+    #[arg(long, value_name = "NAME")]
+    pub judge: Option<String>,
+    /// Of a folder: what its model reads [default: what its judge.json says]
+    #[arg(long, value_enum)]
+    pub kind: Option<ModelForm>,
+    /// Of a folder: what it reads, with {prompt} and {a}, {b} or {completion} [default: what its judge.json says]
+    #[arg(long, value_name = "TEXT")]
+    pub template: Option<String>,
+    /// Of a folder: longest text that it reads, in tokens [default: what its judge.json says, else 1024]
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModelForm {
+    /// A prompt and two completions
+    Pairwise,
+    /// A prompt and one completion
+    RewardModel,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,21 +2,24 @@
 
 use std::path::Path;
 
-use crate::cli::args::{DataCommand, Format, Layout, Target};
+use crate::cli::args::{Common, DataCommand, Format, Layout, Target};
+use crate::cli::hub::{fetch_all, located};
 use crate::cli::{Code, print};
-use crate::data::audit::{AuditInput, Audited, audit};
+use crate::data::audit::{AuditInput, Audited, audit, audit_by_source};
 use crate::data::convert::{self, To};
-use crate::data::files::{RowFile, Rows};
+use crate::data::files::{RowFile, Rows, both_labels};
+use crate::data::sources;
 use crate::data::template::{self, ChatTemplate};
 use crate::data::tokenize::TextTokenizer;
-use crate::data::{AuditItem, Demonstration, PreferenceRow, split};
+use crate::data::{AuditItem, Demonstration, LabelledCompletion, Pair, PreferenceRow, split};
 use crate::error::{Error, Result};
+use crate::hub::{Files, Repo, Wanted};
 use crate::model::LlamaConfig;
 use crate::run::plan::shortest_max_length;
 use crate::suite::Suite;
 use crate::suite::settings::{AuditLimits, Dataset, ModelSource, PairsFormat, PairsSettings};
 
-pub fn run(command: &DataCommand) -> Result<Code> {
+pub fn run(command: &DataCommand, common: &Common) -> Result<Code> {
     match command {
         DataCommand::Audit { file, layout, tokenizer, max_length, format } => {
             let is_suite = file.extension().is_some_and(|extension| extension == "toml");
@@ -25,13 +28,18 @@ pub fn run(command: &DataCommand) -> Result<Code> {
                 (true, None, None) => {
                     let suite = crate::suite::load(file)?;
                     limits = suite.dataset.audit_limits().cloned();
-                    audit_suite(&suite)?
+                    audit_suite(&suite, common.quiet)?
                 }
                 (true, ..) => {
                     return Err(Error::usage("a suite says itself what its rows are, and brings its tokenizer")
                         .help("leave --layout and --tokenizer out"));
                 }
-                (false, layout, tokenizer) => audit_file(file, *layout, tokenizer.as_deref(), *max_length)?,
+                (false, layout, tokenizer) => {
+                    let file = located(Repo::Dataset, file, Files::One, common.quiet)?;
+                    let model = |folder| located(Repo::Model, folder, Files::Tokenizer, common.quiet);
+                    let tokenizer = tokenizer.as_deref().map(model).transpose()?;
+                    audit_file(&file, *layout, tokenizer.as_deref(), *max_length)?
+                }
             };
             show(&items, *format)?;
             if let Some((item, accepted)) = beyond(&items, limits.as_ref()) {
@@ -46,11 +54,12 @@ pub fn run(command: &DataCommand) -> Result<Code> {
                 Target::Completions => To::Completions,
                 Target::Prompts => To::Prompts,
             };
-            let done = convert::convert(input, output, to, *messages)?;
+            let input = located(Repo::Dataset, input, Files::One, common.quiet)?;
+            let done = convert::convert(&input, output, to, *messages)?;
             anstream::eprintln!("wrote {} rows to {}", done.written, output.display());
             if let Some(first) = &done.first_left_out {
                 anstream::eprintln!(
-                    "warning: {} rows have no prompt to be told from their sides and are left out; the first: {first}",
+                    "warning: no pair can be made of {} rows, which are left out: they have no prompt to be told from their sides, or no rating below the best; the first: {first}",
                     done.left_out
                 );
             }
@@ -84,6 +93,7 @@ fn audit_file(path: &Path, layout: Option<Layout>, folder: Option<&Path>, max_le
         Some(Layout::Unpaired) => PairsFormat::Unpaired,
         Some(Layout::Conversations) => PairsFormat::Conversations,
         Some(Layout::UnpairedConversations) => PairsFormat::UnpairedConversations,
+        Some(Layout::Ultrafeedback) => PairsFormat::Ultrafeedback,
     };
     let tokenizer = folder.map(TextTokenizer::load).transpose()?.map(|t| t.for_texts(format.is_conversational()));
     let template = match (format.is_conversational(), folder) {
@@ -106,30 +116,48 @@ fn audit_file(path: &Path, layout: Option<Layout>, folder: Option<&Path>, max_le
         file.audit.into_iter().chain(audit(&input)).collect()
     }
     Ok(match format.is_unpaired() {
-        true => audited(file.labelled()?, tokenizer.as_ref(), max_length),
+        true => {
+            let labelled = file.labelled()?;
+            both_labels(&labelled.rows, "rows that are read").map_err(|e| e.in_file(path))?;
+            audited(labelled, tokenizer.as_ref(), max_length)
+        }
         false => audited(file.pairs()?, tokenizer.as_ref(), max_length),
     })
 }
 
 /// The audit of a suite's file, split as the suite splits it.
-fn audit_suite(suite: &Suite) -> Result<Vec<AuditItem>> {
+fn audit_suite(suite: &Suite, quiet: bool) -> Result<Vec<AuditItem>> {
     let (Dataset::Pairs(settings), ModelSource::Folder { path }) = (&suite.dataset, &suite.model) else {
         return Err(Error::usage("a world's data is made when the suite runs, and audited then")
             .help("name a suite with kind = \"pairs\" in [dataset]"));
     };
-    let (source, model) = (suite.locate(&settings.path), suite.locate(path));
+    // An audit needs no weights.
+    let needed = |wanted: Wanted| match (wanted.reference.repo, wanted.files) {
+        (_, Files::One) | (Repo::Dataset, _) => Some(wanted),
+        (_, Files::Model) => Some(Wanted { files: Files::Tokenizer, ..wanted }),
+        _ => None,
+    };
+    fetch_all(&suite.on_hub().into_iter().filter_map(needed).collect::<Vec<_>>(), quiet)?;
+    let model = suite.locate(path);
     let tokenizer = TextTokenizer::load(&model)?.for_texts(settings.format.is_conversational());
     let template = template::of_suite(suite, settings, &model)?;
-    let file = RowFile::of_settings(&source, settings, template.as_ref());
     let context = LlamaConfig::load(&model)?.max_position_embeddings;
     let max_length = shortest_max_length(suite).map_or(context, |length| length.min(context));
     match settings.is_unpaired() {
-        true => audit_splits(suite, settings, file.labelled()?, &tokenizer, max_length),
-        false => audit_splits(suite, settings, file.pairs()?, &tokenizer, max_length),
+        true => audit_splits(
+            suite,
+            settings,
+            sources::read::<LabelledCompletion>(suite, settings, template.as_ref())?,
+            &tokenizer,
+            max_length,
+        ),
+        false => {
+            audit_splits(suite, settings, sources::read::<Pair>(suite, settings, template.as_ref())?, &tokenizer, max_length)
+        }
     }
 }
 
-fn audit_splits<R: Audited>(
+fn audit_splits<R: Audited + Clone>(
     suite: &Suite,
     settings: &PairsSettings,
     file: Rows<R>,
@@ -147,7 +175,7 @@ fn audit_splits<R: Audited>(
         Some(_) => splits.train.iter().filter_map(PreferenceRow::demonstration).collect(),
         None => Vec::new(),
     };
-    items.extend(audit(&AuditInput {
+    let input = AuditInput {
         demonstrations: &demonstrations,
         train: &splits.train,
         heldout: &splits.heldout,
@@ -156,6 +184,8 @@ fn audit_splits<R: Audited>(
         tokenizer: Some(tokenizer),
         max_length: Some(max_length),
         full: true,
-    }));
+    };
+    items.extend(audit(&input));
+    items.extend(audit_by_source(&input, settings));
     Ok(items)
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::run::execute::{Event, Listener};
+use crate::watch::Watch;
 
 /// `text` in red where stderr shows colours.
 pub fn red(text: &str) -> String {
@@ -37,6 +38,46 @@ pub struct Bars {
     /// Expected milliseconds of each cell.
     weights: BTreeMap<String, u64>,
     running: Mutex<BTreeMap<String, Running>>,
+}
+
+/// One bar for one piece of work outside of a plan; shown on a terminal alone, and from the second second on.
+pub struct Bar {
+    bar: ProgressBar,
+    started: Instant,
+    quiet: bool,
+}
+
+impl Bar {
+    pub fn new(what: &'static str, quiet: bool) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        bar.set_style(style("{msg:12!} {wide_bar} {pos}/{len}  {per_sec}  left {eta_precise}"));
+        bar.set_message(what);
+        Self { bar, started: Instant::now(), quiet }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Watch for Bar {
+    fn advance(&self, done: u64, total: u64, _: &str) {
+        if !self.quiet && self.bar.is_hidden() && self.started.elapsed() >= Duration::from_secs(2) {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
+        }
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+    }
+
+    fn interrupted(&self) -> bool {
+        super::INTERRUPTED.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    fn warn(&self, message: &str) {
+        self.bar.suspend(|| anstream::eprintln!("warning: {message}"));
+    }
 }
 
 /// How often a cell says how far it is where there is no terminal.

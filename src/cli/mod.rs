@@ -6,10 +6,14 @@ mod data;
 mod display;
 mod doctor;
 mod exit;
+mod hub;
+mod judge;
+mod ratings;
 mod repro;
 mod runs;
 mod stage;
 mod suite;
+mod winrate;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -70,9 +74,12 @@ fn run(arguments: Arguments) -> Result<Code> {
         Command::Report(command) => baseline::report(command, common),
         Command::Baseline(command) => baseline::run(command, common),
         Command::Train(command) => stage::train(command, common),
-        Command::Logps(command) => stage::logps(command),
+        Command::Logps(command) => stage::logps(command, common),
         Command::Merge(command) => stage::merge(command),
-        Command::Data(command) => data::run(command),
+        Command::Judge(command) => judge::run(command, common),
+        Command::Winrate(command) => winrate::run(command, common),
+        Command::Ratings(command) => ratings::run(command),
+        Command::Data(command) => data::run(command, common),
         Command::Runs(command) => runs::run(command, common),
         Command::Doctor => doctor::run(common),
         Command::Completions { shell } => {

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::args::{Common, LogpsArguments, MergeArguments, TrainArguments};
+use crate::cli::hub::{fetch, located};
 use crate::cli::suite::execute_plan;
 use crate::cli::{Code, print};
 use crate::data::files::read_jsonl;
 use crate::data::tokenize::{CHAT_TEMPLATE, TextTokenizer};
 use crate::error::{Error, Kind, Result};
+use crate::hub::{Files, Repo};
 use crate::judge::runtime;
 use crate::model::{Adapter, Llama, Packed, Target};
 use crate::report::write_logs;
@@ -22,6 +24,7 @@ use crate::train::{EVAL_LOG, EvalStep, TrainStep};
 
 pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     let suite = crate::suite::load(&arguments.suite)?;
+    fetch(&suite, common.quiet)?;
     let variant = suite.variants.iter().find(|v| v.name == arguments.variant).ok_or_else(|| {
         let names: Vec<&str> = suite.variants.iter().map(|v| v.name.as_str()).collect();
         Error::new(Kind::NothingSelected, format!("the suite has no variant `{}`", arguments.variant))
@@ -144,8 +147,9 @@ struct LogpsOutput {
 }
 
 /// For each line, the log-probability (nats) of every token after the first given those before it.
-pub fn logps(arguments: &LogpsArguments) -> Result<Code> {
-    let model = Llama::load(&arguments.model)?;
+pub fn logps(arguments: &LogpsArguments, common: &Common) -> Result<Code> {
+    let folder = located(Repo::Model, &arguments.model, Files::Model, common.quiet)?;
+    let model = Llama::load(&folder)?;
     let inputs: Vec<LogpsInput> = read_jsonl(&arguments.file)?;
     let mut tokenizer = None;
     for (index, input) in inputs.iter().enumerate() {
@@ -153,7 +157,7 @@ pub fn logps(arguments: &LogpsArguments) -> Result<Code> {
             LogpsInput::Ids { ids } => ids.clone(),
             LogpsInput::Text { prompt, completion } => {
                 if tokenizer.is_none() {
-                    tokenizer = Some(TextTokenizer::load(&arguments.model)?);
+                    tokenizer = Some(TextTokenizer::load(&folder)?);
                 }
                 let tokenizer = tokenizer.as_ref().expect("loaded above");
                 let prompt_ids = tokenizer.prompt(prompt);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use comfy_table::{CellAlignment, Table, TableStyle};
 
 use crate::cli::args::{Common, Format, SuiteCommand, SuiteInit, SuitePlan, SuiteRun};
-use crate::cli::{Code, INTERRUPTED, display, print};
+use crate::cli::{Code, INTERRUPTED, display, hub, print};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::gate::{self, Golden};
@@ -40,9 +40,10 @@ pub struct Prepared {
     pub versions: Vec<Fact>,
 }
 
-/// Loads a suite and makes sure that its judges can run, before any work.
-pub fn prepare(path: &Path) -> Result<Prepared> {
+/// Loads a suite and makes sure that its inputs are there and its judges can run, before any work.
+pub fn prepare(path: &Path, common: &Common) -> Result<Prepared> {
     let suite = suite::load(path)?;
+    hub::fetch(&suite, common.quiet)?;
     let fact = |name: &str, value: String| Fact { name: name.into(), value };
     let mut versions =
         vec![fact("dpo-eval", env!("CARGO_PKG_VERSION").into()), fact("numerics", suite.numerics.promise().into())];
@@ -70,7 +71,7 @@ pub fn execute_plan(suite: &Suite, plan: &Plan, store: &Store, common: &Common) 
 
 fn run_suite(arguments: &SuiteRun, common: &Common) -> Result<Code> {
     let started = Instant::now();
-    let Prepared { suite, plan, versions } = prepare(&arguments.suite)?;
+    let Prepared { suite, plan, versions } = prepare(&arguments.suite, common)?;
     // A missing golden file is known before the work, not after it.
     let golden = arguments.gate.then(|| Golden::load(&suite.locate(&suite.gate.golden), &suite.name)).transpose()?;
     let store = Store::open(&common.store)?;
@@ -123,6 +124,7 @@ pub fn print_result(data: &ReportData, format: Format) -> Result<()> {
 
 fn show_plan(arguments: &SuitePlan, common: &Common) -> Result<Code> {
     let suite = suite::load(&arguments.suite)?;
+    hub::fetch(&suite, common.quiet)?;
     let library = runtime::expected_library();
     let plan = plan(&suite, library)?;
     let finished = |cell: &Cell| -> bool {
@@ -171,18 +173,22 @@ fn show_plan(arguments: &SuitePlan, common: &Common) -> Result<Code> {
 
 fn check(path: &Path) -> Result<Code> {
     let suite = suite::load(path)?;
-    let library = runtime::expected_library();
-    let plan = plan(&suite, library)?;
+    let missing = hub::missing(&suite)?;
+    // Keys are digests of contents, which aren't here yet.
+    let cells = match missing.is_empty() {
+        true => format!("{} cells, ", plan(&suite, runtime::expected_library())?.cells.len()),
+        false => String::new(),
+    };
     print(&format!(
-        "{}: suite `{}`, {} variants, {} seeds, {} judges, {} cells, digest {}\n",
+        "{}: suite `{}`, {} variants, {} seeds, {} judges, {cells}digest {}\n",
         path.display(),
         suite.name,
         suite.variants.len(),
         suite.seeds.len(),
         suite.judges.len(),
-        plan.cells.len(),
         suite.digest().short()
     ))?;
+    print(&missing.iter().map(|line| format!("{line}\n")).collect::<String>())?;
     Ok(Code::Pass)
 }
 

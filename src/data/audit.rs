@@ -1,5 +1,6 @@
 //! Counts of what goes wrong in preference data before any number is computed.
 
+mod noise;
 mod similar;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,10 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use crate::data::label::Count;
+use crate::data::sources;
 use crate::data::split::normalised;
 use crate::data::tokenize::TextTokenizer;
 use crate::data::{AuditItem, Demonstration, LabelledCompletion, Pair, PreferenceRow, Prompt};
 use crate::error::{Error, Result};
+use crate::suite::settings::PairsSettings;
+use noise::Evidence;
 
 /// What is audited: the splits of one suite.
 pub struct AuditInput<'a, R> {
@@ -36,8 +40,42 @@ pub trait Audited: PreferenceRow + Sync {
     /// All that may be learnt or judged.
     fn completions(&self) -> Vec<&str>;
 
+    /// What it says of how many labels are wrong.
+    fn evidence(&self) -> Evidence;
+
     /// Rows that say nothing, say it twice, or say the opposite of another.
     fn oddities(rows: &[&Self]) -> Vec<AuditItem>;
+}
+
+/// What is odd in each of several sources by itself.
+pub fn audit_by_source<R: Audited + Clone>(input: &AuditInput<R>, settings: &PairsSettings) -> Vec<AuditItem> {
+    let mut items = Vec::new();
+    let weight = |rows: &[&R]| -> f64 {
+        rows.iter().map(|row| sources::source_of(row.id(), settings).map_or(0.0, |source| source.weight)).sum()
+    };
+    let all = weight(&input.train.iter().collect::<Vec<_>>());
+    for source in &settings.sources {
+        let of_source = |rows: &[R]| -> Vec<R> {
+            let own = |row: &&R| sources::source_of(row.id(), settings).is_some_and(|its| its.name == source.name);
+            rows.iter().filter(own).cloned().collect()
+        };
+        let (train, heldout, judge) = (of_source(input.train), of_source(input.heldout), of_source(input.judge));
+        let share = 100.0 * weight(&train.iter().collect::<Vec<_>>()) / all;
+        let (count, total) = (train.len() as u64, input.train.len() as u64);
+        let message = format!(
+            "{count} of {total} rows to train on come from `{}`, with weight {} {share:.1} % of what an epoch sees",
+            source.name, source.weight
+        );
+        let mut own = vec![AuditItem { id: "rows".to_owned(), count, total, must_be_zero: false, message }];
+        let alone = AuditInput { demonstrations: &[], train: &train, heldout: &heldout, judge: &judge, eval: &[], ..*input };
+        own.extend(R::oddities(&rows(&alone)));
+        if input.full {
+            own.extend(likeness(&alone));
+        }
+        own.extend(input.tokenizer.map(|tokenizer| tokenisation(&alone, tokenizer)).into_iter().flatten());
+        items.extend(own.into_iter().map(|item| sources::of_source(&source.name, item)));
+    }
+    items
 }
 
 /// Prompts in more than one split, odd rows, and what tokenisation does to the texts.
@@ -83,6 +121,9 @@ fn likeness<R: Audited>(input: &AuditInput<R>) -> Vec<AuditItem> {
     let whole = |row: &R| [&[row.prompt()], row.completions().as_slice()].concat().join("\n");
     let texts: Vec<(&str, String)> = rows(input).into_iter().map(|row| (row.id(), whole(row))).collect();
     let mut items = vec![similar::near_duplicates(&texts, R::UNIT)];
+    let ids: Vec<&str> = texts.iter().map(|(id, _)| *id).collect();
+    let evidence: Vec<Evidence> = rows(input).par_iter().map(|row| row.evidence()).collect();
+    items.extend(noise::bounds(&evidence, &ids));
     if !input.eval.is_empty() {
         let train: Vec<String> = input.train.iter().map(whole).collect();
         items.push(similar::ngram_overlap(&train, input.eval));
@@ -111,6 +152,10 @@ impl Audited for Pair {
 
     fn completions(&self) -> Vec<&str> {
         vec![&self.chosen, &self.rejected]
+    }
+
+    fn evidence(&self) -> Evidence {
+        Evidence::of_pair(&self.prompt, &self.chosen, &self.rejected)
     }
 
     fn oddities(pairs: &[&Self]) -> Vec<AuditItem> {
@@ -148,6 +193,10 @@ impl Audited for LabelledCompletion {
 
     fn completions(&self) -> Vec<&str> {
         vec![&self.completion]
+    }
+
+    fn evidence(&self) -> Evidence {
+        Evidence::of_completion(&self.prompt, &self.completion, self.label)
     }
 
     fn oddities(rows: &[&Self]) -> Vec<AuditItem> {

@@ -9,9 +9,10 @@ use flate2::write::GzEncoder;
 
 use crate::data::field::{Field, Object};
 use crate::data::forms::{Columns, Content, Form, FormRow, Said, message, turns};
+use crate::data::rated;
 use crate::data::source::for_each_row;
 use crate::error::{Error, Result};
-use crate::suite::settings::PairsFormat;
+use crate::suite::settings::{PairsFormat, RatingSettings};
 
 /// TRL's types, by what a row says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub enum To {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Converted {
     pub written: usize,
-    /// Rows whose implicit prompt can't be told from their sides.
+    /// Rows that no pair can be made of: their implicit prompt can't be told from their sides, or no completion is rated below the best.
     pub left_out: usize,
     pub first_left_out: Option<String>,
 }
@@ -41,6 +42,7 @@ pub fn format_of(path: &Path) -> Result<PairsFormat> {
             (Form::Pairs, _) => PairsFormat::Explicit,
             (Form::Transcripts, _) => PairsFormat::Hh,
             (Form::Conversations | Form::Ranking | Form::Instructions, _) => PairsFormat::Conversations,
+            (Form::Rated, _) => PairsFormat::Ultrafeedback,
             (Form::Labelled, Content::Text(_)) => PairsFormat::Unpaired,
             (Form::Labelled, Content::Messages(_)) => PairsFormat::UnpairedConversations,
             (Form::Completions | Form::Prompts, _) => {
@@ -64,11 +66,11 @@ pub fn convert(input: &Path, output: &Path, to: To, messages: bool) -> Result<Co
             Some(form) => form,
             None => *form.insert(Form::of(&record, &columns)?),
         };
-        let mut row = form.read(&record, &columns)?;
+        let mut row = rated::opposed(form.read(&record, &columns)?, &RatingSettings::default());
         if messages {
             row = as_messages(row, form);
         }
-        if let Said::Unsplit(_) = row.said {
+        if let Said::Unsplit(_) | Said::Unrated(_) = row.said {
             done.left_out += 1;
             done.first_left_out.get_or_insert_with(|| record.place.shown());
             return Ok(true);

@@ -14,12 +14,13 @@ use serde::de::DeserializeOwned;
 
 use crate::data::forms::{ASSISTANT, Columns, Content, Form, FormRow, Said};
 use crate::data::label::Count;
+use crate::data::rated;
 use crate::data::source::{Position, Record, for_each_line, for_each_row, parse_line};
 use crate::data::template::{ChatTemplate, Rendered};
 use crate::data::{AuditItem, LabelledCompletion, Pair, PreferenceRow};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::suite::settings::{PairsFormat, PairsSettings};
+use crate::suite::settings::{PairsFormat, PairsSettings, RatingSettings};
 
 /// A file to be read.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct RowFile<'a> {
     /// Only the first rows of the file that aren't left out.
     pub limit: Option<usize>,
     pub columns: Columns,
+    /// How pairs are made of rated completions.
+    pub ratings: RatingSettings,
     /// What writes conversations; a file of texts needs none.
     pub template: Option<&'a ChatTemplate>,
 }
@@ -67,6 +70,7 @@ struct LeftOut {
     identical: Count,
     unsplit: Count,
     unlike: Count,
+    unrated: Count,
     /// Not left out: rows with a special token's text in a message.
     special: Count,
 }
@@ -74,7 +78,7 @@ struct LeftOut {
 impl LeftOut {
     /// What is counted of a format; `kept` rows were not left out.
     fn items(self, format: PairsFormat, kept: u64) -> Vec<AuditItem> {
-        let total = kept + self.identical.count() + self.unsplit.count() + self.unlike.count();
+        let total = kept + self.identical.count() + self.unsplit.count() + self.unlike.count() + self.unrated.count();
         let identical = self.identical.item("identical-sides-left-out", total, "pairs have identical sides and are left out");
         let unsplit = "pairs share no prompt that ends before an answer of the assistant, and are left out";
         let unlike =
@@ -84,11 +88,15 @@ impl LeftOut {
         let special = self.special.item(SPECIAL, total, special);
         match format {
             PairsFormat::Explicit | PairsFormat::Unpaired => Vec::new(),
-            PairsFormat::Hh => vec![identical],
+            PairsFormat::Hh => vec![identical, self.unsplit.item("unsplit-left-out", total, unsplit)],
             PairsFormat::Conversations => {
                 vec![identical, self.unsplit.item("unsplit-left-out", total, unsplit), unlike, special]
             }
             PairsFormat::UnpairedConversations => vec![unlike, special],
+            PairsFormat::Ultrafeedback => {
+                let unrated = "prompts have no completion that is rated below their best, and are left out";
+                vec![identical, self.unrated.item("unrated-left-out", total, unrated), unlike, special]
+            }
         }
     }
 }
@@ -96,13 +104,13 @@ impl LeftOut {
 impl<'a> RowFile<'a> {
     /// All of a file, with its columns under their usual names.
     pub fn new(path: &'a Path, format: PairsFormat) -> Self {
-        Self { path, format, limit: None, columns: Columns::default(), template: None }
+        Self { path, format, limit: None, columns: Columns::default(), ratings: RatingSettings::default(), template: None }
     }
 
     /// `path`: where the settings' own path lies.
     pub fn of_settings(path: &'a Path, settings: &PairsSettings, template: Option<&'a ChatTemplate>) -> Self {
         let columns = Columns(settings.reading.columns.clone());
-        Self { path, format: settings.format, limit: settings.limit, columns, template }
+        Self { path, format: settings.format, limit: settings.limit, columns, ratings: settings.reading.ratings, template }
     }
 
     /// Reads preference pairs.
@@ -110,6 +118,7 @@ impl<'a> RowFile<'a> {
         let (mut left_out, mut further) = (LeftOut::default(), Count::default());
         let pairs = self.rows(|record, row| {
             let at = record.place.shown();
+            let row = rated::opposed(row, &self.ratings);
             let (chosen, rejected) = match &row.said {
                 Said::Pair { chosen, rejected } => {
                     left_out.special.add(u64::from(self.has_special(&[&row.prompt, chosen, rejected])), &at);
@@ -117,6 +126,10 @@ impl<'a> RowFile<'a> {
                 }
                 Said::Unsplit(reason) => {
                     left_out.unsplit.add(1, &format!("{at}, {reason}"));
+                    return Ok(None);
+                }
+                Said::Unrated(reason) => {
+                    left_out.unrated.add(1, &format!("{at}, {reason}"));
                     return Ok(None);
                 }
                 _ => return Err(record.error("labelled completions are no pairs")),
@@ -154,7 +167,7 @@ impl<'a> RowFile<'a> {
         self.filled(pairs, audit)
     }
 
-    /// Reads completions with their labels, of which both must occur.
+    /// Reads completions with their labels.
     pub fn labelled(&self) -> Result<Rows<LabelledCompletion>> {
         let mut left_out = LeftOut::default();
         let rows = self.rows(|record, row| {
@@ -168,7 +181,6 @@ impl<'a> RowFile<'a> {
             };
             Ok(Some(LabelledCompletion { id: row.id, prompt_id: prompt_id(&prompt), prompt, completion, label: *label }))
         })?;
-        both_labels(&rows, "rows that are read").map_err(|e| e.in_file(self.path))?;
         let audit = left_out.items(self.format, rows.len() as u64);
         self.filled(rows, audit)
     }
@@ -255,6 +267,7 @@ fn form_of(format: PairsFormat) -> Option<Form> {
         PairsFormat::Hh => Some(Form::Transcripts),
         PairsFormat::Unpaired | PairsFormat::UnpairedConversations => Some(Form::Labelled),
         PairsFormat::Conversations => None,
+        PairsFormat::Ultrafeedback => Some(Form::Rated),
     }
 }
 

@@ -7,6 +7,7 @@
 //! | conversations | `chosen`, `rejected` as lists of messages, with `prompt` as one or without (TRL: conversational, explicit and implicit; UltraFeedback binarized, whose `prompt` repeats the first message) |
 //! | ranking | `conversations`, and `chosen`, `rejected` as one message each (LLaMA-Factory, ShareGPT style) |
 //! | instructions | `instruction`, `input`, `chosen`, `rejected` as texts (LLaMA-Factory, Alpaca style) |
+//! | rated | `instruction`, and `completions` with their ratings (UltraFeedback as it was collected); `rated` makes pairs of them |
 //! | labelled | `prompt`, `completion`, `label` (TRL: unpaired) |
 //! | completions | `prompt`, `completion` (TRL: prompt–completion) |
 //! | prompts | `prompt` (TRL: prompt-only) |
@@ -17,6 +18,7 @@
 use std::collections::BTreeMap;
 
 use crate::data::field::{Field, Object};
+use crate::data::rated::Rated;
 use crate::data::source::Record;
 use crate::error::{Error, Result};
 
@@ -40,6 +42,7 @@ pub enum Form {
     Conversations,
     Ranking,
     Instructions,
+    Rated,
     Labelled,
     Completions,
     Prompts,
@@ -67,6 +70,9 @@ pub enum Said {
     Nothing,
     /// A pair whose prompt is implicit and can't be told from its completions: the reason.
     Unsplit(&'static str),
+    Rated(Vec<Rated>),
+    /// Rated completions of which no pair can be made: the reason.
+    Unrated(&'static str),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -114,15 +120,16 @@ impl Form {
                 .error(message)
                 .help("a pair has a \"chosen\" side and a \"rejected\" one; [dataset.columns] tells what they are called"));
         }
+        if has("instruction") && matches!(present("completions"), Some(Field::List(_))) {
+            return Ok(Self::Rated);
+        }
         match (has("prompt"), has("completion"), has("label")) {
             (true, true, true) => return Ok(Self::Labelled),
             (true, true, false) => return Ok(Self::Completions),
             (true, false, _) => return Ok(Self::Prompts),
             _ => {}
         }
-        let help = if has("instruction") && has("completions") {
-            "this looks like the raw UltraFeedback, whose scores rank several completions: take its binarized form"
-        } else if has("messages") {
+        let help = if has("messages") {
             "a list of \"messages\" alone prefers nothing: split each into \"prompt\" and \"completion\""
         } else {
             "name your columns in [dataset.columns], say prompt = \"question\""
@@ -139,6 +146,7 @@ impl Form {
             Self::Conversations => "conversations",
             Self::Ranking => "ranking",
             Self::Instructions => "instructions",
+            Self::Rated => "rated",
             Self::Labelled => "labelled",
             Self::Completions => "completions",
             Self::Prompts => "prompts",
@@ -161,6 +169,9 @@ impl Form {
             Self::Instructions => {
                 "every row needs the texts \"instruction\", \"chosen\" and \"rejected\"; \"input\" may stand beside"
             }
+            Self::Rated => {
+                "every row needs the text \"instruction\" and the list \"completions\", {\"response\": …, \"annotations\": …, \"overall_score\": …} each"
+            }
             Self::Labelled => "every line needs the texts \"prompt\" and \"completion\", and \"label\": true or false",
             Self::Completions => "every row needs \"prompt\" and \"completion\"",
             Self::Prompts => "every row needs \"prompt\"",
@@ -179,6 +190,7 @@ impl Form {
             Self::Conversations => reading.conversations()?,
             Self::Ranking => reading.ranking()?,
             Self::Instructions => reading.instructions()?,
+            Self::Rated => reading.rated()?,
             Self::Labelled | Self::Completions | Self::Prompts => reading.explicit()?,
         };
         Ok(FormRow { id, prompt, tools: reading.tools()?, said })
@@ -344,6 +356,11 @@ impl Reading<'_> {
         let shared: usize = chosen.chars().zip(rejected.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
         // Identical transcripts share everything; their last turn is still the completion.
         let Some(at) = chosen[..shared].rfind(ASSISTANT) else {
+            // Among the published ones a few are of two different conversations.
+            if chosen.contains(ASSISTANT) && rejected.contains(ASSISTANT) {
+                let reason = "they share no turn up to an answer of the assistant";
+                return Ok((Content::Text(String::new()), Said::Unsplit(reason)));
+            }
             let message = "chosen and rejected share no turn that ends with \"\\n\\nAssistant:\"";
             return Err(self.record.error(message).help(self.help()));
         };
@@ -394,6 +411,19 @@ impl Reading<'_> {
         prompt.push(message("user", &said));
         let answer = |name| Ok(Content::Messages(vec![message("assistant", self.str(name)?)]));
         Ok((Content::Messages(prompt), Said::Pair { chosen: answer("chosen")?, rejected: answer("rejected")? }))
+    }
+
+    fn rated(&self) -> Result<(Content, Said)> {
+        let prompt = Content::Messages(vec![message("user", self.str("instruction")?)]);
+        let Field::List(completions) = self.required("completions")? else {
+            return Err(self.wrong("completions", self.required("completions")?.kind(), "a list"));
+        };
+        let one = |(number, field): (usize, &Field)| {
+            let rated = if let Field::Object(completion) = field { Rated::of(completion) } else { None };
+            let wrong = || self.record.error(format!("completion {} has no text \"response\"", number + 1)).help(self.help());
+            rated.ok_or_else(wrong)
+        };
+        Ok((prompt, Said::Rated(completions.iter().enumerate().map(one).collect::<Result<_>>()?)))
     }
 
     fn system(&self) -> Result<Vec<Object>> {

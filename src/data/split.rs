@@ -80,7 +80,7 @@ fn prompt_digest(prompt: &str) -> Digest {
 }
 
 /// A digest's first 53 bits as a number in [0, 1).
-fn fraction(digest: &Digest) -> f64 {
+pub(super) fn fraction(digest: &Digest) -> f64 {
     let (head, _) = digest.as_bytes().split_first_chunk().expect("a digest has 32 bytes");
     (u64::from_be_bytes(*head) >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
@@ -101,6 +101,7 @@ mod tests {
             path: "pairs.jsonl".into(),
             format: PairsFormat::Explicit,
             limit: None,
+            sources: Vec::new(),
             max_prompt_length: None,
             heldout_share: 0.1,
             judge_share: 0.2,

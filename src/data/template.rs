@@ -23,6 +23,8 @@ use crate::suite::settings::PairsSettings;
 /// The names under which transformers takes a message's reasoning; the first is the one that templates read.
 const REASONING: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 const NAME: &str = "chat template";
+/// Instructions after which a rendering counts as one that never ends; those of long conversations take thousands.
+const FUEL: u64 = 5_000_000;
 
 /// A compiled chat template with the special tokens of its tokenizer.
 #[derive(Debug)]
@@ -45,6 +47,7 @@ impl ChatTemplate {
         let mut environment = Environment::new();
         let blocks = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(blocks.expect("the usual delimiters"));
+        environment.set_fuel(Some(FUEL));
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.set_formatter(python::print);

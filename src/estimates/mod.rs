@@ -3,13 +3,23 @@
 //! | file | concept |
 //! |---|---|
 //! | `summary` | all of a run's rows to all of its estimates |
+//! | `length` | the win rate at equal length, of a run's judgments |
+//! | `agreement` | how far recorded verdicts agree |
+//! | `judges` | how far judges can be trusted, and win rates corrected by labels |
 //! | `pairing` | two policies on the same prompts, new minus old |
+//! | `ratings` | comparisons of many policies to ratings: `dpo-eval ratings` |
+//! | `winrate` | recorded preferences to win rates: `dpo-eval winrate` |
 //!
 //! Prompts are the clusters: samples, seeds, both presentation orders and several pairs of one prompt share it, so an
 //! interval speaks about other prompts of the same kind. Training seeds are those of the suite, not a sample of seeds.
 
+pub mod agreement;
+pub mod judges;
+mod length;
 pub mod pairing;
+pub mod ratings;
 pub mod summary;
+pub mod winrate;
 
 use serde::{Deserialize, Serialize};
 

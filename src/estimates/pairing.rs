@@ -120,7 +120,8 @@ mod tests {
     }
 
     fn side<'a>(rows: &'a Rows, variant: &'a str) -> Side<'a> {
-        let evidence = Evidence { completions: &rows.0, judgments: &rows.1, pair_scores: &rows.2, judge_trials: &[] };
+        let evidence =
+            Evidence { completions: &rows.0, judgments: &rows.1, pair_scores: &rows.2, judge_trials: &[], judge_probes: &[] };
         Side { evidence, variant, checkpoint: 9 }
     }
 

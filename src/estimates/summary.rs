@@ -4,7 +4,8 @@
 //!    `judge_position_effect`. Right is the side that the trials call better: by gold where it is known, else by label.
 //! 2. The reference: `gold_reward`, `no_eos_rate`, `repetition_rate`, at checkpoint 0.
 //! 3. Variants in the order of the rows; within each its checkpoints ascending; within each its seeds ascending, then all seeds
-//!    pooled (no seed). For each: per judge `win_rate`, `win_rate_hard`, `tie_rate`, `position_effect`, `order_consistency`;
+//!    pooled (no seed). For each: per judge `win_rate`, `win_rate_length_controlled` (all seeds pooled alone), `win_rate_hard`,
+//!    `tie_rate`, `position_effect`, `order_consistency`;
 //!    `implicit_reward_accuracy`, `implicit_reward_tie_rate` (where there are ties), `implicit_reward_margin`,
 //!    `chosen_logp_change`, `rejected_logp_change`, `chosen_logp_change_per_token`; `kl_per_sequence`, `kl_per_token`,
 //!    `kl_k1_per_sequence`, `length_ratio`, `gold_reward`, `no_eos_rate`, `repetition_rate`.
@@ -15,8 +16,9 @@
 use std::collections::BTreeSet;
 
 use super::Estimate;
+use super::length::{Lengths, length_controlled};
 use crate::generate::{Completion, REFERENCE};
-use crate::judge::{JudgeTrial, Judgment, Outcome};
+use crate::judge::{JudgeProbe, JudgeTrial, Judgment, Outcome};
 use crate::statistics::bias::{position_effect, position_effect_of, same_verdict};
 use crate::statistics::interval::Interval;
 use crate::statistics::mean::{Clustered, Measured, Range, mean, rate, ratio};
@@ -30,6 +32,7 @@ pub struct Evidence<'a> {
     pub judgments: &'a [Judgment],
     pub pair_scores: &'a [PairScore],
     pub judge_trials: &'a [JudgeTrial],
+    pub judge_probes: &'a [JudgeProbe],
 }
 
 /// A policy at a checkpoint; `seed` none: all seeds together.
@@ -64,7 +67,7 @@ pub(crate) fn reference<'a>(evidence: &Evidence<'a>) -> Vec<&'a Completion> {
 }
 
 /// All policies that have rows, in the order of the estimates.
-fn policies<'a>(evidence: &Evidence<'a>) -> Vec<Policy<'a>> {
+pub(super) fn policies<'a>(evidence: &Evidence<'a>) -> Vec<Policy<'a>> {
     let rows = || {
         let completions = evidence.completions.iter().map(|c| (c.variant.as_str(), c.checkpoint, c.seed));
         let judgments = evidence.judgments.iter().map(|j| (j.variant.as_str(), j.checkpoint, j.seed));
@@ -99,10 +102,11 @@ pub fn summarise(evidence: &Evidence, level: f64) -> Vec<Estimate> {
     let reference = reference(evidence);
     let policy = Policy { variant: REFERENCE, checkpoint: 0, seed: None };
     table.texts(policy, &reference);
+    let lengths = Lengths::new(evidence.completions);
     let judges = distinct(evidence.judgments.iter().map(|j| j.judge.as_str()));
     for policy in policies(evidence) {
         for judge in &judges {
-            table.judgments(policy, judge, &policy.judgments(evidence, judge));
+            table.judgments(policy, judge, &policy.judgments(evidence, judge), &lengths);
         }
         table.pair_scores(policy, &policy.pair_scores(evidence));
         table.completions(policy, &policy.completions(evidence), &reference);
@@ -147,13 +151,16 @@ impl Table {
         self.push("judge_position_effect", None, Some(judge), mean(&effects, Range::HALVES, level));
     }
 
-    fn judgments(&mut self, policy: Policy, judge: &str, rows: &[&Judgment]) {
+    fn judgments(&mut self, policy: Policy, judge: &str, rows: &[&Judgment], lengths: &Lengths) {
         let level = self.level;
         let of = |value: &dyn Fn(&Judgment) -> Option<f64>| {
             Clustered::new(rows.iter().filter_map(|j| Some((j.prompt_id.as_str(), value(j)?))))
         };
         let mut push = |metric, measured| self.push(metric, Some(policy), Some(judge), measured);
         push("win_rate", mean(&of(&|j| Some(j.preference)), Range::UNIT, level));
+        // A fit with a bootstrap for every seed too would cost more than it says: prompts are what varies.
+        let pooled = policy.seed.is_none();
+        push("win_rate_length_controlled", pooled.then(|| length_controlled(rows, lengths, level)).flatten());
         push("win_rate_hard", mean(&of(&|j| Some(points(j.outcome))), Range::UNIT, level));
         push("tie_rate", rate(&of(&|j| Some(yes(j.outcome == Outcome::Tie))), level));
         let both = |j: &Judgment| Some((j.logit_policy_first?, j.logit_reference_first?)).filter(|_| j.asked);
@@ -342,6 +349,7 @@ mod tests {
                 judgments: &self.judgments,
                 pair_scores: &self.pair_scores,
                 judge_trials: &self.judge_trials,
+                judge_probes: &[],
             }
         }
     }

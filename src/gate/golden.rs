@@ -18,7 +18,7 @@ use crate::train::chain::Abridged;
 const SCHEMA: u32 = 2;
 
 /// Stages whose outputs pass through ONNX Runtime: their last bits may depend on its version and the processor.
-const THROUGH_ONNX: [&str; 2] = ["judge", "judgments"];
+const THROUGH_ONNX: [&str; 3] = ["judge", "probes", "judgments"];
 
 /// Steps between the points of a curve that are kept; the first and the last step always are.
 const STRIDE: u64 = 10;

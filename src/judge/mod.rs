@@ -1,25 +1,31 @@
 //! Judges: ONNX sessions, the pairwise protocol, judge training and export, judge fitness.
 
+pub mod asking;
 pub mod gold;
+pub mod implicit;
+pub mod journal;
 pub(crate) mod onnx;
+mod opening;
+pub mod panel;
+pub mod probes;
 pub mod protocol;
 pub(crate) mod reader;
+pub mod recorded;
+pub mod replay;
+pub mod rubric;
 pub mod runtime;
 pub mod session;
 pub mod train;
+pub mod verdict;
 
 use serde::{Deserialize, Serialize};
 
+pub use opening::identity;
+pub use probes::JudgeProbe;
+pub use verdict::{Judge, Outcome};
+
 /// The name of the judge that knows the truth in the synthetic world.
 pub const GOLD: &str = "gold";
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    Win,
-    Tie,
-    Loss,
-}
 
 /// One item judged: a policy's completion against the reference's for the same prompt and sample index.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -11,19 +11,9 @@ use std::collections::BTreeMap;
 use crate::data::Pair;
 use crate::error::{Error, Result};
 use crate::generate::Completion;
-use crate::judge::reader::Question;
-use crate::judge::session::OnnxJudge;
+use crate::judge::verdict::{Item, Judge, Texts, Verdict};
 use crate::judge::{JudgeTrial, Judgment, Outcome};
-use crate::suite::settings::JudgeKind;
-use crate::train::objective::logistic;
 use crate::watch::Watch;
-
-/// Two completions of one prompt and sample index.
-#[derive(Debug, Clone, Copy)]
-pub struct Item<'a> {
-    pub policy: &'a Completion,
-    pub reference: &'a Completion,
-}
 
 /// Joins completions of policies with the reference's by prompt and sample index, in the policies' order.
 pub fn items<'a>(policies: &'a [Completion], references: &'a [Completion]) -> Result<Vec<Item<'a>>> {
@@ -51,53 +41,11 @@ pub struct Comparison {
     pub truncated: bool,
 }
 
-/// What a judge says of two texts, first against second.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Verdict {
-    /// (first shown first, second shown first) for pairwise judges.
-    logits: Option<(f64, f64)>,
-    /// (first, second) for reward models.
-    scores: Option<(f64, f64)>,
-    truncated: bool,
-    asked: bool,
-}
-
-impl Verdict {
-    const IDENTICAL: Self = Self { logits: None, scores: None, truncated: false, asked: false };
-
-    /// The debiased logit that the first is better; 0 for identical texts.
-    fn logit(&self) -> f64 {
-        match (self.logits, self.scores) {
-            (Some((first_first, second_first)), _) => (first_first - second_first) / 2.0,
-            (None, Some((first, second))) => first - second,
-            (None, None) => 0.0,
-        }
-    }
-
-    fn position_effect(&self) -> Option<f64> {
-        self.logits.map(|(first_first, second_first)| (first_first + second_first) / 2.0)
-    }
-
-    fn outcome(&self, tie_width: f64) -> Outcome {
-        let logit = self.logit();
-        if logit.abs() <= tie_width {
-            Outcome::Tie
-        } else if logit > 0.0 {
-            Outcome::Win
-        } else {
-            Outcome::Loss
-        }
-    }
-}
-
-impl OnnxJudge {
-    /// One judgment an item, in order.
-    pub fn judge(&mut self, items: &[Item], watch: &dyn Watch) -> Result<Vec<Judgment>> {
-        let texts: Vec<[&str; 3]> = items.iter().map(|i| [i.policy.prompt.as_str(), &i.policy.text, &i.reference.text]).collect();
-        let verdicts = self.verdicts(&texts, watch)?;
-        let settings = &self.settings;
-        let judgment = |(item, verdict): (&Item, Verdict)| Judgment {
-            judge: settings.name.clone(),
+/// One judgment an item, in order; items of which the judge has nothing to say are left out.
+pub fn judgments(judge: &mut dyn Judge, name: &str, items: &[Item], watch: &dyn Watch) -> Result<Vec<Judgment>> {
+    let judgment = |(item, verdict): (&Item, Option<Verdict>)| {
+        verdict.map(|verdict| Judgment {
+            judge: name.to_owned(),
             variant: item.policy.variant.clone(),
             seed: item.policy.seed,
             checkpoint: item.policy.checkpoint,
@@ -107,71 +55,43 @@ impl OnnxJudge {
             logit_reference_first: verdict.logits.map(|l| l.1),
             score_policy: verdict.scores.map(|s| s.0),
             score_reference: verdict.scores.map(|s| s.1),
-            preference: logistic(verdict.logit()),
-            outcome: verdict.outcome(settings.tie_width),
+            preference: verdict.preference,
+            outcome: verdict.outcome,
             position_effect: verdict.position_effect(),
             asked: verdict.asked,
             truncated: verdict.truncated,
-        };
-        Ok(items.iter().zip(verdicts).map(judgment).collect())
-    }
+        })
+    };
+    Ok(items.iter().zip(judge.of_items(items, watch)?).filter_map(judgment).collect())
+}
 
-    /// What the judge says of `[prompt, first, second]`, in order, by the same protocol.
-    pub fn compare(&mut self, texts: &[[&str; 3]], watch: &dyn Watch) -> Result<Vec<Comparison>> {
-        let tie_width = self.settings.tie_width;
-        let comparison = |verdict: Verdict| Comparison { outcome: verdict.outcome(tie_width), truncated: verdict.truncated };
-        Ok(self.verdicts(texts, watch)?.into_iter().map(comparison).collect())
-    }
+/// What the judge says of each of `texts`, in order; none where it has nothing to say.
+pub fn compare(judge: &mut dyn Judge, texts: &[Texts], watch: &dyn Watch) -> Result<Vec<Option<Comparison>>> {
+    let comparison = |verdict: Verdict| Comparison { outcome: verdict.outcome, truncated: verdict.truncated };
+    Ok(judge.verdicts(texts, watch)?.into_iter().map(|verdict| verdict.map(comparison)).collect())
+}
 
-    /// The judge's answers on labelled pairs, from which its fitness is measured. The better side is that of the higher
-    /// gold reward where the truth is known (and differs), else the chosen one.
-    pub fn trials(&mut self, pairs: &[Pair], watch: &dyn Watch) -> Result<Vec<JudgeTrial>> {
-        let sides: Vec<_> = pairs.iter().map(better_and_worse).collect();
-        let texts: Vec<[&str; 3]> =
-            pairs.iter().zip(&sides).map(|(p, (better, worse, _))| [p.prompt.as_str(), *better, *worse]).collect();
-        let verdicts = self.verdicts(&texts, watch)?;
-        let length = |text: &str| text.chars().count() as i64;
-        let trial = |((pair, (better, worse, gold)), verdict): ((&Pair, &Sides), Verdict)| JudgeTrial {
-            judge: self.settings.name.clone(),
+/// The judge's answers on labelled pairs, from which its fitness is measured. The better side is that of the higher
+/// gold reward where the truth is known (and differs), else the chosen one.
+pub fn trials(judge: &mut dyn Judge, name: &str, pairs: &[Pair], watch: &dyn Watch) -> Result<Vec<JudgeTrial>> {
+    let sides: Vec<_> = pairs.iter().map(better_and_worse).collect();
+    let texts: Vec<Texts> =
+        pairs.iter().zip(&sides).map(|(p, (better, worse, _))| [p.prompt.as_str(), *better, *worse]).collect();
+    let length = |text: &str| text.chars().count() as i64;
+    let trial = |((pair, (better, worse, gold)), verdict): ((&Pair, &Sides), Option<Verdict>)| {
+        verdict.map(|verdict| JudgeTrial {
+            judge: name.to_owned(),
             pair_id: pair.id.clone(),
             prompt_id: pair.prompt_id.clone(),
-            preference: logistic(verdict.logit()),
+            preference: verdict.preference,
             position_effect: verdict.position_effect(),
             gold_better: gold.map(|g| g.0),
             gold_worse: gold.map(|g| g.1),
             length_difference: length(better) - length(worse),
-        };
-        Ok(pairs.iter().zip(&sides).zip(verdicts).map(trial).collect())
-    }
-
-    /// Verdicts on `[prompt, first, second]`, in order.
-    fn verdicts(&mut self, texts: &[[&str; 3]], watch: &dyn Watch) -> Result<Vec<Verdict>> {
-        let kind = self.settings.kind;
-        let asked: Vec<bool> = texts.iter().map(|[_, first, second]| first != second).collect();
-        let mut questions: Vec<Question> = Vec::new();
-        for [prompt, first, second] in texts.iter().zip(&asked).filter(|(_, asked)| **asked).map(|(t, _)| *t) {
-            match kind {
-                JudgeKind::Pairwise => {
-                    questions.push(self.reader.read(&[prompt, first, second])?);
-                    questions.push(self.reader.read(&[prompt, second, first])?);
-                }
-                JudgeKind::RewardModel => {
-                    questions.push(self.reader.read(&[prompt, first])?);
-                    questions.push(self.reader.read(&[prompt, second])?);
-                }
-            }
-        }
-        let answers = self.ask(&questions, watch)?;
-        let mut answered = questions.chunks_exact(2).zip(answers.chunks_exact(2)).map(|(questions, answers)| {
-            let both = Some((answers[0], answers[1]));
-            let truncated = questions.iter().any(|q| q.truncated);
-            match kind {
-                JudgeKind::Pairwise => Verdict { logits: both, scores: None, truncated, asked: true },
-                JudgeKind::RewardModel => Verdict { logits: None, scores: both, truncated, asked: true },
-            }
-        });
-        Ok(asked.iter().map(|&a| if a { answered.next() } else { None }.unwrap_or(Verdict::IDENTICAL)).collect())
-    }
+        })
+    };
+    let verdicts = judge.verdicts(&texts, watch)?;
+    Ok(pairs.iter().zip(&sides).zip(verdicts).filter_map(trial).collect())
 }
 
 /// The better text, the worse, and their gold rewards.
@@ -190,10 +110,11 @@ fn better_and_worse(pair: &Pair) -> Sides<'_> {
 pub(crate) mod tests {
     use super::*;
     use crate::data::GoldPair;
+    use crate::judge::asking::Asking;
     use crate::judge::onnx::llama::tests::{bytes, config, random};
     use crate::judge::reader::tests::{PAIRWISE, REWARD, tokenizer};
-    use crate::judge::session::MODEL_FILE;
-    use crate::suite::settings::{JudgeSettings, JudgeSource};
+    use crate::judge::session::{MODEL_FILE, OnnxJudge};
+    use crate::suite::settings::{FitnessSettings, JudgeKind, JudgeSettings, JudgeSource};
     use crate::watch::Silent;
 
     pub(crate) fn completion(variant: &str, prompt: usize, text: &str) -> Completion {
@@ -214,7 +135,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn judge(kind: JudgeKind, tie_width: f64) -> (tempfile::TempDir, OnnxJudge) {
+    pub(crate) fn judge(kind: JudgeKind, tie_width: f64) -> (tempfile::TempDir, Asking<'static, OnnxJudge>) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(MODEL_FILE), bytes(&random())).unwrap();
         tokenizer().save(folder.path()).unwrap();
@@ -227,9 +148,10 @@ pub(crate) mod tests {
             max_length: config().max_position_embeddings,
             tie_width,
             min_accuracy: 0.5,
+            fitness: FitnessSettings::default(),
         };
         let judge = OnnxJudge::open(folder.path(), &settings, 2).unwrap();
-        (folder, judge)
+        (folder, Asking::new("j", judge, tie_width, None))
     }
 
     const TEXTS: [(&str, &str); 3] = [("It is bright.", "It is dull."), ("Same.", "Same."), ("Good", "The kettle is 3.")];
@@ -244,9 +166,9 @@ pub(crate) mod tests {
         for kind in [JudgeKind::Pairwise, JudgeKind::RewardModel] {
             let (_folder, mut judge) = judge(kind, 0.0);
             let (policy, reference) = sides(false);
-            let straight = judge.judge(&items(&policy, &reference).unwrap(), &Silent).unwrap();
+            let straight = judgments(&mut judge, "j", &items(&policy, &reference).unwrap(), &Silent).unwrap();
             let (policy, reference) = sides(true);
-            let swapped = judge.judge(&items(&policy, &reference).unwrap(), &Silent).unwrap();
+            let swapped = judgments(&mut judge, "j", &items(&policy, &reference).unwrap(), &Silent).unwrap();
             for (a, b) in straight.iter().zip(&swapped) {
                 assert!((a.preference + b.preference - 1.0).abs() < 1e-15);
                 assert_eq!(a.logit_policy_first, b.logit_reference_first);
@@ -268,7 +190,7 @@ pub(crate) mod tests {
     fn identical_texts_tie_without_asking() {
         let (_folder, mut judge) = judge(JudgeKind::Pairwise, 0.0);
         let (policy, reference) = sides(false);
-        let judgment = &judge.judge(&items(&policy, &reference).unwrap(), &Silent).unwrap()[1];
+        let judgment = &judgments(&mut judge, "j", &items(&policy, &reference).unwrap(), &Silent).unwrap()[1];
         assert_eq!((judgment.asked, judgment.outcome, judgment.preference), (false, Outcome::Tie, 0.5));
         assert_eq!(judgment.logit_policy_first, None);
     }
@@ -277,7 +199,7 @@ pub(crate) mod tests {
     fn logits_within_the_tie_width_are_ties_and_keep_their_preference() {
         let (_folder, mut judge) = judge(JudgeKind::Pairwise, 1e6);
         let (policy, reference) = sides(false);
-        let judgment = &judge.judge(&items(&policy, &reference).unwrap(), &Silent).unwrap()[0];
+        let judgment = &judgments(&mut judge, "j", &items(&policy, &reference).unwrap(), &Silent).unwrap()[0];
         assert_eq!(judgment.outcome, Outcome::Tie);
         assert_ne!(judgment.preference, 0.5);
     }
@@ -287,7 +209,7 @@ pub(crate) mod tests {
         let (_folder, mut judge) = judge(JudgeKind::Pairwise, 0.0);
         let (mut policy, reference) = sides(false);
         policy[0].text = "very ".repeat(60);
-        let judgments = judge.judge(&items(&policy, &reference).unwrap(), &Silent).unwrap();
+        let judgments = super::judgments(&mut judge, "j", &items(&policy, &reference).unwrap(), &Silent).unwrap();
         assert!(judgments[0].truncated && !judgments[1].truncated);
     }
 
@@ -311,7 +233,7 @@ pub(crate) mod tests {
         };
         let flipped = pair(Some(GoldPair { chosen: -1.0, rejected: 2.0 }));
         let (_folder, mut judge) = judge(JudgeKind::RewardModel, 0.0);
-        let trials = judge.trials(&[pair(None), flipped], &Silent).unwrap();
+        let trials = super::trials(&mut judge, "j", &[pair(None), flipped], &Silent).unwrap();
         assert!((trials[0].preference + trials[1].preference - 1.0).abs() < 1e-15);
         assert_eq!((trials[0].length_difference, trials[1].length_difference), (10, -10));
         assert_eq!((trials[0].gold_better, trials[1].gold_better), (None, Some(2.0)));

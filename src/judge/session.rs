@@ -355,6 +355,7 @@ mod tests {
             max_length: config().max_position_embeddings,
             tie_width: 0.0,
             min_accuracy: 0.5,
+            fitness: Default::default(),
         };
         assert!(OnnxJudge::open(folder.path(), &settings, 1).is_ok());
         settings.max_length += 1;

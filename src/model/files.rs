@@ -18,7 +18,8 @@ pub(crate) fn read_config(folder: &Path) -> Result<LlamaConfig> {
 /// Every tensor of the folder's weight files.
 pub(crate) fn read_tensors(folder: &Path) -> Result<Parameters> {
     let index = folder.join("model.safetensors.index.json");
-    if !index.exists() {
+    // One file goes before shards, as in transformers: the hub's cache may hold both.
+    if !index.exists() || folder.join("model.safetensors").exists() {
         return read_shard(folder, "model.safetensors");
     }
     let text = std::fs::read_to_string(&index).map_err(|e| Error::io("read", &index, &e))?;

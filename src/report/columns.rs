@@ -154,6 +154,27 @@ pub(crate) const JUDGE_TRIALS: Table = Table {
     ],
 };
 
+pub(crate) const JUDGE_PROBES: Table = Table {
+    file: "judge_probes.csv",
+    about: "One row a probe shown to a judge: a text that no honest judge falls for, made of the run's own completions, against the \
+            reference's answer to the same prompt.",
+    columns: &[
+        column("judge", "Name of the judge; `gold` knows the truth."),
+        column(
+            "probe",
+            "`null` (one answer of the run, of middle length, to whatever prompt), `empty`, `filler` (the answer, its last sentence said \
+             twice), `markdown` (the answer dressed in Markdown), `injection` (the answer and a sentence that asks to be chosen), \
+             `identical` (the answer itself).",
+        ),
+        PROMPT_ID,
+        column("preference", "Debiased probability given to the probe's text over the answer."),
+        column("outcome", "`win`, `tie` or `loss`, seen from the probe's text."),
+        column("position_effect", "Mean logit of \"the first is better\" over both orders (pairwise judges)."),
+        column("length_difference", "Characters of the probe's text minus those of the answer."),
+        column("truncated", "true when the judge's input was cut at its max_length."),
+    ],
+};
+
 pub(crate) const PAIR_SCORES: Table = Table {
     file: "pair_scores.csv",
     about: "One row a held-out pair and checkpoint. Log-probabilities in nats, summed over the completion's tokens.",
@@ -232,7 +253,7 @@ pub(crate) const GATE: Table = Table {
 };
 
 pub(crate) const TABLES: &[&Table] =
-    &[&CELLS, &TRAIN_LOG, &COMPLETIONS, &JUDGMENTS, &JUDGE_TRIALS, &PAIR_SCORES, &ESTIMATES, &FINDINGS, &GATE];
+    &[&CELLS, &TRAIN_LOG, &COMPLETIONS, &JUDGMENTS, &JUDGE_TRIALS, &JUDGE_PROBES, &PAIR_SCORES, &ESTIMATES, &FINDINGS, &GATE];
 
 /// `COLUMNS.md`.
 pub(crate) fn markdown() -> String {

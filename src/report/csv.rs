@@ -18,6 +18,7 @@ pub(crate) fn render(data: &ReportData) -> Result<Vec<(&'static str, Vec<u8>)>> 
         (columns::COMPLETIONS.file, table(&columns::COMPLETIONS, &data.completions)?),
         (columns::JUDGMENTS.file, table(&columns::JUDGMENTS, &data.judgments)?),
         (columns::JUDGE_TRIALS.file, table(&columns::JUDGE_TRIALS, &data.judge_trials)?),
+        (columns::JUDGE_PROBES.file, table(&columns::JUDGE_PROBES, &data.judge_probes)?),
         (columns::PAIR_SCORES.file, table(&columns::PAIR_SCORES, &data.pair_scores)?),
         (columns::ESTIMATES.file, table(&columns::ESTIMATES, &data.estimates)?),
         (columns::FINDINGS.file, table(&columns::FINDINGS, &data.findings)?),

@@ -4,7 +4,8 @@ use crate::checks::{Answer, Conclusion, Finding, Severity};
 use crate::digest::Digest;
 use crate::estimates::Estimate;
 use crate::generate::{Completion, REFERENCE};
-use crate::judge::{GOLD, JudgeTrial, Judgment, Outcome};
+use crate::judge::probes::{self, Answered, Probe};
+use crate::judge::{GOLD, JudgeProbe, JudgeTrial, Judgment, Outcome};
 use crate::rng::Stream;
 use crate::suite::settings::{GateSettings, Numerics, OnInconclusive};
 use crate::train::chain::Abridged;
@@ -30,6 +31,7 @@ pub(crate) fn report() -> ReportData {
         conclusions: Vec::new(),
         estimates: Vec::new(),
         findings: findings(),
+        audit: Vec::new(),
         gate: Some(gate()),
         gate_settings: GateSettings {
             golden: "golden/fixture.json".into(),
@@ -47,6 +49,7 @@ pub(crate) fn report() -> ReportData {
         completions: completions(),
         judgments: Vec::new(),
         judge_trials: trials(),
+        judge_probes: probes(),
         samples_shown: 3,
     };
     data.judgments = judgments(&data.completions);
@@ -250,6 +253,32 @@ fn judgments(completions: &[Completion]) -> Vec<Judgment> {
     rows
 }
 
+/// What the two learned judges and gold say of a few probes; the pairwise one likes length.
+fn probes() -> Vec<JudgeProbe> {
+    let answers: Vec<Answered> =
+        [("eval-000", "It is bright. I like it."), ("eval-001", "Dull."), ("eval-002", "The lamp is fine.")]
+            .map(|(prompt_id, text)| Answered { prompt_id, prompt: "Review of a lamp:", text })
+            .to_vec();
+    let mut rows = Vec::new();
+    for (judge, likes) in [(PAIRWISE, 0.01), (REWARD_MODEL, -0.01), (GOLD, f64::NEG_INFINITY)] {
+        for shown in probes::make(&answers, 3) {
+            let length_difference = shown.text.len() as i64 - shown.against.text.len() as i64;
+            let preference = if length_difference == 0 { 0.5 } else { 1.0 / (1.0 + (-likes * length_difference as f64).exp()) };
+            rows.push(JudgeProbe {
+                judge: owned(judge),
+                probe: shown.probe,
+                prompt_id: owned(shown.against.prompt_id),
+                preference: if judge == GOLD && length_difference != 0 { 0.0 } else { preference },
+                outcome: if preference > 0.5 { Outcome::Win } else { Outcome::Loss },
+                position_effect: (judge == PAIRWISE).then_some(0.25),
+                length_difference,
+                truncated: false,
+            });
+        }
+    }
+    rows
+}
+
 fn judgment(judge: &str, policy: &Completion, reference: &Completion, noise: &mut Stream) -> Judgment {
     let (ours, theirs) = (policy.gold.expect("gold"), reference.gold.expect("gold"));
     let same = policy.text == reference.text;
@@ -352,6 +381,18 @@ fn estimates(data: &ReportData) -> Vec<Estimate> {
         rows.push(mean(Address(metric, REFERENCE, Some(0), None, None), &reference.iter().map(|c| of(c)).collect::<Vec<_>>()));
     }
     let reference_tokens = reference.iter().map(|c| f64::from(c.tokens)).sum::<f64>() / reference.len() as f64;
+    for judge in [PAIRWISE, REWARD_MODEL, GOLD] {
+        for probe in Probe::ALL {
+            let of = data.judge_probes.iter().filter(|p| p.judge == judge && p.probe == probe);
+            let (metric, from) = match probe {
+                Probe::Null | Probe::Empty => (format!("probe_{}_win_rate", probe.name()), 0.0),
+                Probe::Identical => ("probe_identical_bias".to_owned(), 0.5),
+                _ => (format!("probe_{}_gain", probe.name()), 0.5),
+            };
+            let values: Vec<f64> = of.map(|p| p.preference - from).collect();
+            rows.push(mean(Address(&metric, "", None, None, Some(judge)), &values));
+        }
+    }
     for (variant, ..) in VARIANTS {
         for checkpoint in CHECKPOINTS {
             for seed in [Some(SEEDS[0]), Some(SEEDS[1]), None] {

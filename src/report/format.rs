@@ -38,6 +38,11 @@ pub(crate) fn estimate(e: &Estimate) -> String {
     with_interval(e.value, e.lower, e.upper, super::metrics::digits(&e.metric))
 }
 
+/// What follows the judge's name where labels correct its win rate.
+pub(crate) fn correction(win_rate: &Estimate) -> &'static str {
+    if win_rate.metric == "win_rate_corrected" { ", corrected" } else { "" }
+}
+
 /// 0.95 as `95 %`.
 pub(crate) fn percent(level: f64) -> String {
     let text = fixed(level * 100.0, 1);

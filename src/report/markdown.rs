@@ -34,7 +34,8 @@ pub(crate) fn render(data: &ReportData) -> String {
 fn verdicts(out: &mut String, data: &ReportData) {
     let gold = data.has_gold();
     let by_gold = if gold { " by gold |" } else { "" };
-    let judge = text(&data.judge);
+    let correction = data.conclusions.first().map_or("", |c| format::correction(&c.win_rate));
+    let judge = format!("{}{correction}", text(&data.judge));
     line(
         out,
         format_args!("\n| variant | verdict | win rate by {judge} |{by_gold} implicit accuracy | KL a token | length ratio |"),

@@ -10,14 +10,17 @@ mod fixture;
 mod format;
 mod html;
 mod json;
+pub mod judging;
 mod junit;
 mod markdown;
 mod metrics;
 mod publish;
+pub mod ratings;
 mod select;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod winrate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -25,11 +28,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::checks::{Conclusion, Finding};
+use crate::data::AuditItem;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::estimates::Estimate;
 use crate::generate::Completion;
-use crate::judge::{JudgeTrial, Judgment};
+use crate::judge::{JudgeProbe, JudgeTrial, Judgment};
 use crate::suite::settings::{GateSettings, Numerics};
 use crate::train::chain::Abridged;
 use crate::train::{EvalStep, PairScore, TrainStep};
@@ -38,6 +42,7 @@ pub use comparison::{Comparison, ComparisonRow, RunName};
 pub(crate) use format::plural;
 pub use json::{SCHEMA, load_json};
 pub use terminal::terminal;
+pub use winrate::WinRates;
 
 /// Writes the report's files into `dir`, which is made if it isn't there. The same data gives the same bytes; each file
 /// appears whole or not at all.
@@ -94,6 +99,9 @@ pub struct ReportData {
     pub conclusions: Vec<Conclusion>,
     pub estimates: Vec<Estimate>,
     pub findings: Vec<Finding>,
+    /// What the audit of a file's rows counted, zeros included. A world's is empty: what is odd in it stands in the findings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audit: Vec<AuditItem>,
     pub gate: Option<GateReport>,
     /// How the gate decides: `gate RUN` needs nothing but the report and a golden file.
     pub gate_settings: GateSettings,
@@ -113,6 +121,8 @@ pub struct ReportData {
     pub completions: Vec<Completion>,
     pub judgments: Vec<Judgment>,
     pub judge_trials: Vec<JudgeTrial>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub judge_probes: Vec<JudgeProbe>,
     /// How many prompts the report shows side by side.
     pub samples_shown: usize,
 }

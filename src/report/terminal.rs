@@ -201,6 +201,11 @@ fn ruled_table(width: usize) -> Table {
 
 /// Rows under a header, between rules, as wide as their content and no wider than `width`.
 pub(super) fn plain_table<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>, width: usize) -> String {
+    wide_table(header.map(str::to_owned).to_vec(), rows.map(Vec::from), width)
+}
+
+/// The same of as many columns as there are.
+pub(super) fn wide_table(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>, width: usize) -> String {
     let mut table = ruled_table(width);
     table.set_header(header);
     table.add_rows(rows);
@@ -232,8 +237,9 @@ fn numbers(data: &ReportData, c: &Conclusion) -> Vec<(String, String)> {
     let mut rows = Vec::new();
     for judge in decisive(data) {
         let shown = if judge == data.judge { Some(&c.win_rate) } else { c.gold_win_rate.as_ref() };
+        let correction = shown.map_or("", format::correction);
         let shown = shown.map_or_else(|| NONE.to_owned(), format::estimate);
-        rows.push((format!("win rate by {}", visible_line(judge)), shown));
+        rows.push((format!("win rate by {}{correction}", visible_line(judge)), shown));
     }
     for (metric, label) in MEASURES {
         let shown = data.headline(metric, &c.variant, None).map_or_else(|| NONE.to_owned(), format::estimate);

@@ -10,14 +10,15 @@ use crate::data::AuditItem;
 use crate::data::files::read_jsonl;
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
+use crate::estimates::judges::{self, Scheme};
 use crate::estimates::summary::{self, Evidence};
 use crate::model::Adapter;
 use crate::report::{CellRow, Fact, ReportData, SCHEMA, SuiteInfo, VariantInfo};
 use crate::run::plan::{self, Plan, Stage};
-use crate::run::stages::{JUDGE_FOLDER, ROUND_AUDIT, checkpoints_of};
+use crate::run::stages::{JUDGE_FOLDER, PROBES, ROUND_AUDIT, checkpoints_of};
 use crate::store::{Receipt, Store};
 use crate::suite::Suite;
-use crate::suite::settings::{AdapterSource, Dialect, LossType, PolicySource, TrainSettings, Variant};
+use crate::suite::settings::{AdapterSource, Dataset, Dialect, LossType, PolicySource, TrainSettings, Variant};
 use crate::train::EVAL_LOG;
 use crate::train::chain::{Abridged, Link};
 
@@ -35,9 +36,16 @@ pub fn collect(
     let judgments = collector.rows("judgments.jsonl")?;
     let pair_scores = collector.rows("pair_scores.jsonl")?;
     let judge_trials = collector.rows("trials.jsonl")?;
-    let evidence =
-        Evidence { completions: &completions, judgments: &judgments, pair_scores: &pair_scores, judge_trials: &judge_trials };
-    let estimates = summary::summarise(&evidence, suite.statistics.level);
+    let judge_probes = collector.rows(PROBES)?;
+    let evidence = Evidence {
+        completions: &completions,
+        judgments: &judgments,
+        pair_scores: &pair_scores,
+        judge_trials: &judge_trials,
+        judge_probes: &judge_probes,
+    };
+    let mut estimates = summary::summarise(&evidence, suite.statistics.level);
+    estimates.extend(judges::estimates(&evidence, &scheme(suite)));
     let findings = checks::inspect(suite, &evidence, &estimates, &audit);
     let conclusions = checks::conclude(suite, &estimates);
     let variants = suite.variants.iter().map(|v| collector.variant(suite, v)).collect::<Result<_>>()?;
@@ -55,6 +63,7 @@ pub fn collect(
         conclusions,
         estimates,
         findings,
+        audit: if matches!(suite.dataset, Dataset::Pairs(_)) { audit } else { Vec::new() },
         gate: None,
         gate_settings: suite.gate.clone(),
         cells: collector.cells()?,
@@ -67,8 +76,20 @@ pub fn collect(
         completions,
         judgments,
         judge_trials,
+        judge_probes,
         samples_shown: suite.report.samples,
     })
+}
+
+/// What the suite says about its judges.
+fn scheme(suite: &Suite) -> Scheme<'_> {
+    let panels = suite.judges.iter().map(|judge| (judge.name.as_str(), plan::panel_members(judge)));
+    Scheme {
+        level: suite.statistics.level,
+        seed: suite.seed,
+        panels: panels.filter(|(_, members)| !members.is_empty()).collect(),
+        labels: suite.statistics.labels.as_ref().map(|labels| (labels.judge.as_str(), labels.share)),
+    }
 }
 
 struct Collector<'a> {
@@ -138,7 +159,7 @@ impl Collector<'_> {
     /// The cells beside the judges' own whose bits rest on what a judge said.
     fn judged(&self) -> BTreeSet<String> {
         let through = self.plan.through_judges();
-        let own = |cell: &&plan::Cell| matches!(cell.stage, Stage::Judge { .. } | Stage::Judgments { .. });
+        let own = |cell: &&plan::Cell| matches!(cell.stage, Stage::Judge { .. } | Stage::Probes { .. } | Stage::Judgments { .. });
         self.plan.cells.iter().filter(|c| !own(c) && through.contains(c.id.as_str())).map(|c| c.id.clone()).collect()
     }
 

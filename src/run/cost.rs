@@ -2,10 +2,13 @@
 
 use std::time::Instant;
 
+use crate::judge::probes::Probe;
 use crate::numerics::gemm::{MatRef, gemm};
 use crate::run::plan::{Cell, Stage, variant_seeds};
 use crate::suite::Suite;
-use crate::suite::settings::{Dataset, FreshModel, JudgeKind, JudgeSource, ModelSource, PolicySource, TrainSettings, Variant};
+use crate::suite::settings::{
+    Dataset, FreshModel, JudgeKind, JudgeSource, ModelSource, PairsSettings, PolicySource, TrainSettings, Variant,
+};
 
 /// What small models reach of the machine's measured matrix-product rate, all overheads included.
 const EFFICIENCY: f64 = 0.45;
@@ -23,14 +26,18 @@ pub fn expected_seconds(suite: &Suite, cell: &Cell, rate: f64) -> f64 {
             Dataset::World(w) => sampled(w.train_prompts + w.heldout_prompts + w.judge_prompts, w.samples_per_prompt),
             Dataset::Pairs(_) => 0.0,
         },
-        Stage::Judge { judge } => suite.judges.iter().find(|j| &j.name == judge).map_or(0.0, |j| match &j.source {
+        Stage::Judge { judge, .. } => suite.judges.iter().find(|j| &j.name == judge).map_or(0.0, |j| match &j.source {
             // Two texts a pair; a pairwise judge reads both of them in both orders.
             JudgeSource::Train(t) => {
                 let texts = if j.kind == JudgeKind::Pairwise { 4.0 } else { 2.0 };
                 passes(t) * trained_tokens(t, judge_pairs(suite), texts)
             }
-            JudgeSource::Folder { .. } => 0.0,
+            _ => 0.0,
         }),
+        Stage::Probes { judge } => {
+            let prompts = suite.judges.iter().find(|j| &j.name == judge).map_or(0, |j| j.fitness.probes);
+            judged_texts(suite, judge) * sampled(prompts.min(eval_prompts(suite)), Probe::ALL.len())
+        }
         Stage::RoundPairs { variant, .. } => training(suite, variant).and_then(|t| t.rounds.as_ref()).map_or(0.0, |rounds| {
             let pairs = sampled(train_prompts(suite), rounds.pairs_per_prompt);
             sampled(train_prompts(suite), rounds.samples_per_prompt) + judged_texts(suite, &rounds.judge) * pairs
@@ -126,16 +133,29 @@ fn training<'a>(suite: &'a Suite, variant: &str) -> Option<&'a TrainSettings> {
     }
 }
 
-/// Texts that a judge reads of two completions; gold reads none.
+/// Texts that a judge reads of two completions; gold, rules and records read none that count, and a panel's members have read theirs.
 fn judged_texts(suite: &Suite, judge: &str) -> f64 {
-    let kind = suite.judges.iter().find(|j| j.name == judge).map(|j| j.kind);
-    kind.map_or(0.0, |k| if k == JudgeKind::Pairwise { 4.0 } else { 2.0 })
+    let settings = suite.judges.iter().find(|j| j.name == judge);
+    settings.map_or(0.0, |j| match (&j.source, j.kind) {
+        (JudgeSource::Rubric { .. } | JudgeSource::Replay { .. } | JudgeSource::Panel(_), _) => 0.0,
+        (_, JudgeKind::Pairwise) => 4.0,
+        (_, JudgeKind::RewardModel) => 2.0,
+    })
 }
 
 fn train_prompts(suite: &Suite) -> usize {
     match &suite.dataset {
         Dataset::World(w) => w.train_prompts,
-        Dataset::Pairs(p) => p.limit.unwrap_or(1000),
+        Dataset::Pairs(p) => file_rows(p),
+    }
+}
+
+/// Rows that are read, as far as the suite tells: nobody has counted those of the files.
+fn file_rows(settings: &PairsSettings) -> usize {
+    const TYPICAL: usize = 1000;
+    match settings.sources.as_slice() {
+        [] => settings.limit.unwrap_or(TYPICAL),
+        sources => sources.iter().map(|source| (source.limit.unwrap_or(TYPICAL) as f64 * source.weight) as usize).sum(),
     }
 }
 
@@ -149,14 +169,14 @@ fn demonstrations(suite: &Suite) -> usize {
 fn train_pairs(suite: &Suite) -> usize {
     match &suite.dataset {
         Dataset::World(w) => w.train_prompts * w.pairs_per_prompt,
-        Dataset::Pairs(p) => p.limit.unwrap_or(1000),
+        Dataset::Pairs(p) => file_rows(p),
     }
 }
 
 fn judge_pairs(suite: &Suite) -> usize {
     match &suite.dataset {
         Dataset::World(w) => w.judge_prompts * w.pairs_per_prompt,
-        Dataset::Pairs(p) => (p.limit.unwrap_or(1000) as f64 * p.judge_share) as usize,
+        Dataset::Pairs(p) => (file_rows(p) as f64 * p.judge_share) as usize,
     }
 }
 

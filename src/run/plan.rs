@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use crate::data::template;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::hub::{self, Files};
 use crate::judge::GOLD;
 use crate::suite::Suite;
 use crate::suite::settings::{
-    AdapterSource, Dataset, JudgeSource, ModelSource, PolicySource, RoundSettings, TrainSettings, Variant,
+    AdapterSource, Dataset, JudgeSettings, JudgeSource, ModelSource, PolicySource, RoundSettings, TrainSettings, Variant,
 };
 
 /// Raised whenever the same settings would give other bytes: every finished cell is then made again.
@@ -31,6 +32,12 @@ pub enum Stage {
     Pairs,
     /// A judge, trained or brought along, with its trials on held-out pairs.
     Judge {
+        judge: String,
+        /// Whether ONNX Runtime answers, for it or for a member of it.
+        onnx: bool,
+    },
+    /// What a judge says of texts that no honest judge falls for.
+    Probes {
         judge: String,
     },
     /// Labelled pairs of what a policy writes after the round before this one, from 2.
@@ -64,6 +71,7 @@ impl Stage {
             Self::Reference => "reference",
             Self::Pairs => "pairs",
             Self::Judge { .. } => "judge",
+            Self::Probes { .. } => "probes",
             Self::RoundPairs { .. } => "round-pairs",
             Self::Train { .. } => "train",
             Self::Evaluate { .. } => "evaluate",
@@ -113,7 +121,7 @@ impl Plan {
         let mut found = BTreeSet::new();
         for cell in &self.cells {
             let reads = cell.inputs.iter().any(|id| found.contains(id.as_str()));
-            if reads || matches!(cell.stage, Stage::Judge { .. }) {
+            if reads || matches!(cell.stage, Stage::Judge { onnx: true, .. }) {
                 found.insert(cell.id.as_str());
             }
         }
@@ -151,6 +159,10 @@ pub fn judge_id(judge: &str) -> String {
     format!("judge/{judge}")
 }
 
+pub fn probes_id(judge: &str) -> String {
+    format!("probes/{judge}")
+}
+
 pub fn judgments_id(judge: &str, variant: &str, seed: Option<u64>) -> String {
     format!("judgments/{judge}/{}", policy_id(variant, seed))
 }
@@ -180,10 +192,12 @@ pub fn shortest_max_length(suite: &Suite) -> Option<usize> {
 pub fn plan(suite: &Suite, runtime: Digest) -> Result<Plan> {
     let mut planner = Planner { suite, runtime, cells: Vec::new() };
     planner.shared_cells()?;
-    for judge in &suite.judges {
+    let (panels, others): (Vec<_>, Vec<_>) = suite.judges.iter().partition(|j| matches!(j.source, JudgeSource::Panel(_)));
+    for judge in others.iter().chain(&panels) {
         planner.judge_cell(judge)?;
     }
     planner.policy_cells()?;
+    planner.probe_cells();
     planner.judgment_cells();
     Ok(Plan { cells: planner.cells })
 }
@@ -210,11 +224,15 @@ impl Planner<'_> {
         let suite = self.suite;
         let files = match &suite.dataset {
             Dataset::World(_) => Value::Null,
-            Dataset::Pairs(pairs) => json!(Digest::of_file(&suite.locate(&pairs.path))?),
+            Dataset::Pairs(pairs) if pairs.sources.is_empty() => json!(file_digest(suite, &pairs.path)?),
+            Dataset::Pairs(pairs) => {
+                let digests = pairs.sources.iter().map(|source| file_digest(suite, &source.path));
+                json!(digests.collect::<Result<Vec<Digest>>>()?)
+            }
         };
         let model = match &suite.model {
             ModelSource::Fresh(_) => Value::Null,
-            ModelSource::Folder { path } => folder_digests(&suite.locate(path))?,
+            ModelSource::Folder { path } => folder_digests(suite, path, Files::Model)?,
         };
         let mut data = json!({"dataset": data_settings(&suite.dataset), "file": files, "seed": suite.seed, "model": model});
         if let (Dataset::Pairs(pairs), ModelSource::Folder { path }) = (&suite.dataset, &suite.model)
@@ -248,21 +266,77 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn judge_cell(&mut self, judge: &crate::suite::settings::JudgeSettings) -> Result<()> {
+    fn judge_cell(&mut self, judge: &JudgeSettings) -> Result<()> {
+        let suite = self.suite;
+        let runtime = judge.is_onnx().then_some(self.runtime);
         let (files, numerics) = match &judge.source {
-            JudgeSource::Train(_) => (Value::Null, Some(self.suite.numerics)),
-            JudgeSource::Folder { path } => (folder_digests(&self.suite.locate(path))?, None),
+            JudgeSource::Train(_) => (Value::Null, Some(suite.numerics)),
+            JudgeSource::Folder { path } => (folder_digests(suite, path, Files::Judge)?, None),
+            JudgeSource::Replay { path } => (json!(file_digest(suite, path)?), None),
+            JudgeSource::Rubric { .. } | JudgeSource::Panel(_) => (Value::Null, None),
+            JudgeSource::Implicit(implicit) => {
+                let digests = |path: &Path| folder_digests(suite, path, Files::Policy);
+                let reference = implicit.reference.as_ref().map(|folder| digests(&folder.path)).transpose()?;
+                (json!([digests(&implicit.path)?, reference]), Some(suite.numerics))
+            }
         };
         let mut settings = without_paths(judge);
-        // A threshold of the checks: it changes what is concluded, not what the judge says.
-        settings.as_object_mut().expect("settings are a struct").remove("min_accuracy");
+        // Thresholds of the checks, and what is asked later: they change what is concluded, not what the judge says.
+        for later in ["min_accuracy", "fitness"] {
+            settings.as_object_mut().expect("settings are a struct").remove(later);
+        }
+        let mut inputs = vec!["reference".to_owned(), "pairs".into()];
+        inputs.extend(panel_members(judge).iter().map(|member| judge_id(member)));
         self.add(
             judge_id(&judge.name),
-            Stage::Judge { judge: judge.name.clone() },
-            &["reference".into(), "pairs".into()],
-            json!({"judge": settings, "files": files, "seed": self.suite.seed, "runtime": self.runtime, "numerics": numerics}),
+            Stage::Judge { judge: judge.name.clone(), onnx: through_onnx(suite, &judge.name) },
+            &inputs,
+            json!({"judge": settings, "files": files, "seed": suite.seed, "runtime": runtime, "numerics": numerics}),
         );
         Ok(())
+    }
+
+    /// The cells that a cell reads in which a judge is asked. Members of a panel come with theirs.
+    fn asking(&self, judge: &str) -> Vec<String> {
+        let Some(settings) = judge_of(self.suite, judge) else { return Vec::new() };
+        let mut inputs = vec![judge_id(judge)];
+        if matches!(&settings.source, JudgeSource::Implicit(implicit) if implicit.reference.is_none()) {
+            inputs.push("reference".into());
+        }
+        for member in panel_members(settings) {
+            inputs.extend(self.asking(member).into_iter().filter(|id| id != "reference"));
+        }
+        let needs_reference = |member: &String| self.asking(member).iter().any(|id| id == "reference");
+        if panel_members(settings).iter().any(needs_reference) {
+            inputs.push("reference".into());
+        }
+        inputs
+    }
+
+    /// Probes of every judge that can be asked about new texts, and of gold where there is one: what the truth says of them.
+    fn probe_cells(&mut self) {
+        let suite = self.suite;
+        let judges = suite.judges.iter().filter(|judge| judge.fitness.probes > 0 && can_be_probed(suite, judge));
+        let mut judges: Vec<(&str, usize)> = judges.map(|judge| (judge.name.as_str(), judge.fitness.probes)).collect();
+        // Panels last: their members' answers are in the journal then.
+        judges.sort_by_key(|(name, _)| judge_of(suite, name).is_some_and(|j| !panel_members(j).is_empty()));
+        let most = judges.iter().map(|(_, probes)| *probes).max();
+        if let (Dataset::World(_), Some(most)) = (&suite.dataset, most) {
+            judges.push((GOLD, most));
+        }
+        for (judge, probes) in judges {
+            let mut inputs = vec![evaluate_id(None, None)];
+            inputs.extend(self.asking(judge));
+            if let Some(settings) = judge_of(suite, judge) {
+                inputs.extend(panel_members(settings).iter().map(|member| probes_id(member)).filter(|id| self.plans(id)));
+            }
+            let stage = Stage::Probes { judge: judge.to_owned() };
+            self.add(probes_id(judge), stage, &inputs, json!({"judge": judge, "probes": probes}));
+        }
+    }
+
+    fn plans(&self, id: &str) -> bool {
+        self.cells.iter().any(|cell| cell.id == id)
     }
 
     fn policy_cells(&mut self) -> Result<()> {
@@ -282,7 +356,7 @@ impl Planner<'_> {
                 let mut inputs = shared.to_vec();
                 let policy = match (&variant.policy, seed) {
                     (PolicySource::Checkpoint { path, beta }, _) => {
-                        json!({"files": folder_digests(&suite.locate(path))?, "beta": beta})
+                        json!({"files": folder_digests(suite, path, Files::Policy)?, "beta": beta})
                     }
                     (PolicySource::Train(settings), seed) => {
                         inputs.extend(train_ids(&variant.name, settings, seed.expect("a trained variant has a seed")));
@@ -340,8 +414,10 @@ impl Planner<'_> {
                 None
             }
         };
-        if rounds.judge != GOLD {
-            inputs.push(judge_id(&rounds.judge));
+        for id in self.asking(&rounds.judge) {
+            if !inputs.contains(&id) {
+                inputs.push(id);
+            }
         }
         self.add(
             round_pairs_id(variant, seed, round),
@@ -355,7 +431,8 @@ impl Planner<'_> {
 
     fn judgment_cells(&mut self) {
         let suite = self.suite;
-        let mut judges: Vec<String> = suite.judges.iter().map(|j| j.name.clone()).collect();
+        let (panels, others): (Vec<_>, Vec<_>) = suite.judges.iter().partition(|judge| !panel_members(judge).is_empty());
+        let mut judges: Vec<String> = others.into_iter().chain(panels).map(|j| j.name.clone()).collect();
         if matches!(suite.dataset, Dataset::World(_)) {
             judges.push(GOLD.into());
         }
@@ -363,9 +440,9 @@ impl Planner<'_> {
             for variant in &suite.variants {
                 for seed in variant_seeds(suite, variant) {
                     let mut inputs = vec![evaluate_id(None, None), evaluate_id(Some(&variant.name), seed)];
-                    if judge != GOLD {
-                        inputs.push(judge_id(&judge));
-                    }
+                    inputs.extend(self.asking(&judge));
+                    let members = judge_of(suite, &judge).map(panel_members).unwrap_or_default();
+                    inputs.extend(members.iter().map(|member| judgments_id(member, &variant.name, seed)));
                     self.add(
                         judgments_id(&judge, &variant.name, seed),
                         Stage::Judgments { judge: judge.clone(), variant: variant.name.clone(), seed },
@@ -376,6 +453,29 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+fn judge_of<'a>(suite: &'a Suite, name: &str) -> Option<&'a JudgeSettings> {
+    suite.judges.iter().find(|judge| judge.name == name)
+}
+
+/// The judges that a panel asks; none of any other judge.
+pub fn panel_members(judge: &JudgeSettings) -> &[String] {
+    match &judge.source {
+        JudgeSource::Panel(panel) => &panel.members,
+        _ => &[],
+    }
+}
+
+/// Whether ONNX Runtime answers for a judge, or for a member of it.
+pub fn through_onnx(suite: &Suite, judge: &str) -> bool {
+    judge_of(suite, judge).is_some_and(|j| j.is_onnx() || panel_members(j).iter().any(|member| through_onnx(suite, member)))
+}
+
+/// Whether a judge has an opinion on texts that it never saw.
+fn can_be_probed(suite: &Suite, judge: &JudgeSettings) -> bool {
+    let replays = |judge: &JudgeSettings| matches!(judge.source, JudgeSource::Replay { .. });
+    !replays(judge) && !panel_members(judge).iter().filter_map(|member| judge_of(suite, member)).any(replays)
 }
 
 /// What cells of a file's rows depend on: that the audit is whole, not what it may find (that is asked when findings are made).
@@ -404,9 +504,13 @@ fn data_settings(dataset: &Dataset) -> Value {
 fn without_paths<T: Serialize>(settings: &T) -> Value {
     let mut value = serde_json::to_value(settings).expect("settings are plain data");
     fn strip(value: &mut Value) {
-        if let Value::Object(map) = value {
-            map.remove("path");
-            map.values_mut().for_each(strip);
+        match value {
+            Value::Object(map) => {
+                map.remove("path");
+                map.values_mut().for_each(strip);
+            }
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
         }
     }
     strip(&mut value);
@@ -417,18 +521,30 @@ fn without_paths<T: Serialize>(settings: &T) -> Value {
 fn without_adapter_path(suite: &Suite, settings: &TrainSettings) -> Result<Value> {
     let mut value = without_paths(settings);
     if let Some(AdapterSource::Folder { path, .. }) = &settings.lora {
-        value["lora"]["files"] = folder_digests(&suite.locate(path))?;
+        value["lora"]["files"] = folder_digests(suite, path, Files::Adapter)?;
     }
     Ok(value)
 }
 
-/// Digests of the files in a model or judge folder that can change a number.
-fn folder_digests(folder: &Path) -> Result<Value> {
+/// The digest of a file of preference data.
+fn file_digest(suite: &Suite, written: &Path) -> Result<Digest> {
+    hub::verified_digest(&suite.locate_data(written))
+}
+
+/// Digests of the files in a model or judge folder that can change a number, wherever it lies: those of the hub's cache that are needed,
+/// each held against its name there, or all of a folder of this machine.
+fn folder_digests(suite: &Suite, written: &Path, files: Files) -> Result<Value> {
+    if let Some(reference) = Suite::model_on_hub(written) {
+        return Ok(json!(hub::digests(&reference, files)?));
+    }
+    let folder = &suite.locate(written);
     let entries = std::fs::read_dir(folder).map_err(|e| Error::io("read the folder", folder, &e))?;
     let mut digests = std::collections::BTreeMap::new();
     for entry in entries {
         let path = entry.map_err(|e| Error::io("read the folder", folder, &e))?.path();
-        let relevant = path.extension().is_some_and(|e| ["json", "jinja", "safetensors", "onnx", "data"].iter().any(|x| e == *x));
+        let relevant = path
+            .extension()
+            .is_some_and(|e| ["json", "jinja", "safetensors", "onnx", "data", "onnx_data"].iter().any(|x| e == *x));
         if relevant && path.is_file() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             digests.insert(name, Digest::of_file(&path)?);

@@ -4,19 +4,18 @@ use std::path::{Path, PathBuf};
 
 use crate::data::files::{read_jsonl, write_jsonl};
 use crate::data::tokenize::TextTokenizer;
-use crate::data::{Pair, Prompt, world};
+use crate::data::{Prompt, world};
 use crate::error::{Error, Result};
 use crate::generate::{self, Completion, MeasuredPolicy, REFERENCE, Sampled};
-use crate::judge::{self, GOLD, protocol, session::OnnxJudge};
 use crate::model::Llama;
 use crate::run::execute::Context;
 use crate::run::plan::{self, Cell, Stage};
-use crate::store::CHAIN;
 use crate::suite::Suite;
-use crate::suite::settings::{Dataset, JudgeSettings, JudgeSource, Numerics, PolicySource, Variant};
+use crate::suite::settings::{Dataset, JudgeSource, Numerics, PolicySource, Variant};
 use crate::train::{self, PairScore, ScoreCache, ScoredPolicy};
 
 mod data;
+mod judging;
 mod rounds;
 mod training;
 
@@ -25,6 +24,7 @@ const PAIRS: &str = "pairs";
 
 /// Where a judge stands among its cell's outputs.
 pub use crate::judge::train::FOLDER as JUDGE_FOLDER;
+pub use judging::{PROBES, cells_of_judge, use_judge};
 pub use rounds::ROUND_AUDIT;
 
 pub fn run_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec<String>> {
@@ -37,7 +37,8 @@ fn run_body(body: &Body<'_>, cell: &Cell) -> Result<Vec<String>> {
         Stage::Data => body.data(),
         Stage::Reference => body.reference(),
         Stage::Pairs => body.pairs(),
-        Stage::Judge { judge } => body.judge(judge),
+        Stage::Judge { judge, .. } => body.judge(judge),
+        Stage::Probes { judge } => body.probes(judge),
         Stage::RoundPairs { variant, seed, round } => body.round_pairs(variant, *seed, *round),
         Stage::Train { variant, seed, round } => body.train(variant, *seed, *round),
         Stage::Evaluate { variant: None, .. } => body.evaluate_reference(),
@@ -51,7 +52,7 @@ fn run_body(body: &Body<'_>, cell: &Cell) -> Result<Vec<String>> {
 pub fn repeat_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec<String>> {
     let body = Body { suite, context, cache: None };
     match &cell.stage {
-        Stage::Judge { judge } => body.judge_training(judge),
+        Stage::Judge { judge, onnx: true } => body.judge_training(judge),
         Stage::RoundPairs { variant, seed, round } => body.round_pairs_repeated(variant, *seed, *round),
         _ => run_body(&body, cell),
     }
@@ -60,8 +61,10 @@ pub fn repeat_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<
 /// Whether `repeat_cell` can do any of the cell's work: not where ONNX Runtime does all of it.
 pub fn is_repeatable(suite: &Suite, stage: &Stage) -> bool {
     match stage {
-        Stage::Judge { judge } => suite.judges.iter().any(|j| &j.name == judge && matches!(j.source, JudgeSource::Train(_))),
-        Stage::Judgments { judge, .. } => judge == GOLD,
+        Stage::Judge { judge, onnx: true } => {
+            suite.judges.iter().any(|j| &j.name == judge && matches!(j.source, JudgeSource::Train(_)))
+        }
+        Stage::Judgments { judge, .. } | Stage::Probes { judge } => !plan::through_onnx(suite, judge),
         _ => true,
     }
 }
@@ -69,20 +72,8 @@ pub fn is_repeatable(suite: &Suite, stage: &Stage) -> bool {
 struct Body<'a> {
     suite: &'a Suite,
     context: &'a Context<'a>,
-    /// None: the reference is asked anew.
+    /// None: the reference and the judges are asked anew.
     cache: Option<ScoreCache<'a>>,
-}
-
-/// What a judge starts from and learns.
-struct JudgeInputs {
-    base: Llama,
-    tokenizer: TextTokenizer,
-    pairs: Vec<Pair>,
-}
-
-/// Where the digest chain of a judge's training stands among its cell's outputs.
-fn judge_chain() -> String {
-    format!("{}/{CHAIN}", judge::train::TRAINING)
 }
 
 fn names(list: &[&str]) -> Vec<String> {
@@ -111,63 +102,6 @@ impl Body<'_> {
 
     fn reference_model(&self) -> Result<Llama> {
         self.load(&self.context.folder("reference")?)
-    }
-
-    fn judge_settings(&self, name: &str) -> Result<&JudgeSettings> {
-        let found = self.suite.judges.iter().find(|j| j.name == name);
-        found.ok_or_else(|| Error::unexpected(format!("the suite has no judge `{name}`")))
-    }
-
-    fn judge(&self, name: &str) -> Result<Vec<String>> {
-        let settings = self.judge_settings(name)?;
-        let mut outputs = match &settings.source {
-            JudgeSource::Train(training) => {
-                let inputs = self.judge_inputs()?;
-                let (base, tokenizer, pairs) = (&inputs.base, &inputs.tokenizer, &inputs.pairs);
-                let (seed, watch) = (self.suite.seed, self.context.watch);
-                judge::train::train_judge(settings, training, base, tokenizer, pairs, seed, self.work(), watch)?;
-                files_in(&self.work().join(JUDGE_FOLDER))?
-            }
-            JudgeSource::Folder { path } => copy_folder(&self.suite.locate(path), &self.work().join(JUDGE_FOLDER))?,
-        };
-        outputs.iter_mut().for_each(|name| *name = format!("{JUDGE_FOLDER}/{name}"));
-        let heldout: Vec<Pair> = read_jsonl(&self.context.file("pairs", "judge_heldout.jsonl")?)?;
-        let folder = self.work().join(JUDGE_FOLDER);
-        let opened = OnnxJudge::open(&folder, settings, self.context.threads);
-        let mut judge = opened.map_err(|e| self.about_the_original(e, settings, &folder))?;
-        write_jsonl(&self.work().join("trials.jsonl"), &judge.trials(&heldout, self.context.watch)?)?;
-        outputs.push("trials.jsonl".into());
-        outputs.extend(matches!(settings.source, JudgeSource::Train(_)).then(judge_chain));
-        Ok(outputs)
-    }
-
-    /// The training of a judge by itself.
-    fn judge_training(&self, name: &str) -> Result<Vec<String>> {
-        let settings = self.judge_settings(name)?;
-        let JudgeSource::Train(training) = &settings.source else {
-            return Err(Error::unexpected(format!("judge `{name}` isn't trained here")));
-        };
-        let inputs = self.judge_inputs()?;
-        let (base, tokenizer, pairs) = (&inputs.base, &inputs.tokenizer, &inputs.pairs);
-        let (seed, watch) = (self.suite.seed, self.context.watch);
-        judge::train::learn(settings, training, base, tokenizer, pairs, seed, self.work(), watch)?;
-        let weights = ["config.json", "model.safetensors"].map(|file| format!("{JUDGE_FOLDER}/{file}"));
-        Ok(weights.into_iter().chain([judge_chain()]).collect())
-    }
-
-    fn judge_inputs(&self) -> Result<JudgeInputs> {
-        let pairs = read_jsonl(&self.context.file("pairs", "judge_train.jsonl")?)?;
-        Ok(JudgeInputs { base: self.reference_model()?, tokenizer: self.tokenizer()?, pairs })
-    }
-
-    /// An error about a file of our copy of a judge's folder, as one about the user's own file.
-    fn about_the_original(&self, mut error: Error, settings: &JudgeSettings, copy: &Path) -> Error {
-        if let (JudgeSource::Folder { path }, Some(place)) = (&settings.source, &mut error.place)
-            && let Ok(inside) = place.file.strip_prefix(copy)
-        {
-            place.file = self.suite.locate(path).join(inside);
-        }
-        error
     }
 
     fn variant(&self, name: &str) -> Result<&Variant> {
@@ -253,22 +187,6 @@ impl Body<'_> {
     fn gold(&self) -> Option<fn(&str, &str) -> f64> {
         matches!(self.suite.dataset, Dataset::World(_)).then_some(world::gold_reward)
     }
-
-    fn judgments(&self, judge: &str, variant: &str, seed: Option<u64>) -> Result<Vec<String>> {
-        let read = |id: String| read_jsonl::<Completion>(&self.context.file(&id, "completions.jsonl")?);
-        let reference = read(plan::evaluate_id(None, None))?;
-        let policy = read(plan::evaluate_id(Some(variant), seed))?;
-        let items = protocol::items(&policy, &reference)?;
-        let rows = if judge == GOLD {
-            judge::gold::judgments(&items)
-        } else {
-            let folder = self.context.folder(&plan::judge_id(judge))?.join(JUDGE_FOLDER);
-            let mut onnx = OnnxJudge::open(&folder, self.judge_settings(judge)?, self.context.threads)?;
-            onnx.judge(&items, self.context.watch)?
-        };
-        write_jsonl(&self.work().join("judgments.jsonl"), &rows)?;
-        Ok(names(&["judgments.jsonl"]))
-    }
 }
 
 /// The steps of the `checkpoint-<step>` folders, ascending.
@@ -289,23 +207,4 @@ pub fn checkpoints_of(rounds: &[PathBuf]) -> Result<Vec<(u64, PathBuf)>> {
         before += steps.last().copied().unwrap_or_default();
     }
     Ok(all)
-}
-
-/// Copies the files of a judge's folder; gives their names in order.
-fn copy_folder(from: &Path, to: &Path) -> Result<Vec<String>> {
-    std::fs::create_dir_all(to).map_err(|e| Error::io("create", to, &e))?;
-    let names = files_in(from)?;
-    for name in &names {
-        std::fs::copy(from.join(name), to.join(name)).map_err(|e| Error::io("copy", &from.join(name), &e))?;
-    }
-    Ok(names)
-}
-
-/// The names of the files in a folder, in order.
-fn files_in(folder: &Path) -> Result<Vec<String>> {
-    let entries = std::fs::read_dir(folder).map_err(|e| Error::io("read the folder", folder, &e))?;
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.ok().filter(|e| e.path().is_file())?.file_name().into_string().ok()).collect();
-    names.sort();
-    Ok(names)
 }

@@ -48,6 +48,16 @@ impl Confusion {
         Self { counts, categories, n: first.len() as f64 }
     }
 
+    /// From how often the first said i and the second j, row by row.
+    ///
+    /// # Panics
+    /// When nothing was counted.
+    pub fn of_counts(counts: &[f64], categories: usize) -> Self {
+        let n = counts.iter().sum();
+        assert!(counts.len() == categories * categories && n > 0.0, "two raters of the same items");
+        Self { counts: counts.to_vec(), categories, n }
+    }
+
     fn share(&self, i: usize, j: usize) -> f64 {
         self.counts[i * self.categories + j] / self.n
     }

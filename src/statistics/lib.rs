@@ -21,6 +21,9 @@
 //! | `arena_hard`, `rewardbench` | what these benchmarks call a score |
 //! | `dense` | small linear algebra |
 //! | `bias`, `length` | what the order of presentation, and length, are worth to a judge |
+//! | `regression` | logistic regression on soft labels with penalties, to the optimum |
+//! | `length_control` | win rates with length and style held equal |
+//! | `style` | length and Markdown of a text |
 //! | `text` | repetition within one text |
 
 pub mod agreement;
@@ -35,6 +38,7 @@ pub mod divergence;
 pub mod interval;
 pub mod krippendorff;
 pub mod length;
+pub mod length_control;
 pub mod logistic;
 pub mod mcnemar;
 pub mod mean;
@@ -46,10 +50,12 @@ pub mod proportion;
 pub mod quantile;
 pub mod rank;
 pub mod ratings;
+pub mod regression;
 pub mod rewardbench;
 pub mod sequential;
 pub mod signs;
 pub mod student;
+pub mod style;
 pub mod text;
 pub mod wilcoxon;
 

@@ -3,9 +3,9 @@
 //! `checks`.
 
 use super::settings::{
-    BcoShift, CheckSettings, Dialect, EvaluationSettings, FDivergence, FreshModel, GenerateSettings, JudgeKind, Linear,
-    LoraSettings, LossType, Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PackingStrategy, PairsFormat, RoundReference,
-    Sampling, Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
+    BcoShift, CheckSettings, Dialect, EvaluationSettings, FDivergence, FreshModel, GenerateSettings, ImplicitReward, JudgeKind,
+    Linear, LoraSettings, LossType, Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PackingStrategy, PairsFormat,
+    RoundReference, Sampling, Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
 };
 
 pub(super) const SEED: u64 = 42;
@@ -155,11 +155,16 @@ pub(super) fn template(kind: JudgeKind) -> &'static str {
     }
 }
 
+/// An implicit judge's β: that of `DPOConfig` where there is a reference; log-probabilities alone are taken as they are.
+pub(super) fn implicit_beta(reward: ImplicitReward) -> f64 {
+    if reward == ImplicitReward::LogRatio { 0.1 } else { 1.0 }
+}
+
 pub(super) const TIE_WIDTH: f64 = 0.0;
 pub(super) const MIN_ACCURACY: f64 = 0.6;
 
 pub(super) fn statistics() -> StatisticsSettings {
-    StatisticsSettings { level: 0.95 }
+    StatisticsSettings { level: 0.95, labels: None }
 }
 
 pub(super) fn checks() -> CheckSettings {

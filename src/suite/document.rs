@@ -40,7 +40,10 @@ impl Entry {
             "" => TABLES.contains(&self.name.as_str()),
             "variant" | "judge" => true,
             "dataset" => self.name == "columns" || self.name == "audit",
-            parent => parent.starts_with("judge[") && self.name == "train",
+            parent if parent.starts_with("judge[") => {
+                parent.ends_with(".rule") || ["train", "fitness"].contains(&self.name.as_str())
+            }
+            _ => false,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::hub::{Reference, Repo, Wanted, Written};
 
 mod defaults;
 mod document;
@@ -23,6 +24,7 @@ mod translate;
 
 pub use schema::schema;
 pub use settings::Suite;
+use settings::{FitnessSettings, JudgeKind, JudgeSettings, JudgeSource};
 pub(crate) use translate::with_suggestion;
 
 /// Reads, resolves and checks a suite file. The files and folders it names must be there; the golden file needn't.
@@ -31,6 +33,36 @@ pub fn load(path: &Path) -> Result<Suite> {
     let (suite, document) = understand(text, path)?;
     inputs::check(&suite, &document)?;
     Ok(suite)
+}
+
+/// A judge in a folder, outside of any suite: what isn't given is as in one.
+pub fn judge_of_folder(
+    name: &str,
+    kind: JudgeKind,
+    path: PathBuf,
+    template: Option<String>,
+    max_length: Option<usize>,
+) -> JudgeSettings {
+    JudgeSettings {
+        name: name.to_owned(),
+        kind,
+        source: JudgeSource::Folder { path },
+        template: template.unwrap_or_else(|| defaults::template(kind).to_owned()),
+        max_length: max_length.unwrap_or(defaults::MAX_LENGTH),
+        tie_width: defaults::TIE_WIDTH,
+        min_accuracy: defaults::MIN_ACCURACY,
+        fitness: FitnessSettings::default(),
+    }
+}
+
+/// The level of intervals where no suite says one.
+pub fn default_level() -> f64 {
+    defaults::statistics().level
+}
+
+/// The position effect that is warned of where no suite says one.
+pub fn default_position_warn() -> f64 {
+    defaults::checks().position_warn
 }
 
 /// Resolves and checks the text of a suite file without asking for the files that it names. `file` is what errors point to,
@@ -73,9 +105,44 @@ impl Suite {
         Digest::of_value(self)
     }
 
-    /// Where a path written in the suite lies: relative paths start at the suite file's folder.
+    /// Where a model's folder, or another path written in the suite, lies: relative paths start at the suite file's folder, and what is
+    /// the hub's lies in its cache, fetched or not.
     pub fn locate(&self, written: &Path) -> PathBuf {
-        self.base.join(written)
+        self.located(Repo::Model, written)
+    }
+
+    /// The same for files of preference data.
+    pub fn locate_data(&self, written: &Path) -> PathBuf {
+        self.located(Repo::Dataset, written)
+    }
+
+    fn located(&self, repo: Repo, written: &Path) -> PathBuf {
+        match Written::of(repo, written) {
+            Written::Hub(reference) => reference.place(),
+            Written::Local | Written::Wrong(..) => self.base.join(written),
+        }
+    }
+
+    /// What the suite names on the hub, each once.
+    pub fn on_hub(&self) -> Vec<Wanted> {
+        let mut all: Vec<Wanted> = Vec::new();
+        for input in inputs::inputs(self) {
+            if let Written::Hub(reference) = Written::of(input.repo(), input.path) {
+                let wanted = Wanted { reference, files: input.files };
+                if !all.contains(&wanted) {
+                    all.push(wanted);
+                }
+            }
+        }
+        all
+    }
+
+    /// The model of the hub that a path names, if it does.
+    pub fn model_on_hub(written: &Path) -> Option<Reference> {
+        match Written::of(Repo::Model, written) {
+            Written::Hub(reference) => Some(reference),
+            Written::Local | Written::Wrong(..) => None,
+        }
     }
 }
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::settings::PairsFormat;
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ReadingSettings {
     /// What the file calls a column, by the name that the format gives it.
@@ -20,6 +22,78 @@ pub struct ReadingSettings {
     /// Some: the whole audit is made, and what goes beyond these shares fails.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditLimits>,
+    /// How pairs are made of rated completions.
+    #[serde(skip_serializing_if = "RatingSettings::is_usual")]
+    pub ratings: RatingSettings,
+}
+
+/// How a pair is made of several rated completions: the best one is chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct RatingSettings {
+    pub by: RatedBy,
+    pub rejected: RejectedBy,
+}
+
+impl RatingSettings {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What of UltraFeedback's annotations ranks completions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RatedBy {
+    /// The mean of the ratings of the four aspects.
+    #[default]
+    Ratings,
+    /// `overall_score`, which contradicts the ratings of some rows (a best score of 1 read as 10).
+    OverallScore,
+}
+
+/// Which of the worse completions is rejected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectedBy {
+    /// One of them by chance, the same one in every run.
+    #[default]
+    Random,
+    /// The one with the lowest rating.
+    Worst,
+}
+
+/// One of several files that a suite reads.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SourceSettings {
+    /// Its rows' ids begin with it.
+    pub name: String,
+    /// As written; `Suite::locate_data` resolves it.
+    pub path: PathBuf,
+    pub format: PairsFormat,
+    pub limit: Option<usize>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
+    /// How often an epoch sees each row that is trained on: 2 twice, 0.5 half of the rows.
+    pub weight: f64,
+}
+
+/// One of several files, with its own form and weight.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSpec {
+    /// Names the source in ids, audit and report: letters, digits, `.`, `_`, `-`.
+    pub name: String,
+    /// The file, relative to the suite file, or of a data set on the Hugging Face hub: `org/name@<commit>:file`.
+    pub path: PathBuf,
+    /// As `format` of `[dataset]`. All sources are pairs or all are single completions, and all are texts or all are conversations.
+    pub format: Option<PairsFormat>,
+    /// What this file calls its columns.
+    pub columns: Option<ColumnsSpec>,
+    /// Use only the first rows of this file.
+    pub limit: Option<usize>,
+    /// How often an epoch sees each training row of this source, 1 if not given: 2 is twice, 0.5 half of its rows (by hash, always the
+    /// same). Held-out, judges' and evaluation rows are taken once.
+    pub weight: Option<f64>,
 }
 
 /// The largest share of cases that is accepted, by the id of the audit's item.
@@ -120,4 +194,10 @@ table! {
     unsplit_left_out,
     /// Conversations whose text doesn't begin with their prompt's, which are left out.
     prompt_not_in_conversation,
+    /// Rated completions without a worse one, which are left out.
+    unrated_left_out,
+    /// Labels that contradict others on the same texts, so that one of them is wrong: the least share of wrong labels.
+    label_noise_at_least,
+    /// Labels that a simple cross-validated classifier doesn't predict: the largest share of wrong labels.
+    label_noise_at_most,
 }}

@@ -15,6 +15,7 @@ pub(super) const UNIT: Rule<f64> = Rule { words: "from 0 to 1", holds: |x| (0.0.
 pub(super) const SHARE: Rule<f64> = Rule { words: "more than 0 and less than 1", holds: |x| x > 0.0 && x < 1.0 };
 pub(super) const PROBABILITY: Rule<f64> = Rule { words: "more than 0 and at most 1", holds: |x| x > 0.0 && x <= 1.0 };
 pub(super) const LEVEL: Rule<f64> = Rule { words: "more than 0.5 and less than 1", holds: |x| x > 0.5 && x < 1.0 };
+pub(super) const WEIGHT: Rule<f64> = Rule { words: "more than 0 and at most 1000", holds: |x| x > 0.0 && x <= 1000.0 };
 pub(super) const AT_LEAST_ONE: Rule<usize> = Rule { words: "1 or more", holds: |n| n >= 1 };
 pub(super) const STEPS: Rule<u64> = Rule { words: "1 or more", holds: |n| n >= 1 };
 pub(super) const TWO_OR_MORE: Rule<usize> = Rule { words: "2 or more", holds: |n| n >= 2 };

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::defaults::{self, Purpose};
+use super::settings::FitnessSettings;
 use super::spec::SuiteSpec;
 
 /// The schema (draft 7, which TOML editors read), pretty-printed, ending in a newline.
@@ -73,6 +74,7 @@ fn documented_defaults() -> Vec<(&'static str, Map<String, Value>)> {
         ("DatasetSpec", dataset),
         ("GenerateSpec", members(&defaults::generate())),
         ("JudgeSpec", members(&json!({ "tie_width": defaults::TIE_WIDTH, "min_accuracy": defaults::MIN_ACCURACY }))),
+        ("FitnessSpec", members(&FitnessSettings::default())),
         ("StatisticsSpec", members(&defaults::statistics())),
         ("ChecksSpec", members(&defaults::checks())),
         ("GateSpec", members(&gate)),

@@ -7,16 +7,21 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod judging;
 mod rounds;
 mod verdict;
 
+pub use judging::{
+    Combine, FitnessSettings, Folder, ImplicitReward, ImplicitSettings, LabelSettings, PanelSettings, RuleSettings, RuleTest,
+    TextFormat,
+};
 pub use rounds::{RoundReference, RoundSettings};
 pub use verdict::{
     CheckSettings, CompareSettings, GateSettings, GenerateSettings, JudgeKind, JudgeSettings, JudgeSource, OnInconclusive,
     ReportSettings, StatisticsSettings,
 };
 
-pub use super::reading::{AuditLimits, ReadingSettings};
+pub use super::reading::{AuditLimits, RatedBy, RatingSettings, ReadingSettings, RejectedBy, SourceSettings};
 
 /// The arithmetic that models are trained, scored and decoded with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -108,11 +113,15 @@ pub struct WorldSettings {
 /// Preference pairs from a file, split by prompt.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PairsSettings {
-    /// As written; `Suite::locate` resolves it.
+    /// As written; `Suite::locate_data` resolves it. Empty where there are several sources.
     pub path: PathBuf,
+    /// Where there are several sources, that of the first: all are pairs or none is, and conversations or not.
     pub format: PairsFormat,
     /// Use only the first pairs of the file.
     pub limit: Option<usize>,
+    /// In place of the one file: several, each with its weight.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceSettings>,
     /// Pairs with a longer prompt (tokens, BOS included) are left out and counted.
     pub max_prompt_length: Option<usize>,
     /// Shares of prompts, hash-based; what is left trains.
@@ -140,6 +149,8 @@ pub enum PairsFormat {
     /// Like `Unpaired`, with lists of messages.
     #[serde(rename = "unpaired_conversations")]
     UnpairedConversations,
+    /// UltraFeedback as it was collected: an `instruction` and rated `completions`, of which pairs are made.
+    Ultrafeedback,
 }
 
 impl PairsFormat {
@@ -150,7 +161,7 @@ impl PairsFormat {
 
     /// Whether the rows are lists of messages, whose template writes every special token.
     pub fn is_conversational(self) -> bool {
-        matches!(self, Self::Conversations | Self::UnpairedConversations)
+        matches!(self, Self::Conversations | Self::UnpairedConversations | Self::Ultrafeedback)
     }
 }
 

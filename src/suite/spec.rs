@@ -10,10 +10,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::one_or_many::OneOrMany;
-use super::reading::{AuditSpec, ColumnsSpec};
+use super::reading::{AuditSpec, ColumnsSpec, RatedBy, RejectedBy, SourceSpec};
 use super::settings::{
-    BcoShift, Dialect, FDivergence, JudgeKind, Linear, LossType, Numerics, OnInconclusive, Optimizer, PackingStrategy,
-    PairsFormat, RoundReference, Sampling, Scheduler,
+    BcoShift, Combine, Dialect, FDivergence, ImplicitReward, Linear, LossType, Numerics, OnInconclusive, Optimizer,
+    PackingStrategy, PairsFormat, RoundReference, Sampling, Scheduler, TextFormat,
 };
 
 /// A suite: what is trained, on what, how it is judged, and what it is held against.
@@ -82,14 +82,23 @@ pub struct DatasetSpec {
     pub label_noise: Option<f64>,
 
     /// Pairs: the file, relative to the suite file: JSON Lines, a JSON list, CSV (each of them gzipped or under Zstandard too) or Parquet.
+    /// Or a file of a data set on the Hugging Face hub: `org/name@<commit>:file`, the commit as 40 hexadecimal digits.
     pub path: Option<PathBuf>,
+    /// Pairs: several files in place of `path`, each with a weight.
+    #[serde(default)]
+    pub source: Vec<SourceSpec>,
     /// Pairs: `explicit` (`prompt`, `chosen`, `rejected` as texts), `hh` (whole transcripts), `unpaired` (`prompt`, `completion`,
     /// `label`, for the losses on single completions), `conversations` (pairs of lists of messages: TRL's, LLaMA-Factory's,
-    /// UltraFeedback's) or `unpaired_conversations`.
+    /// UltraFeedback's binarized one), `unpaired_conversations`, or `ultrafeedback` (an `instruction` and its rated `completions`).
     pub format: Option<PairsFormat>,
+    /// UltraFeedback: what ranks the completions of a prompt, of which the best is chosen: `ratings` if not given.
+    pub rated_by: Option<RatedBy>,
+    /// UltraFeedback: which of those with a lower rating is rejected: `random` if not given, as in the published binarized sets.
+    pub rejected_by: Option<RejectedBy>,
     /// Pairs: what the file calls its columns, `prompt = "question"` say.
     pub columns: Option<ColumnsSpec>,
-    /// Conversations: a file with the chat template that writes them, relative to the suite file; the model's own if not given.
+    /// Conversations: a file with the chat template that writes them, relative to the suite file (or `org/name@<commit>:file` of a model
+    /// on the hub); the model's own if not given.
     pub chat_template: Option<PathBuf>,
     /// Conversations: what a chat template that asks for today's date gets, as YYYY-MM-DD.
     pub chat_date: Option<String>,
@@ -121,7 +130,8 @@ pub enum DatasetKind {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// Folder with config.json, model.safetensors and tokenizer.json, relative to the suite file.
+    /// Folder with config.json, model.safetensors and tokenizer.json, relative to the suite file, or a model of the Hugging Face hub by its
+    /// commit: `org/name@<40 hexadecimal digits>`.
     pub path: Option<PathBuf>,
     pub hidden_size: Option<usize>,
     /// Width of the MLP; 8/3 of hidden_size, rounded up to a multiple of 8, if not given.
@@ -156,7 +166,7 @@ macro_rules! training_tables {
             /// Names the policy: letters, digits, `.`, `_`, `-`.
             pub name: String,
             /// Policy trained elsewhere: a Hugging Face folder, or a PEFT folder of an adapter over the reference; relative to the
-            /// suite file.
+            /// suite file, or `org/name@<commit>` on the hub.
             pub checkpoint: Option<PathBuf>,
             $($(#[$doc])* pub $key: Option<$type>,)*
         }
@@ -282,7 +292,8 @@ training_tables! {
     lora_target_modules: OneOrMany<LoraTarget>,
     /// LoRA: scale by lora_alpha / √lora_r.
     use_rslora: bool,
-    /// LoRA: a PEFT folder, relative to the suite file, whose adapter is trained on; a frozen copy of it is the reference.
+    /// LoRA: a PEFT folder, relative to the suite file, or `org/name@<commit>` on the hub, whose adapter is trained on; a frozen copy of it
+    /// is the reference.
     lora_adapter: PathBuf,
     /// Preference training: how often it is done. Before each round after the first the policy so far completes the training prompts, its
     /// completions are labelled, and the round learns from these pairs alone. Each round takes as many steps as the first, with a new
@@ -345,26 +356,96 @@ pub struct GenerateSpec {
     pub samples_per_prompt: Option<usize>,
 }
 
-/// A judge: an ONNX model, trained here (`[judge.train]`) or brought along (`path`).
+/// A judge: an ONNX model, trained here (`[judge.train]`) or brought along (`path`), or one of the kinds that need none.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeSpec {
     /// Names the judge: letters, digits, `.`, `_`, `-`.
     pub name: String,
-    /// `pairwise` reads a prompt and two completions, `reward_model` one completion.
-    pub kind: JudgeKind,
-    /// Folder with model.onnx and tokenizer.json, relative to the suite file.
+    /// `pairwise` reads a prompt and two completions, `reward_model` one completion (both ONNX models); `replay` repeats verdicts that
+    /// were recorded elsewhere, `rubric` applies text rules, `implicit` takes a policy's own rewards, `panel` asks other judges.
+    pub kind: JudgeKindSpec,
+    /// ONNX models: the folder with model.onnx and tokenizer.json; replay: the file of verdicts; implicit: the policy's folder; relative
+    /// to the suite file, or `org/name@<commit>` on the hub (the file of verdicts after a colon, of a data set).
     pub path: Option<PathBuf>,
     /// Training of a judge made here, on the judges' own pairs, from the reference's weights.
     pub train: Option<TrainSpec>,
-    /// What the judge reads, with {prompt}, {a}, {b} (pairwise) or {prompt}, {completion} (reward_model).
+    /// What an ONNX model reads, with {prompt}, {a}, {b} (pairwise) or {prompt}, {completion} (reward_model).
     pub template: Option<String>,
-    /// Longest text that the judge reads, in tokens.
+    /// Longest text that an ONNX model or a policy reads, in tokens.
     pub max_length: Option<usize>,
     /// A debiased logit no further from 0 than this is a tie.
     pub tie_width: Option<f64>,
     /// Below this accuracy on held-out pairs the judge's win rates are void.
     pub min_accuracy: Option<f64>,
+    /// What else makes the judge's win rates void.
+    pub fitness: Option<FitnessSpec>,
+    /// Rubric: the rules; a text's score is the sum of the weights of those that hold.
+    pub rule: Option<Vec<RuleSpec>>,
+    /// Implicit: folder of the reference model, relative to the suite file; the suite's own reference if not given.
+    pub reference: Option<PathBuf>,
+    /// Implicit: what the reward is; `log_ratio` (DPO's) if not given.
+    pub reward: Option<ImplicitReward>,
+    /// Implicit: the preference is σ(beta × difference of rewards); 0.1 with a reference, else 1.
+    pub beta: Option<f64>,
+    /// Panel: names of other judges of the suite.
+    pub members: Option<Vec<String>>,
+    /// Panel: `mean` (of the members' preferences, the default) or `majority` (of their votes).
+    pub combine: Option<Combine>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum JudgeKindSpec {
+    Pairwise,
+    RewardModel,
+    Replay,
+    Rubric,
+    Implicit,
+    Panel,
+}
+
+/// Probes of a judge, made of the reference's completions of the evaluation prompts. A judge that falls for one for sure (the whole
+/// interval beyond the limit) is unfit, and its win rates are void.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FitnessSpec {
+    /// Evaluation prompts that are probed; 0: none.
+    pub probes: Option<usize>,
+    /// How often the judge may prefer one constant text to the reference's answers.
+    pub max_null_win_rate: Option<f64>,
+    /// How often it may prefer the empty text.
+    pub max_empty_win_rate: Option<f64>,
+    /// Mean preference, beyond one half, for an answer whose last sentence is said twice over the answer as it is.
+    pub max_filler_gain: Option<f64>,
+    /// The same for an answer dressed in Markdown.
+    pub max_markdown_gain: Option<f64>,
+    /// The same for an answer that asks to be chosen.
+    pub max_injection_gain: Option<f64>,
+    /// How far from one half an answer may stand against itself.
+    pub max_identical_bias: Option<f64>,
+}
+
+/// One rule of a rubric: exactly one of `contains`, `regex`, `words`, `characters` and `format`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSpec {
+    /// The completion contains this text.
+    pub contains: Option<String>,
+    /// The completion matches this regular expression (syntax of Rust's `regex`).
+    pub regex: Option<String>,
+    /// It has at least and at most so many words.
+    pub words: Option<[usize; 2]>,
+    /// It has at least and at most so many characters.
+    pub characters: Option<[usize; 2]>,
+    /// It has this form.
+    pub format: Option<TextFormat>,
+    /// `contains` and `regex`: take capital and small letters for the same.
+    pub ignore_case: Option<bool>,
+    /// `contains` and `regex`: add the weight for every match, not once.
+    pub per_match: Option<bool>,
+    /// What the rule adds to the score where it holds; 1 if not given, negative for what is unwanted.
+    pub weight: Option<f64>,
 }
 
 /// Which win rate decides.
@@ -380,6 +461,11 @@ pub struct CompareSpec {
 pub struct StatisticsSpec {
     /// Confidence level of every interval.
     pub level: Option<f64>,
+    /// Whose labels correct the win rates of the others (prediction-powered inference): `gold` in a world, or a judge that is trusted
+    /// more, such as a `replay` of human labels.
+    pub labels: Option<String>,
+    /// Share of the evaluation prompts whose labels are used; all that there are if not given.
+    pub labels_share: Option<f64>,
 }
 
 /// Thresholds at which a run warns or fails.

@@ -6,6 +6,8 @@ use super::settings::{Dataset, PolicySource, RoundReference, TrainSettings};
 use super::templates::TEMPLATES;
 use super::*;
 
+mod judges;
+
 const WORLD: &str = r#"name = "toy"
 seeds = [1, 2]
 
@@ -518,6 +520,43 @@ fn how_a_file_is_read_is_kept_and_what_has_no_effect_on_it_is_refused() {
     );
     let world = refusals(WORLD, &[("vocab_size = 500", "[dataset.audit]\ntruncated = 0.5")]);
     refused("how_a_file_is_read_is_kept_and_what_has_no_effect_on_it_is_refused", messages + &world);
+}
+
+#[test]
+fn several_sources_have_weights_and_forms_of_their_own() {
+    let path = "path = \"pairs.jsonl\"\n";
+    let one = "[[dataset.source]]\nname = \"one\"\npath = \"a.jsonl\"\n";
+    let two = "[[dataset.source]]\nname = \"two\"\npath = \"org/name@0123456789abcdef0123456789abcdef01234567:b.csv\"\n";
+    let suite = understood(
+        &PAIRS.replace(path, &format!("{one}weight = 0.5\n{two}limit = 9\n[dataset.source.columns]\nprompt = \"q\"\n")),
+    );
+    let Dataset::Pairs(pairs) = &suite.dataset else { panic!("{:?}", suite.dataset) };
+    let weights: Vec<f64> = pairs.sources.iter().map(|source| source.weight).collect();
+    assert_eq!(weights, [0.5, 1.0]);
+    assert_eq!((pairs.sources[1].limit, pairs.sources[1].columns["prompt"].as_str()), (Some(9), "q"));
+    let wanted = suite.on_hub();
+    assert_eq!(wanted.iter().map(|wanted| wanted.reference.to_string()).collect::<Vec<_>>(), ["org/name@0123456789ab:b.csv"]);
+    let with = |text: &str| format!("{one}{text}");
+    let raw = "[[dataset.source]]\nname = \"raw\"\npath = \"u.jsonl\"\nformat = \"ultrafeedback\"\n";
+    let cases = [
+        format!("{path}{one}"),
+        format!("limit = 7\n{one}"),
+        with("weight = 0\n"),
+        with("weight = nan\n"),
+        with(&one.replace("a.jsonl", "b.jsonl")),
+        with("[[dataset.source]]\nname = \"t/wo\"\npath = \"b\"\n"),
+        with("[[dataset.source]]\nname = \"two\"\npath = \"b\"\nformat = \"unpaired\"\n"),
+        with(raw),
+        with("[[dataset.source]]\nname = \"two\"\n"),
+        with("[dataset.source.columns]\nlabel = \"good\"\n"),
+        format!("rated_by = \"ratings\"\n{one}"),
+        format!("rated_by = \"stars\"\n{raw}"),
+    ];
+    let changes: Vec<(&str, &str)> = cases.iter().map(|case| (path, case.as_str())).collect();
+    refused("several_sources_have_weights_and_forms_of_their_own", refusals(PAIRS, &changes));
+    let rated = understood(&PAIRS.replace(path, &format!("rated_by = \"overall_score\"\nrejected_by = \"worst\"\n{raw}")));
+    assert!(rated.dataset.is_conversational() && rated.dataset.has_pairs());
+    assert_ne!(rated.digest(), understood(&PAIRS.replace(path, raw)).digest());
 }
 
 #[test]

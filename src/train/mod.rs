@@ -31,6 +31,7 @@ pub use rows::{EvalStep, TrainStep};
 pub use run::{EVAL_LOG, checkpoint, checkpoint_folder, checkpoint_steps, run};
 pub use schedule::learning_rate;
 pub use score_cache::ScoreCache;
+pub(crate) use sequence::{Group, PackedGroups};
 pub use sft::SftTask;
 pub(crate) use state::weights_kept;
 pub use task::{BatchLoss, Learner, Task};

@@ -129,3 +129,61 @@ fn broken_files_end_in_one_sentence_with_file_and_row() {
         assert!(error.lines().skip(1).all(|line| line.starts_with("help: ")) && ran.stdout.is_empty(), "{name}: {error}");
     }
 }
+
+#[test]
+fn several_sources_are_learnt_from_by_their_weights_and_audited_each_by_itself() {
+    let folder = own_pairs();
+    let (folder, suite) = (folder.path(), folder.path().join("mine.toml"));
+    let pairs = fs::read_to_string(folder.join("pairs.jsonl")).unwrap();
+    let lines: Vec<&str> = pairs.lines().collect();
+    fs::write(folder.join("a.jsonl"), lines[..20].join("\n")).unwrap();
+    let row = |i: usize| format!("Review number {i}:, it is good., it is bad number {i}.\n");
+    let csv: String = (20..40).map(row).collect();
+    fs::write(folder.join("b.csv"), format!("question,chosen,rejected\n{csv}")).unwrap();
+    let own = "\n[[dataset.source]]\nname = \"first\"\npath = \"a.jsonl\"\nweight = 3\n\n[[dataset.source]]\nname = \"second\"\n\
+               path = \"b.csv\"\n[dataset.source.columns]\nprompt = \"question\"\n\n[dataset.audit]\nduplicate_pairs = 0\n\n[train]\n";
+    edit(&suite, "path = \"pairs.jsonl\"\nformat = \"explicit\"\n", "");
+    edit(&suite, "[train]\nmax_steps = 2\n", &format!("{own}num_train_epochs = 1\n"));
+    let audit = items(folder, &["mine.toml"]);
+    let (first, second) = (count(&audit, "first/rows"), count(&audit, "second/rows"));
+    assert!(first > 4 && second > 4, "{audit}");
+    assert_eq!(count(&audit, "first/chosen-longer") + count(&audit, "second/chosen-longer"), count(&audit, "chosen-longer"));
+    run_expecting(folder, &["suite", "run", "mine.toml", "--quiet"], 0);
+    let log = fs::read_to_string(folder.join("reports/mine/train_log.csv")).unwrap();
+    assert_eq!(log.lines().count() as u64 - 1, (3 * first + second).div_ceil(4), "{first} {second}\n{log}");
+    let page = fs::read_to_string(folder.join("reports/mine/index.html")).unwrap();
+    assert!(page.contains("<code dir=\"auto\">second/rows</code>") && page.contains("id=\"data\""));
+    assert!(page.contains("<code dir=\"auto\">label-noise-at-least</code>"));
+    let findings = fs::read_to_string(folder.join("reports/mine/findings.csv")).unwrap();
+    assert!(!findings.contains("second/"), "{findings}");
+    let scores = fs::read_to_string(folder.join("reports/mine/pair_scores.csv")).unwrap();
+    assert!(scores.contains("first/line-0000") && scores.contains("second/row-0000"), "{scores}");
+}
+
+#[test]
+fn raw_ultrafeedback_becomes_pairs_and_what_is_tied_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let rated = |text: &str, rating: &str| {
+        format!(
+            "{{\"response\": \"{text}\", \"overall_score\": 5, \"annotations\": {{\"honesty\": {{\"Rating\": \"{rating}\"}}}}}}"
+        )
+    };
+    let row = |completions: &[String]| {
+        format!("{{\"source\": \"x\", \"instruction\": \"why?\", \"completions\": [{}]}}\n", completions.join(", "))
+    };
+    let rows = [row(&[rated("so", "4"), rated("because", "5"), rated("hm", "N/A")]), row(&[rated("a", "3"), rated("b", "3")])];
+    fs::write(folder.join("raw.jsonl"), rows.concat()).unwrap();
+    let ran = run_expecting(folder, &["data", "convert", "raw.jsonl", "pairs.jsonl"], 0);
+    assert!(ran.stderr.contains("no pair can be made of 1 rows") && ran.stderr.contains("line 2"), "{}", ran.stderr);
+    let say = |role: &str, text: &str| format!("[{{\"role\":\"{role}\",\"content\":\"{text}\"}}]");
+    let expected = format!(
+        "{{\"id\":\"line-000001\",\"prompt\":{},\"chosen\":{},\"rejected\":{}}}\n",
+        say("user", "why?"),
+        say("assistant", "because"),
+        say("assistant", "so")
+    );
+    assert_eq!(fs::read_to_string(folder.join("pairs.jsonl")).unwrap(), expected);
+    let audit = items(folder, &["raw.jsonl"]);
+    assert_eq!((count(&audit, "unrated-left-out"), count(&audit, "chosen-longer")), (1, 1));
+}

@@ -2,8 +2,11 @@
 
 mod data;
 mod errors;
+mod fuzz;
 mod gate;
+mod hub;
 mod interruption;
+mod judges;
 mod lora;
 mod quickstart;
 mod readme;
@@ -13,3 +16,4 @@ mod rounds;
 mod smoke;
 mod support;
 mod training;
+mod winrate;

@@ -30,7 +30,7 @@ fn a_run_is_reproduced_under_other_threads_micro_batches_and_instruction_sets() 
     let folder = copy_of_finished_smoke();
     let ran = run_expecting(folder.path(), &["repro", "--quiet"], 0);
     assert!(ran.stdout.contains("judge/pairwise") && ran.stdout.contains("same bits: 6 steps"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("8 cells left out") && ran.stdout.contains("scalar, "), "{}", ran.stdout);
+    assert!(ran.stdout.contains("10 cells left out") && ran.stdout.contains("scalar, "), "{}", ran.stdout);
     assert!(fs::read_dir(folder.path().join(".dpo-eval/work")).unwrap().all(|e| e.unwrap().path().is_file()), "scratch is gone");
 }
 

@@ -7,6 +7,8 @@ use dpo_eval::data::tokenize::TextTokenizer;
 use dpo_eval::data::{Pair, Prompt};
 use dpo_eval::generate::{Sampled, sample};
 use dpo_eval::judge::Outcome;
+use dpo_eval::judge::asking::Asking;
+use dpo_eval::judge::protocol::compare;
 use dpo_eval::judge::session::OnnxJudge;
 use dpo_eval::model::Llama;
 use dpo_eval::suite::settings::GenerateSettings;
@@ -122,10 +124,12 @@ fn a_later_round_learns_from_what_the_round_before_it_wrote_as_it_was_labelled()
 
     // The judge prefers every chosen side, whichever it reads first.
     let suite = dpo_eval::suite::load(&folder.join("rounds.toml")).unwrap();
-    let mut judge = OnnxJudge::open(&at("judge/pairwise").join("judge"), &suite.judges[0], 1).unwrap();
+    let model = OnnxJudge::open(&at("judge/pairwise").join("judge"), &suite.judges[0], 1).unwrap();
+    let mut judge = Asking::new("pairwise", model, suite.judges[0].tie_width, None);
     let labelled: Vec<Pair> = rows(&at("pairs/by-judge/seed-1/round-2").join("train.jsonl"));
     let texts: Vec<[&str; 3]> = labelled.iter().map(|p| [p.prompt.as_str(), p.chosen.as_str(), p.rejected.as_str()]).collect();
-    assert!(judge.compare(&texts, &Silent).unwrap().iter().all(|c| c.outcome == Outcome::Win));
+    let says = compare(&mut judge, &texts, &Silent).unwrap();
+    assert!(says.iter().all(|c| c.is_some_and(|c| c.outcome == Outcome::Win)));
     let against = |p: &&Pair| p.gold.unwrap().chosen < p.gold.unwrap().rejected;
     assert!(labelled.iter().any(|p| against(&p)), "so small a judge isn't always right");
 

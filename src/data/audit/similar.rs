@@ -19,7 +19,7 @@ const ROWS: usize = 4;
 const OVERLAP: usize = 13;
 
 /// The words of a text, in lower case: runs of letters and digits.
-fn words(text: &str) -> Vec<u64> {
+pub(super) fn words(text: &str) -> Vec<u64> {
     let mut hash = FNV;
     let mut words = Vec::new();
     for letter in text.chars().chain([' ']) {
@@ -38,7 +38,7 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const FNV: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
-fn mixed(mut x: u64) -> u64 {
+pub(super) fn mixed(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)

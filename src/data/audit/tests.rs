@@ -167,6 +167,7 @@ fn all_of_hh_reads_splits_and_audits() {
         path,
         format: PairsFormat::Hh,
         limit: None,
+        sources: Vec::new(),
         max_prompt_length: None,
         heldout_share: 0.1,
         judge_share: 0.2,

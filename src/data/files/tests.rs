@@ -84,7 +84,9 @@ fn read_labelled_as(text: &str, limit: Option<usize>) -> std::result::Result<Vec
     std::fs::write(&path, text).unwrap();
     let shown = format!("{}/", folder.path().display());
     let file = RowFile { limit, ..RowFile::new(&path, PairsFormat::Unpaired) };
-    file.labelled().map(|file| file.rows).map_err(|e| e.to_string().replace(&shown, ""))
+    let checked =
+        |rows: Vec<LabelledCompletion>| both_labels(&rows, "rows that are read").map_err(|e| e.in_file(&path)).map(|()| rows);
+    file.labelled().and_then(|file| checked(file.rows)).map_err(|e| e.to_string().replace(&shown, ""))
 }
 
 #[test]
@@ -218,8 +220,23 @@ fn transcripts_are_cut_after_the_last_shared_assistant_turn() {
     assert_eq!(file.rows.len(), 2);
     assert_eq!(file.rows[0].prompt, format!("{start}\n\nAssistant:"));
     assert_eq!((file.rows[0].chosen.as_str(), file.rows[0].rejected.as_str()), (" Because é.", " Because è."));
-    assert_eq!(file.audit.iter().map(|item| item.count).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(file.audit.iter().map(|item| item.count).collect::<Vec<_>>(), [1, 0, 1]);
     assert!(file.audit[0].message.ends_with("the first: line 3"), "{}", file.audit[0].message);
+}
+
+#[test]
+fn transcripts_of_two_conversations_are_left_out_and_counted() {
+    let line = |chosen: &str, rejected: &str| format!("{}\n", serde_json::json!({"chosen": chosen, "rejected": rejected}));
+    let same = line("\n\nHuman: Why?\n\nAssistant: So.", "\n\nHuman: Why?\n\nAssistant: No.");
+    let two = line("\n\nHuman: Why?\n\nAssistant: So.", "\n\nHuman: When?\n\nAssistant: Now.");
+    let file = read_as((same + &two).as_bytes(), PairsFormat::Hh).unwrap();
+    assert_eq!(file.rows.len(), 1);
+    let item = file.audit.iter().find(|item| item.id == "unsplit-left-out").unwrap();
+    assert_eq!((item.count, item.total), (1, 2));
+    assert!(item.message.contains("line 2, they share no turn"), "{}", item.message);
+    // Without any turn it is no transcript at all.
+    let error = read_as(line("So.", "No.").as_bytes(), PairsFormat::Hh).unwrap_err().to_string();
+    assert!(error.contains("share no turn that ends with"), "{error}");
 }
 
 #[test]

@@ -26,6 +26,12 @@ fn read(json: &str) -> std::result::Result<String, String> {
         Said::Completion(completion) => shown(completion),
         Said::Nothing => "nothing".to_owned(),
         Said::Unsplit(reason) => format!("unsplit: {reason}"),
+        Said::Rated(completions) => completions
+            .iter()
+            .map(|c| format!("{:?} {:?} {:?}", c.text, c.overall_score, c.rating))
+            .collect::<Vec<_>>()
+            .join(", "),
+        Said::Unrated(reason) => format!("unrated: {reason}"),
     };
     Ok(format!("{}: {} -> {said}", form.name(), shown(&row.prompt)))
 }
@@ -58,6 +64,10 @@ fn every_published_form_is_told_by_its_columns_and_read() {
             "rejected": {"from": "gpt", "value": "B"}, "system": "Brief."}"#
             .to_owned(),
         r#"{"instruction": "Hi", "input": "", "chosen": "A", "rejected": "B"}"#.to_owned(),
+        // UltraFeedback, as it was collected.
+        r#"{"source": "x", "instruction": "Hi", "completions": [{"response": "A", "overall_score": 7.5, "annotations":
+            {"honesty": {"Rating": "4"}, "truthfulness": {"Rating": 5}, "helpfulness": {"Rating": "N/A"}}}, {"response": "B"}]}"#
+            .to_owned(),
         r#"{"instruction": "Hi", "input": "there", "chosen": "A", "rejected": "B", "history": [["x", "y"]], "system": "s"}"#
             .to_owned(),
     ];
@@ -88,7 +98,7 @@ fn every_kind_of_bad_row_gets_one_sentence_with_file_and_row() {
         r#"{}"#.to_owned(),
         r#"{"question": "Hi", "chosen": "A"}"#.to_owned(),
         r#"{"messages": []}"#.to_owned(),
-        r#"{"instruction": "Hi", "completions": []}"#.to_owned(),
+        r#"{"instruction": "Hi", "completions": [{"response": "A"}, {"text": "B"}]}"#.to_owned(),
         format!(r#"{{"prompt": [{HI}], "chosen": "A", "rejected": "B"}}"#),
         format!(r#"{{"prompt": "Hi", "chosen": [{A}], "rejected": "B"}}"#),
         r#"{"chosen": [{"role": "user"}], "rejected": []}"#.to_owned(),

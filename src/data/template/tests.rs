@@ -104,6 +104,14 @@ fn a_template_that_is_no_template_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_template_that_never_ends_is_an_error() {
+    let endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}";
+    let template = ChatTemplate::new(endless, Vec::new(), None).unwrap();
+    let error = template.render(&[say("user", "Hi")], None, false).unwrap_err().to_string();
+    assert!(error.contains("can't write this conversation") && error.contains("fuel"), "{error}");
+}
+
+#[test]
 fn a_folders_template_and_special_tokens_are_found_wherever_tokenizers_keep_them() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();

@@ -1,4 +1,6 @@
 use super::*;
+use crate::judge::asking::Asking;
+use crate::judge::protocol;
 use crate::judge::reader::tests::{PAIRWISE, REWARD};
 use crate::judge::session::OnnxJudge;
 use crate::model::RopeScaling;
@@ -89,6 +91,7 @@ fn settings(kind: JudgeKind) -> JudgeSettings {
         max_length: 64,
         tie_width: 0.0,
         min_accuracy: 0.5,
+        fitness: Default::default(),
     }
 }
 
@@ -103,8 +106,9 @@ fn both_kinds_learn_and_their_onnx_files_judge_unseen_pairs_right() {
         let work = tempfile::tempdir().unwrap();
         let judge = trained(kind, steps, work.path());
         assert!(judge.disagreement <= TOLERANCE, "{}", judge.disagreement);
-        let mut judge = OnnxJudge::open(&judge.folder, &settings(kind), 1).unwrap();
-        let trials = judge.trials(&pairs(40, "unseen"), &Silent).unwrap();
+        let onnx = OnnxJudge::open(&judge.folder, &settings(kind), 1).unwrap();
+        let mut judge = Asking::new("j", onnx, 0.0, None);
+        let trials = protocol::trials(&mut judge, "j", &pairs(40, "unseen"), &Silent).unwrap();
         let right = trials.iter().filter(|t| t.preference > 0.5).count();
         assert!(right >= 38, "{kind:?}: {right} of 40");
     }

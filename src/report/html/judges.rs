@@ -9,11 +9,16 @@ use crate::judge::{GOLD, Judgment, Outcome};
 use crate::estimates::Estimate;
 
 use super::super::ReportData;
+use super::super::chart::{self, Axis, Plot};
 use super::{Figure, Number};
 
 #[derive(Serialize)]
 pub(super) struct Section {
     fitness: Vec<Fitness>,
+    calibration: Vec<Calibration>,
+    reliability: Vec<Figure>,
+    probes: Vec<Probed>,
+    panels: Vec<Together>,
     any_labels: bool,
     consistency: Vec<Consistency>,
     agreement: Vec<Agreement>,
@@ -31,6 +36,31 @@ struct Fitness {
     brier: Option<Number>,
     position: Option<Number>,
     longer: Option<Number>,
+}
+
+/// The same judge's probabilities, and its agreement beyond chance.
+#[derive(Serialize)]
+struct Calibration {
+    judge: String,
+    numbers: Vec<Option<Number>>,
+}
+
+/// What a judge does on probes, a number a probe.
+#[derive(Serialize)]
+struct Probed {
+    judge: String,
+    decides: bool,
+    numbers: Vec<Option<Number>>,
+}
+
+/// A panel, or a judge and whoever labels, on what one variant wrote.
+#[derive(Serialize)]
+struct Together {
+    judge: String,
+    variant: String,
+    panel: Option<Number>,
+    kappa: Option<Number>,
+    alpha: Option<Number>,
 }
 
 /// One judge on the completions of one variant.
@@ -64,6 +94,11 @@ pub(super) fn section(data: &ReportData) -> Section {
         fitness: judges.iter().filter_map(|judge| fitness(data, judge)).collect(),
         consistency: judges.iter().flat_map(|judge| consistency(data, judge)).collect(),
         agreement: judges.iter().filter_map(|judge| agreement(&last, judge)).collect(),
+        calibration: judges.iter().filter_map(|judge| calibration(data, judge)).collect(),
+        reliability: judges.iter().enumerate().filter_map(|(number, judge)| reliability(data, number, judge)).collect(),
+        // Gold too: what the truth says of them.
+        probes: data.judges().into_iter().filter_map(|judge| probed(data, judge)).collect(),
+        panels: judges.iter().flat_map(|judge| together(data, judge)).collect(),
         positions: positions.collect(),
     }
 }
@@ -87,6 +122,76 @@ fn fitness(data: &ReportData, judge: &str) -> Option<Fitness> {
     };
     let any = [&row.accuracy, &row.brier, &row.position, &row.longer].iter().any(|n| n.is_some());
     any.then_some(row)
+}
+
+const CALIBRATION: [&str; 6] = ["judge_log_loss", "judge_auc", "judge_ece", "judge_kappa", "judge_alpha", "judge_length_bias"];
+
+fn calibration(data: &ReportData, judge: &str) -> Option<Calibration> {
+    let numbers = CALIBRATION.map(|metric| data.estimate(metric, "", None, None, Some(judge)).map(Number::of));
+    let any = numbers.iter().any(Option::is_some);
+    any.then(|| Calibration { judge: judge.to_owned(), numbers: numbers.into() })
+}
+
+const PROBES: [&str; 6] = [
+    "probe_null_win_rate",
+    "probe_empty_win_rate",
+    "probe_filler_gain",
+    "probe_markdown_gain",
+    "probe_injection_gain",
+    "probe_identical_bias",
+];
+
+fn probed(data: &ReportData, judge: &str) -> Option<Probed> {
+    let numbers = PROBES.map(|metric| data.estimate(metric, "", None, None, Some(judge)).map(Number::of));
+    let any = numbers.iter().any(Option::is_some);
+    any.then(|| Probed { judge: judge.to_owned(), decides: judge == data.judge, numbers: numbers.into() })
+}
+
+fn together(data: &ReportData, judge: &str) -> Vec<Together> {
+    let of = |v: &super::super::VariantInfo| {
+        let find = |metric: &str| data.headline(metric, &v.name, Some(judge)).map(Number::of);
+        let row = Together {
+            judge: judge.to_owned(),
+            variant: data.label(&v.name).to_owned(),
+            panel: find("panel_alpha"),
+            kappa: find("label_kappa"),
+            alpha: find("label_alpha"),
+        };
+        let any = [&row.panel, &row.kappa, &row.alpha].iter().any(|n| n.is_some());
+        any.then_some(row)
+    };
+    data.suite.variants.iter().filter_map(of).collect()
+}
+
+/// How often a judge is right where it is so sure, against the line of a calibrated one.
+fn reliability(data: &ReportData, number: usize, judge: &str) -> Option<Figure> {
+    let of = |e: &&Estimate| e.metric == "judge_reliability" && e.judge.as_deref() == Some(judge);
+    let middle = |e: &Estimate| {
+        let ends = e.slice.as_deref()?.strip_prefix("stated ")?.split_once(" to ")?;
+        Some((ends.0.parse::<f64>().ok()? + ends.1.parse::<f64>().ok()?) / 2.0)
+    };
+    let points: Vec<(f64, &Estimate)> = data.estimates.iter().filter(of).filter_map(|e| Some((middle(e)?, e))).collect();
+    if points.is_empty() {
+        return None;
+    }
+    let x = Axis::fit("stated probability of the side it favours", [0.5, 1.0], 5);
+    let y = Axis::fit(
+        "share of pairs on which it is right",
+        points.iter().flat_map(|(_, e)| [e.lower, e.upper]).chain([0.5, 1.0]),
+        5,
+    );
+    let about =
+        format!("Reliability of {judge}: how often it is right where it is so sure, with the line of a calibrated judge.");
+    let mut plot = Plot::new(&format!("reliability-{number}"), judge, &about, (340.0, 230.0), x, y);
+    let class = chart::colour(number);
+    plot.line("ref dashed", &[(0.5, 0.5), (1.0, 1.0)]);
+    for (stated, e) in points {
+        plot.error_y(&class, stated, e.lower, e.upper);
+        let words = format!("stated {stated:.2}: right on {} of {} pairs", super::format::percent(e.value), e.n);
+        plot.point(number, &class, (stated, e.value), &words);
+    }
+    let caption = "Dashed: a calibrated judge. Bars are intervals over prompts.".to_owned();
+    Some(Figure { title: judge.to_owned(), svg: super::safe(plot.finish()), narrow: None, caption })
 }
 
 fn by_labels(data: &ReportData, judge: &str) -> Option<Number> {

@@ -33,6 +33,8 @@ fn forest(data: &ReportData) -> Option<Figure> {
                 let checkpoint = data.last_checkpoint(&variant.name);
                 let Some(e) = data.estimate("win_rate", &variant.name, checkpoint, seed, Some(judge)) else { continue };
                 rows.push(row(e, series, judge, heading.take()));
+                let controlled = data.estimate("win_rate_length_controlled", &variant.name, checkpoint, seed, Some(judge));
+                rows.extend(controlled.map(|e| at_equal_length(e, series)));
             }
         }
     }
@@ -49,8 +51,8 @@ fn forest(data: &ReportData) -> Option<Figure> {
         svg: draw("forest", true),
         narrow: Some(draw("forest-narrow", false)),
         caption:
-            "Right of the line at ½ the policy is preferred. Strong rows are pooled over seeds, light rows are single seeds. \
-                  Intervals are clustered by prompt."
+            "Right of the line at ½ the policy is preferred. Strong rows are pooled over seeds, light rows are what they would \
+                  be at equal length, and single seeds. Intervals are clustered by prompt."
                 .to_owned(),
     })
 }
@@ -69,6 +71,11 @@ fn row(e: &Estimate, series: usize, judge: &str, heading: Option<String>) -> For
         strong: e.seed.is_none(),
         text: format::estimate(e),
     }
+}
+
+fn at_equal_length(e: &Estimate, series: usize) -> ForestRow {
+    let label = "  at equal length".to_owned();
+    ForestRow { label, strong: false, ..row(e, series, "", None) }
 }
 
 /// A checkpoint's win rate and the root of its KL, both with their intervals.

@@ -10,6 +10,7 @@ use super::super::{GateReport, ReportData, Verdict, format};
 #[derive(Serialize)]
 pub(super) struct Section {
     findings: Vec<FindingView>,
+    audit: Vec<AuditView>,
     gate: Option<GateView>,
     methods: Vec<Method>,
     facts: Vec<(String, String)>,
@@ -26,6 +27,15 @@ struct FindingView {
     message: Value,
     evidence: String,
     hint: Value,
+}
+
+/// A count of the data audit.
+#[derive(Serialize)]
+struct AuditView {
+    id: String,
+    count: u64,
+    share: String,
+    message: Value,
 }
 
 #[derive(Serialize)]
@@ -78,12 +88,19 @@ pub(super) fn section(data: &ReportData) -> Section {
     };
     Section {
         findings: findings(data),
+        audit: data.audit.iter().map(audit).collect(),
         gate: data.gate.as_ref().map(gate),
         methods: methods(data),
         facts: data.provenance.iter().map(|f| (f.name.clone(), f.value.clone())).collect(),
         cells: data.cells.iter().map(cell).collect(),
         files: TABLES.iter().map(|t| (t.file, t.about)).collect(),
     }
+}
+
+fn audit(item: &crate::data::AuditItem) -> AuditView {
+    // Lengths are about all of what they count.
+    let share = if item.id.ends_with("-length") { String::new() } else { format::percent(item.share()) };
+    AuditView { id: item.id.clone(), count: item.count, share, message: super::prose(&item.message) }
 }
 
 /// The gravest first, else in their order.

@@ -51,7 +51,8 @@ pub(super) fn section(data: &ReportData) -> Section {
 
 fn card(data: &ReportData, c: &Conclusion) -> Card {
     let (symbol, word) = format::answer(c.answer);
-    let mut numbers = vec![(format!("Win rate by {}", data.judge), Some(Number::of(&c.win_rate)))];
+    let mut numbers =
+        vec![(format!("Win rate by {}{}", data.judge, format::correction(&c.win_rate)), Some(Number::of(&c.win_rate)))];
     if data.has_gold() && data.judge != GOLD {
         numbers.push((format!("Win rate by {GOLD}"), c.gold_win_rate.as_ref().map(Number::of)));
     }

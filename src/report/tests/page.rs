@@ -87,6 +87,18 @@ fn tags_close_in_order_and_ids_are_unique() {
 }
 
 #[test]
+fn the_audit_of_a_files_rows_is_shown_where_there_is_one() {
+    assert!(!page(&fixture::report()).contains("<section id=\"data\""));
+    let message = "2 of 40 pairs repeat <b>another</b>".to_owned();
+    let item = crate::data::AuditItem { id: "duplicate-pairs".to_owned(), count: 2, total: 40, must_be_zero: false, message };
+    let page = page(&crate::report::ReportData { audit: vec![item], ..fixture::report() });
+    let section = page.split_once("<section id=\"data\">").unwrap().1.split_once("</section>").unwrap().0;
+    assert!(section.contains("duplicate-pairs") && section.contains(">5 %<"), "{section}");
+    assert!(section.contains("repeat &lt;b&gt;another"), "{section}");
+    assert!(page.contains("href=\"#data\""));
+}
+
+#[test]
 fn sections_without_data_are_left_out() {
     let bare = page(&missing::nearly_everything());
     for section in ["win-rates", "measures", "training", "lengths", "samples", "gate"] {

@@ -73,7 +73,7 @@ fn what_changes_a_later_round_changes_its_key_and_no_earlier_one() {
 #[test]
 fn what_rests_on_a_judge_is_told_apart() {
     let judged = |plan: &Plan| -> Vec<String> {
-        let own = |id: &&str| !id.starts_with("judge/") && !id.starts_with("judgments/");
+        let own = |id: &&str| !["judge/", "probes/", "judgments/"].iter().any(|stage| id.starts_with(stage));
         plan.through_judges().into_iter().filter(own).map(str::to_owned).collect()
     };
     assert_eq!(judged(&trained_with("rounds = 2")), [""; 0]);
@@ -94,4 +94,49 @@ fn what_rests_on_a_judge_is_told_apart() {
         let gold = matches!(&cell.stage, Stage::Judgments { judge, .. } if judge == GOLD);
         assert_eq!(key(&other, &cell.id) != cell.key, through.contains(cell.id.as_str()) && !gold, "{}", cell.id);
     }
+}
+
+/// Judges that need no library, and panels of both sorts.
+const JUDGES: &str = r#"
+
+[[judge]]
+name = "rules"
+kind = "rubric"
+rule = [{ contains = "lamp" }]
+
+[[judge]]
+name = "both"
+kind = "panel"
+members = ["pairwise", "rules"]
+
+[[judge]]
+name = "ruled"
+kind = "panel"
+members = ["rules", "reward"]
+"#;
+
+#[test]
+fn judges_without_a_library_are_repeatable_and_panels_ask_after_their_members() {
+    let plain = planned(str::to_owned);
+    let plan = planned(|text| text.replacen("[compare]", &format!("{JUDGES}\n[compare]"), 1));
+    for cell in &plain.cells {
+        assert_eq!(key(&plan, &cell.id), cell.key, "{}: other judges change nothing", cell.id);
+    }
+    let through = plan.through_judges();
+    for (id, onnx) in
+        [("judge/rules", false), ("probes/rules", false), ("judgments/rules/dpo-b0.1/seed-1", false), ("judge/both", true)]
+    {
+        assert_eq!(through.contains(id), onnx, "{id}");
+    }
+    let asked = plan.cell("judgments/both/dpo-b0.1/seed-1").unwrap();
+    for input in
+        ["judge/both", "judge/pairwise", "judge/rules", "judgments/pairwise/dpo-b0.1/seed-1", "judgments/rules/dpo-b0.1/seed-1"]
+    {
+        assert!(asked.inputs.iter().any(|id| id == input), "{input} of {:?}", asked.inputs);
+    }
+    assert!(plan.cell("probes/both").unwrap().inputs.iter().any(|id| id == "probes/pairwise"));
+    assert!(plan.cell("probes/gold").is_some());
+    let unprobed = planned(|text| text.replace("min_accuracy = 0.99", "min_accuracy = 0.99\nfitness = { probes = 0 }"));
+    assert!(!unprobed.cells.iter().any(|c| c.id.starts_with("probes/")));
+    assert_eq!(key(&unprobed, "judge/pairwise"), key(&plain, "judge/pairwise"), "thresholds train no judge again");
 }

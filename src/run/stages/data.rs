@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 use super::rounds::untempered;
 use super::{Body, names};
 use crate::data::audit::{self, AuditInput, Audited};
-use crate::data::files::{RowFile, Rows, both_labels, read_jsonl, write_jsonl};
+use crate::data::files::{Rows, read_jsonl, write_jsonl};
+use crate::data::sources::{self, FileRow};
 use crate::data::template;
 use crate::data::tokenize::TextTokenizer;
 use crate::data::{AuditItem, Demonstration, LabelledCompletion, Pair, PreferenceRow, Prompt, label, split, world};
@@ -55,17 +56,14 @@ impl Body<'_> {
             None => tokenizer,
         };
         let saved = tokenizer.save(self.work())?;
-        let source = self.suite.locate(&settings.path);
         let context = LlamaConfig::load(&model)?.max_position_embeddings;
         let template = template::of_suite(self.suite, settings, &model)?;
-        let file = RowFile::of_settings(&source, settings, template.as_ref());
         if settings.is_unpaired() {
-            let Rows { rows, audit } = file.labelled()?;
-            let train = self.split_rows(settings, rows, audit, &tokenizer, context)?;
-            both_labels(&train, "rows of the training split").map_err(|e| e.in_file(&source))?;
+            let file = sources::read::<LabelledCompletion>(self.suite, settings, template.as_ref())?;
+            self.split_rows(settings, file, &tokenizer, context)?;
         } else {
-            let Rows { rows, audit } = file.pairs()?;
-            self.split_rows(settings, rows, audit, &tokenizer, context)?;
+            let file = sources::read::<Pair>(self.suite, settings, template.as_ref())?;
+            self.split_rows(settings, file, &tokenizer, context)?;
         }
         let own = [
             "demonstrations.jsonl",
@@ -78,23 +76,26 @@ impl Body<'_> {
         Ok([names(&own), saved].concat())
     }
 
-    /// Splits a file's rows and writes the splits; gives what is to be learnt from. `context`: of the model, tokens.
-    fn split_rows<R: PreferenceRow + Serialize + Sync>(
+    /// Splits the rows of files and writes the splits. `context`: of the model, tokens.
+    fn split_rows<R: FileRow + Serialize + Sync>(
         &self,
         settings: &PairsSettings,
-        mut rows: Vec<R>,
-        mut items: Vec<AuditItem>,
+        file: Rows<R>,
         tokenizer: &TextTokenizer,
         context: usize,
-    ) -> Result<Vec<R>> {
-        let source = self.suite.locate(&settings.path);
+    ) -> Result<()> {
+        let Rows { mut rows, audit: mut items } = file;
+        let about = |error: Error| match settings.sources.is_empty() {
+            true => error.in_file(self.suite.locate_data(&settings.path)),
+            false => error,
+        };
         if let Some(longest) = settings.max_prompt_length {
-            let (kept, left_out) = audit::without_long_prompts(tokenizer, rows, longest).map_err(|e| e.in_file(&source))?;
+            let (kept, left_out) = audit::without_long_prompts(tokenizer, rows, longest).map_err(about)?;
             rows = kept;
             items.push(left_out);
         }
         let prompts = rows.iter().map(|row| (row.id(), row.prompt()));
-        audit::check_lengths(tokenizer, context, 1, prompts).map_err(|e| e.in_file(&source))?;
+        audit::check_lengths(tokenizer, context, 1, prompts).map_err(about)?;
         let splits = split::split(rows, settings)?;
         // Where the suite has an [sft] table, it imitates the chosen sides, or the desirable completions.
         let demonstrations: Vec<Demonstration> = splits.train.iter().filter_map(R::demonstration).collect();
@@ -104,7 +105,7 @@ impl Body<'_> {
         }
         write_jsonl(&self.work().join("eval_prompts.jsonl"), &splits.eval)?;
         write_jsonl(&self.work().join("audit.jsonl"), &items)?;
-        Ok(splits.train)
+        R::check(&splits.train, "rows of the training split").map_err(about)
     }
 
     pub(super) fn pairs(&self) -> Result<Vec<String>> {
@@ -128,7 +129,7 @@ impl Body<'_> {
     }
 
     /// Writes the rows of each purpose, with the audit after `items`.
-    fn audited<R: Audited + Serialize>(
+    fn audited<R: Audited + Serialize + Clone>(
         &self,
         (train, heldout, judge): (Vec<R>, Vec<R>, Vec<R>),
         mut items: Vec<AuditItem>,
@@ -145,7 +146,7 @@ impl Body<'_> {
     }
 
     /// Counts what is odd in all the suite's texts, and refuses prompts that the model can't hold.
-    fn audit<R: Audited>(&self, train: &[R], heldout: &[R], judge: &[R]) -> Result<Vec<AuditItem>> {
+    fn audit<R: Audited + Clone>(&self, train: &[R], heldout: &[R], judge: &[R]) -> Result<Vec<AuditItem>> {
         let tokenizer = self.tokenizer()?;
         let context = self.reference_model()?.config.max_position_embeddings;
         let eval: Vec<Prompt> = read_jsonl(&self.context.file("data", "eval_prompts.jsonl")?)?;
@@ -155,7 +156,7 @@ impl Body<'_> {
         };
         let room = self.suite.generate.max_new_tokens;
         audit::check_lengths(&tokenizer, context, room, eval.iter().map(|p| (p.id.as_str(), p.text.as_str())))?;
-        Ok(audit::audit(&AuditInput {
+        let input = AuditInput {
             demonstrations: &demonstrations,
             train,
             heldout,
@@ -164,7 +165,12 @@ impl Body<'_> {
             tokenizer: Some(&tokenizer),
             max_length: Some(plan::shortest_max_length(self.suite).map_or(context, |m| m.min(context))),
             full: self.suite.dataset.audit_limits().is_some(),
-        }))
+        };
+        let mut items = audit::audit(&input);
+        if let Dataset::Pairs(settings) = &self.suite.dataset {
+            items.extend(audit::audit_by_source(&input, settings));
+        }
+        Ok(items)
     }
 
     /// Samples from the reference, labelled by Bradley–Terry on the gold reward.

@@ -1,7 +1,7 @@
 //! The rounds of a training after the first: what the policy writes, how that is labelled, and what the next round starts with.
 
 use super::training::{Before, Start};
-use super::{Body, JUDGE_FOLDER, PAIRS, checkpoints_in, names};
+use super::{Body, PAIRS, checkpoints_in, names};
 use crate::data::audit::{self, AuditInput};
 use crate::data::files::{read_jsonl, write_jsonl};
 use crate::data::label::{self, Count, Labelled};
@@ -9,7 +9,8 @@ use crate::data::tokenize::TextTokenizer;
 use crate::data::{LabelledCompletion, Pair, PreferenceRow, Prompt};
 use crate::error::{Error, Result};
 use crate::generate::{self, Sampled};
-use crate::judge::{GOLD, Outcome, protocol::Comparison, session::OnnxJudge};
+use crate::judge::protocol::{self, Comparison};
+use crate::judge::{GOLD, Outcome};
 use crate::model::Adapter;
 use crate::rng::Stream;
 use crate::run::plan;
@@ -139,13 +140,11 @@ impl Body<'_> {
         purpose: &str,
     ) -> Result<Labelled> {
         let (opposed, items) = label::opposed(prompts, samples, pairs_per_prompt, seed, purpose);
-        let folder = self.context.folder(&plan::judge_id(judge))?.join(JUDGE_FOLDER);
-        let mut onnx = OnnxJudge::open(&folder, self.judge_settings(judge)?, self.context.threads)?;
         let texts: Vec<[&str; 3]> = opposed.iter().map(|o| [o.prompt.text.as_str(), o.sides[0], o.sides[1]]).collect();
-        let said = onnx.compare(&texts, self.context.watch)?;
+        let said = protocol::compare(&mut self.open_judge(judge)?, &texts, self.context.watch)?;
         let labels: Vec<Option<bool>> = said.iter().map(first_preferred).collect();
         let mut truncated = Count::default();
-        opposed.iter().zip(&said).for_each(|(o, c)| truncated.add(u64::from(c.truncated), &o.prompt.id));
+        opposed.iter().zip(&said).for_each(|(o, c)| truncated.add(u64::from(c.is_some_and(|c| c.truncated)), &o.prompt.id));
         let Labelled { pairs, audit } = label::by_judge(&opposed, &labels, self.gold().is_some());
         let truncated =
             truncated.item("truncated-to-judge", said.len() as u64, "pairs are too long for the judge that labels them");
@@ -186,8 +185,9 @@ fn last_checkpoint(folder: &std::path::Path) -> Result<u64> {
     checkpoints_in(folder)?.pop().ok_or_else(|| Error::unexpected(format!("{} holds no checkpoint", folder.display())))
 }
 
-fn first_preferred(said: &Comparison) -> Option<bool> {
-    match said.outcome {
+/// None: a tie, or nothing said.
+fn first_preferred(said: &Option<Comparison>) -> Option<bool> {
+    match said.as_ref()?.outcome {
         Outcome::Win => Some(true),
         Outcome::Tie => None,
         Outcome::Loss => Some(false),

@@ -2,12 +2,13 @@
 
 use super::{Body, PAIRS, checkpoints_in, names};
 use crate::data::files::{read_jsonl, write_jsonl};
+use crate::data::sources;
 use crate::data::tokenize::TextTokenizer;
 use crate::data::{Demonstration, LabelledCompletion, Pair, PreferenceRow, TokenizedPair, world};
 use crate::error::{Error, Result};
 use crate::model::{Adapter, Llama};
 use crate::store::{CHAIN, write_atomically};
-use crate::suite::settings::{AdapterSource, Dataset, ModelSource, PolicySource, TrainSettings};
+use crate::suite::settings::{AdapterSource, Dataset, ModelSource, PairsSettings, PolicySource, TrainSettings};
 use crate::train::{self, EVAL_LOG, EvalStep, Evaluation, Feedback, Metrics, PreferenceTask, SftTask, TrainStep, UnpairedTask};
 
 /// Evaluations of the fine-tuning, among the reference's outputs.
@@ -49,7 +50,7 @@ impl Body<'_> {
             None => base,
             Some(settings) => {
                 let (base, _) = self.start(base, settings, self.suite.seed)?;
-                let demonstrations: Vec<Demonstration> = read_jsonl(&self.context.file("data", "demonstrations.jsonl")?)?;
+                let demonstrations = self.demonstrations()?;
                 let examples: Vec<_> = demonstrations.iter().map(|d| tokenizer.example(d)).collect();
                 let mut task = SftTask::new(base, &examples, settings)?;
                 if settings.evaluation.eval_steps.is_some() {
@@ -69,6 +70,27 @@ impl Body<'_> {
         };
         model.save(self.work())?;
         Ok(outputs)
+    }
+
+    /// What fine-tuning learns from, as an epoch sees it.
+    fn demonstrations(&self) -> Result<Vec<Demonstration>> {
+        let file = |name: &str| self.context.file("data", name);
+        match &self.suite.dataset {
+            // Demonstrations don't name their sources.
+            Dataset::Pairs(settings) if !settings.sources.is_empty() => match settings.is_unpaired() {
+                true => of_sources(&read_jsonl::<LabelledCompletion>(&file("train_pairs.jsonl")?)?, settings),
+                false => of_sources(&read_jsonl::<Pair>(&file("train_pairs.jsonl")?)?, settings),
+            },
+            _ => read_jsonl(&file("demonstrations.jsonl")?),
+        }
+    }
+
+    /// Rows to learn from, as an epoch sees them: those of a suite's sources by their weights, those of later rounds once.
+    fn learnt<R: PreferenceRow + Clone>(&self, rows: Vec<R>, id: &str, name: &str) -> Result<Vec<R>> {
+        match &self.suite.dataset {
+            Dataset::Pairs(settings) if (id, name) == (PAIRS, "train.jsonl") => sources::weighted(rows, settings),
+            _ => Ok(rows),
+        }
     }
 
     /// What fine-tuning is measured on: in a world, reviews after the prompts of the held-out pairs; of a file, the chosen sides of the
@@ -180,7 +202,7 @@ impl Body<'_> {
 
     /// The pairs in a file of the cell `id`.
     pub(super) fn tokenized_pairs(&self, id: &str, name: &str, tokenizer: &TextTokenizer) -> Result<Vec<TokenizedPair>> {
-        let pairs: Vec<Pair> = read_jsonl(&self.context.file(id, name)?)?;
+        let pairs: Vec<Pair> = self.learnt(read_jsonl(&self.context.file(id, name)?)?, id, name)?;
         Ok(pairs.iter().map(|p| tokenizer.pair(p)).collect())
     }
 
@@ -190,7 +212,7 @@ impl Body<'_> {
         if id != PAIRS || self.suite.dataset.has_pairs() {
             return Ok(Feedback::of_pairs(&self.tokenized_pairs(id, name, tokenizer)?));
         }
-        let rows: Vec<LabelledCompletion> = read_jsonl(&self.context.file(id, name)?)?;
+        let rows: Vec<LabelledCompletion> = self.learnt(read_jsonl(&self.context.file(id, name)?)?, id, name)?;
         let feedback = |row: &LabelledCompletion| {
             let prompt = tokenizer.prompt(&row.prompt);
             let completion = tokenizer.completion(&row.prompt, &prompt, &row.completion).ids;
@@ -198,4 +220,9 @@ impl Body<'_> {
         };
         Ok(rows.iter().map(feedback).collect())
     }
+}
+
+/// What is imitated of the rows of several sources.
+fn of_sources<R: PreferenceRow + Clone>(rows: &[R], settings: &PairsSettings) -> Result<Vec<Demonstration>> {
+    Ok(sources::weighted(rows.to_vec(), settings)?.iter().filter_map(PreferenceRow::demonstration).collect())
 }

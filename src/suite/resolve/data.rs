@@ -1,17 +1,25 @@
 //! `[dataset]` and `[model]`.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use crate::error::Result;
 use crate::suite::defaults;
 use crate::suite::document::{Document, Table};
-use crate::suite::reading::{AuditLimits, AuditSpec, ColumnsSpec, ReadingSettings, TemplateFile};
+use crate::suite::reading::{
+    AuditLimits, AuditSpec, ColumnsSpec, RatingSettings, ReadingSettings, SourceSettings, SourceSpec, TemplateFile,
+};
 use crate::suite::rules;
 use crate::suite::settings::{Dataset, FreshModel, ModelSource, PairsFormat, PairsSettings, WorldSettings};
 use crate::suite::spec::{DatasetKind, DatasetSpec, ModelSpec, SuiteSpec};
 
 /// Keys of `[dataset]` that every kind takes.
 const COMMON: [&str; 3] = ["kind", "sampling", "eval_prompts"];
-const PAIRS_ONLY: [&str; 11] = [
+const PAIRS_ONLY: [&str; 14] = [
     "path",
+    "source",
+    "rated_by",
+    "rejected_by",
     "format",
     "columns",
     "chat_template",
@@ -66,15 +74,24 @@ fn world(written: &DatasetSpec, table: &Table<'_>) -> Result<WorldSettings> {
 }
 
 fn pairs(written: &DatasetSpec, table: &Table<'_>, document: &Document) -> Result<PairsSettings> {
-    let Some(path) = written.path.clone() else {
-        let error = table.at_value("kind", "[dataset] with kind = \"pairs\" needs `path`");
-        return Err(error.help("name the file with the preference pairs, relative to the suite file"));
+    let path = match (&written.path, written.source.is_empty()) {
+        (Some(path), true) => path.clone(),
+        (None, false) => PathBuf::new(),
+        (Some(_), false) => {
+            let error = table.at_key("path", "`path` and [[dataset.source]] can't both say where the data is");
+            return Err(error.help("leave one of them out: the file of `path` can be a source too"));
+        }
+        (None, true) => {
+            let error = table.at_value("kind", "[dataset] with kind = \"pairs\" needs `path`");
+            return Err(error.help("name the file with the preference pairs, relative to the suite file"));
+        }
     };
     let [heldout_share, judge_share, eval_share] = defaults::SHARES;
     let mut pairs = PairsSettings {
         path,
         format: defaults::PAIRS_FORMAT,
         limit: written.limit,
+        sources: sources(written, table, document)?,
         max_prompt_length: None,
         heldout_share,
         judge_share,
@@ -84,7 +101,10 @@ fn pairs(written: &DatasetSpec, table: &Table<'_>, document: &Document) -> Resul
         reading: ReadingSettings::default(),
     };
     table.set(&mut pairs.format, "format", written.format, rules::any())?;
-    pairs.reading = reading(written, pairs.format, document)?;
+    if let Some(first) = pairs.sources.first() {
+        pairs.format = first.format;
+    }
+    pairs.reading = reading(written, &pairs, document)?;
     if let Some(limit) = &mut pairs.limit {
         table.set(limit, "limit", written.limit, rules::AT_LEAST_ONE)?;
     }
@@ -113,13 +133,37 @@ fn pairs(written: &DatasetSpec, table: &Table<'_>, document: &Document) -> Resul
 }
 
 /// How the file is read.
-fn reading(written: &DatasetSpec, format: PairsFormat, document: &Document) -> Result<ReadingSettings> {
-    let (table, columns) = (document.table("dataset"), document.table("dataset.columns"));
+fn reading(written: &DatasetSpec, pairs: &PairsSettings, document: &Document) -> Result<ReadingSettings> {
+    let (table, format) = (document.table("dataset"), pairs.format);
     if let Some(key) = table.first_key(|key| key.starts_with("chat_")).filter(|_| !format.is_conversational()) {
         let error = table.at_key(key, format!("`{key}` has no effect: texts are taken as they are"));
         return Err(error.help("leave it out, or set format = \"conversations\""));
     }
+    let rated = |key: &str| ["rated_by", "rejected_by"].contains(&key);
+    let formats: Vec<PairsFormat> = pairs.sources.iter().map(|source| source.format).chain([format]).collect();
+    if let Some(key) = table.first_key(rated).filter(|_| !formats.contains(&PairsFormat::Ultrafeedback)) {
+        let error = table.at_key(key, format!("`{key}` has no effect: no completions are rated"));
+        return Err(error.help("leave it out, or set format = \"ultrafeedback\""));
+    }
+    if let Some(date) = &written.chat_date
+        && date.parse::<jiff::civil::Date>().is_err()
+    {
+        let error = table.at_value("chat_date", format!("\"{date}\" is no date"));
+        return Err(error.help("write the year, the month and the day: \"2026-01-31\""));
+    }
+    Ok(ReadingSettings {
+        columns: columns(written.columns.as_ref(), format, &document.table("dataset.columns"))?,
+        audit: written.audit.as_ref().map(|audit| limits(audit, &document.table("dataset.audit"))).transpose()?,
+        chat_template: written.chat_template.clone().map(|path| TemplateFile { path }),
+        chat_date: written.chat_date.clone(),
+        ratings: RatingSettings { by: written.rated_by.unwrap_or_default(), rejected: written.rejected_by.unwrap_or_default() },
+    })
+}
+
+/// What a file calls the columns of its format.
+fn columns(written: Option<&ColumnsSpec>, format: PairsFormat, columns: &Table<'_>) -> Result<BTreeMap<String, String>> {
     let names: &[&str] = match format {
+        PairsFormat::Ultrafeedback => &["id", "instruction"],
         PairsFormat::Explicit => &["id", "prompt", "chosen", "rejected"],
         PairsFormat::Hh => &["id", "chosen", "rejected"],
         PairsFormat::Unpaired => &["id", "prompt", "completion", "label"],
@@ -132,18 +176,49 @@ fn reading(written: &DatasetSpec, format: PairsFormat, document: &Document) -> R
         let error = columns.at_key(key, format!("`{key}` has no effect: files of this format have no such column"));
         return Err(error.help(format!("its columns are {}", names.join(", "))));
     }
-    if let Some(date) = &written.chat_date
-        && date.parse::<jiff::civil::Date>().is_err()
-    {
-        let error = table.at_value("chat_date", format!("\"{date}\" is no date"));
-        return Err(error.help("write the year, the month and the day: \"2026-01-31\""));
+    Ok(written.into_iter().flat_map(ColumnsSpec::written).map(|(name, column)| (name.to_owned(), column)).collect())
+}
+
+/// The files that are read instead of one.
+fn sources(written: &DatasetSpec, table: &Table<'_>, document: &Document) -> Result<Vec<SourceSettings>> {
+    let of_one_file = ["format", "columns", "limit"];
+    if let Some(key) = table.first_key(|key| of_one_file.contains(&key)).filter(|_| !written.source.is_empty()) {
+        let error = table.at_key(key, format!("`{key}` has no effect beside [[dataset.source]]: each source has its own"));
+        return Err(error.help(format!("write `{key}` into the sources that it is about")));
     }
-    Ok(ReadingSettings {
-        columns: written.columns.iter().flat_map(ColumnsSpec::written).map(|(name, column)| (name.to_owned(), column)).collect(),
-        audit: written.audit.as_ref().map(|audit| limits(audit, &document.table("dataset.audit"))).transpose()?,
-        chat_template: written.chat_template.clone().map(|path| TemplateFile { path }),
-        chat_date: written.chat_date.clone(),
-    })
+    let names: Vec<&str> = written.source.iter().map(|source| source.name.as_str()).collect();
+    super::names_differ(&names, "dataset.source", document)?;
+    let path = |index: usize| format!("dataset.source[{index}]");
+    let all: Vec<SourceSettings> =
+        written.source.iter().enumerate().map(|(index, one)| source(one, &path(index), document)).collect::<Result<_>>()?;
+    for (index, other) in all.iter().enumerate().skip(1) {
+        let kind = |format: PairsFormat| (format.is_unpaired(), format.is_conversational());
+        if kind(other.format) != kind(all[0].format) {
+            let message = format!("source `{}` is of another kind than `{}`", other.name, all[0].name);
+            let help = "all sources are pairs, or all are single completions; and all are texts, or all are conversations";
+            return Err(document.table(path(index)).at_value("format", message).help(help));
+        }
+    }
+    Ok(all)
+}
+
+fn source(written: &SourceSpec, path: &str, document: &Document) -> Result<SourceSettings> {
+    let table = document.table(path);
+    super::name_is_usable(&written.name, &table)?;
+    let format = written.format.unwrap_or(defaults::PAIRS_FORMAT);
+    let mut source = SourceSettings {
+        name: written.name.clone(),
+        path: written.path.clone(),
+        format,
+        limit: written.limit,
+        columns: columns(written.columns.as_ref(), format, &document.table(format!("{path}.columns")))?,
+        weight: 1.0,
+    };
+    if let Some(limit) = &mut source.limit {
+        table.set(limit, "limit", written.limit, rules::AT_LEAST_ONE)?;
+    }
+    table.set(&mut source.weight, "weight", written.weight, rules::WEIGHT)?;
+    Ok(source)
 }
 
 /// The audit's limits by the ids of its items.

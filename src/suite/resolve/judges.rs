@@ -1,13 +1,13 @@
 //! `[[judge]]`.
 
 use super::training::{Surroundings, alone};
-use super::{name_is_free, names_differ};
+use super::{kinds, name_is_free, names_differ};
 use crate::error::Result;
 use crate::suite::defaults::{self, Purpose};
 use crate::suite::document::{Document, Table};
 use crate::suite::rules;
 use crate::suite::settings::{Dataset, JudgeKind, JudgeSettings, JudgeSource};
-use crate::suite::spec::{JudgeSpec, SuiteSpec};
+use crate::suite::spec::{JudgeKindSpec, JudgeSpec, SuiteSpec};
 
 pub(super) fn judges(
     spec: &SuiteSpec,
@@ -23,7 +23,9 @@ pub(super) fn judges(
     let names: Vec<&str> = spec.judge.iter().map(|judge| judge.name.as_str()).collect();
     names_differ(&names, "judge", document)?;
     let judge = |(index, written)| judge(written, dataset, surroundings, &format!("judge[{index}]"), document);
-    spec.judge.iter().enumerate().map(judge).collect()
+    let judges: Vec<JudgeSettings> = spec.judge.iter().enumerate().map(judge).collect::<Result<_>>()?;
+    kinds::panels(&judges, document)?;
+    Ok(judges)
 }
 
 fn judge(
@@ -35,15 +37,21 @@ fn judge(
 ) -> Result<JudgeSettings> {
     let table = document.table(path);
     name_is_free(&written.name, &table)?;
-    let trained = written.path.is_none();
+    keys_have_effect(written, &table)?;
+    let kind = form(written.kind);
+    let trained = written.path.is_none() && kinds::is_onnx(written.kind);
     let mut settings = JudgeSettings {
         name: written.name.clone(),
-        kind: written.kind,
-        source: source(written, dataset, surroundings, path, document)?,
-        template: template(written, &table)?,
+        kind,
+        source: match written.kind {
+            JudgeKindSpec::Pairwise | JudgeKindSpec::RewardModel => onnx(written, dataset, surroundings, path, document)?,
+            _ => kinds::source(written, path, document)?,
+        },
+        template: if kinds::is_onnx(written.kind) { template(written, kind, &table)? } else { String::new() },
         max_length: if trained { surroundings.max_length() } else { defaults::MAX_LENGTH },
         tie_width: defaults::TIE_WIDTH,
         min_accuracy: defaults::MIN_ACCURACY,
+        fitness: kinds::fitness(written, &document.table(format!("{path}.fitness")))?,
     };
     table.set(&mut settings.max_length, "max_length", written.max_length, rules::TWO_OR_MORE)?;
     if trained {
@@ -61,7 +69,25 @@ fn judge(
     Ok(settings)
 }
 
-fn source(
+/// The form of the judge's answers.
+fn form(kind: JudgeKindSpec) -> JudgeKind {
+    match kind {
+        JudgeKindSpec::Pairwise | JudgeKindSpec::Replay | JudgeKindSpec::Panel => JudgeKind::Pairwise,
+        JudgeKindSpec::RewardModel | JudgeKindSpec::Rubric | JudgeKindSpec::Implicit => JudgeKind::RewardModel,
+    }
+}
+
+/// Refuses keys that a kind of judge doesn't look at.
+fn keys_have_effect(written: &JudgeSpec, table: &Table<'_>) -> Result<()> {
+    let own = kinds::keys(written.kind);
+    let idle = |key: &str| !["name", "kind", "min_accuracy"].contains(&key) && !own.contains(&key);
+    let Some(key) = table.first_key(idle) else { return Ok(()) };
+    let error =
+        table.at_key(key, format!("`{key}` has no effect: a judge of kind \"{}\" has no such thing", kinds::name(written.kind)));
+    Err(error.help(format!("its keys are name, kind, min_accuracy, {}", own.join(", "))))
+}
+
+fn onnx(
     written: &JudgeSpec,
     dataset: &Dataset,
     surroundings: &Surroundings,
@@ -97,9 +123,9 @@ fn source(
 }
 
 /// Every placeholder must be one that the judge reads, and what is judged must be among them; the prompt may be left out.
-fn template(written: &JudgeSpec, table: &Table<'_>) -> Result<String> {
-    let Some(template) = &written.template else { return Ok(defaults::template(written.kind).to_owned()) };
-    let (judged, listed): (&[&str], _) = match written.kind {
+fn template(written: &JudgeSpec, kind: JudgeKind, table: &Table<'_>) -> Result<String> {
+    let Some(template) = &written.template else { return Ok(defaults::template(kind).to_owned()) };
+    let (judged, listed): (&[&str], _) = match kind {
         JudgeKind::Pairwise => (&["a", "b"], "{prompt}, {a}, {b}"),
         JudgeKind::RewardModel => (&["completion"], "{prompt}, {completion}"),
     };

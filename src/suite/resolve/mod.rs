@@ -7,8 +7,8 @@ use super::defaults;
 use super::document::{Document, Table};
 use super::rules::{self, Rule};
 use super::settings::{
-    CheckSettings, CompareSettings, Dataset, GateSettings, GenerateSettings, ModelSource, ReportSettings, StatisticsSettings,
-    Suite,
+    CheckSettings, CompareSettings, Dataset, GateSettings, GenerateSettings, JudgeSettings, JudgeSource, LabelSettings,
+    ModelSource, ReportSettings, StatisticsSettings, Suite,
 };
 use super::spec::SuiteSpec;
 use crate::error::Result;
@@ -16,6 +16,7 @@ use crate::error::Result;
 mod data;
 mod evaluation;
 mod judges;
+mod kinds;
 mod lora;
 mod objective;
 mod rounds;
@@ -41,6 +42,7 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
     let variants = training::variants(spec, &surroundings, document)?;
     lora::fits_numerics(spec.numerics.unwrap_or(defaults::NUMERICS), sft.as_ref(), &variants, document)?;
     let judges = judges::judges(spec, &dataset, &surroundings, document)?;
+    let compare = compare(spec, &dataset, document)?;
     Ok(Suite {
         name: spec.name.clone(),
         title: spec.title.clone().unwrap_or_else(|| spec.name.clone()),
@@ -49,8 +51,8 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
         seeds: seeds(spec, document)?,
         numerics: spec.numerics.unwrap_or(defaults::NUMERICS),
         generate: generate(spec, context, &document.table("generate"))?,
-        compare: compare(spec, &dataset, document)?,
-        statistics: statistics(spec, &document.table("statistics"))?,
+        statistics: statistics(spec, &dataset, &judges, &compare, &document.table("statistics"))?,
+        compare,
         checks: checks(spec, &dataset, &document.table("checks"))?,
         gate: gate(spec, &document.table("gate"))?,
         report: report(spec, &document.table("report"))?,
@@ -191,10 +193,44 @@ fn compare(spec: &SuiteSpec, dataset: &Dataset, document: &Document) -> Result<C
     Ok(CompareSettings { judge })
 }
 
-fn statistics(spec: &SuiteSpec, table: &Table<'_>) -> Result<StatisticsSettings> {
+fn statistics(
+    spec: &SuiteSpec,
+    dataset: &Dataset,
+    judges: &[JudgeSettings],
+    compare: &CompareSettings,
+    table: &Table<'_>,
+) -> Result<StatisticsSettings> {
     let written = spec.statistics.clone().unwrap_or_default();
     let mut settings = defaults::statistics();
     table.set(&mut settings.level, "level", written.level, rules::LEVEL)?;
+    let Some(labels) = written.labels else {
+        return match table.has("labels_share") {
+            true => Err(table
+                .at_key("labels_share", "`labels_share` has no effect: no `labels` correct the win rates")
+                .help("leave it out, or say in `labels` who labels")),
+            false => Ok(settings),
+        };
+    };
+    let gold = matches!(dataset, Dataset::World(_)).then(|| GOLD.to_owned());
+    let names: Vec<String> = judges.iter().map(|judge| judge.name.clone()).chain(gold).collect();
+    if !names.contains(&labels) {
+        let error = table.at_value("labels", format!("there is no judge `{labels}`"));
+        return Err(error.help(super::translate::with_suggestion(&labels, &names, "the judges are ")));
+    }
+    if labels == compare.judge {
+        let error = table.at_value("labels", format!("judge `{labels}` decides, and can't correct itself"));
+        return Err(error.help("let a cheaper judge decide (`[compare] judge`) and this one correct it, or leave `labels` out"));
+    }
+    let mut share = 1.0;
+    table.set(&mut share, "labels_share", written.labels_share, rules::PROBABILITY)?;
+    let partial = judges.iter().any(|judge| judge.name == labels && matches!(judge.source, JudgeSource::Replay { .. }));
+    if share == 1.0 && !partial {
+        let message = format!("`{labels}` labels every prompt, so that nothing is left to correct");
+        return Err(table
+            .at_value("labels", message)
+            .help("set `labels_share` to the share of prompts whose labels are to be used"));
+    }
+    settings.labels = Some(LabelSettings { judge: labels, share });
     Ok(settings)
 }
 

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::TrainSettings;
+use super::judging::{FitnessSettings, ImplicitSettings, LabelSettings, PanelSettings, RuleSettings};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GenerateSettings {
@@ -18,6 +19,7 @@ pub struct GenerateSettings {
     pub samples_per_prompt: usize,
 }
 
+/// The form of a judge's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JudgeKind {
@@ -32,13 +34,23 @@ pub struct JudgeSettings {
     pub name: String,
     pub kind: JudgeKind,
     pub source: JudgeSource,
-    /// Text template with `{prompt}`, `{a}`, `{b}` (pairwise) or `{prompt}`, `{completion}` (reward model).
+    /// ONNX models: text template with `{prompt}`, `{a}`, `{b}` (pairwise) or `{prompt}`, `{completion}` (reward model).
     pub template: String,
+    /// Tokens that an ONNX model or a policy reads; other judges read whole texts.
     pub max_length: usize,
     /// Debiased |logit| up to this is a tie.
     pub tie_width: f64,
     /// Below this held-out accuracy the judge's win rates are void.
     pub min_accuracy: f64,
+    #[serde(skip_serializing_if = "FitnessSettings::is_default")]
+    pub fitness: FitnessSettings,
+}
+
+impl JudgeSettings {
+    /// Whether ONNX Runtime answers for it.
+    pub fn is_onnx(&self) -> bool {
+        matches!(self.source, JudgeSource::Train(_) | JudgeSource::Folder { .. })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -48,6 +60,14 @@ pub enum JudgeSource {
     Train(Box<TrainSettings>),
     /// `model.onnx` and `tokenizer.json` in a folder.
     Folder { path: PathBuf },
+    /// Verdicts recorded elsewhere, in a file.
+    Replay { path: PathBuf },
+    /// Text rules.
+    Rubric { rules: Vec<RuleSettings> },
+    /// The rewards that a policy implies.
+    Implicit(ImplicitSettings),
+    /// Other judges of the suite together.
+    Panel(PanelSettings),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -59,6 +79,9 @@ pub struct CompareSettings {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StatisticsSettings {
     pub level: f64,
+    /// What corrects the win rates; none: nothing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<LabelSettings>,
 }
 
 /// Thresholds of the checks; see `checks` for their meaning.

@@ -1,0 +1,394 @@
+//! Estimates about judges: how far they can be trusted, what they fall for, whether they agree, and win rates corrected by labels.
+//!
+//! 1. On held-out labelled pairs, judge by judge: `judge_log_loss`, `judge_auc`, `judge_reliability`, `judge_ece`, `judge_kappa`, `judge_alpha`,
+//!    `judge_length_bias`, and `judge_longer_preference` by how far the lengths are apart. Each pair counts in both directions, so no side
+//!    is the positive one.
+//! 2. On probes, judge by judge: `probe_null_win_rate`, `probe_empty_win_rate` (and `…_excess` over gold, where the truth is known),
+//!    `probe_filler_gain`, `probe_markdown_gain`, `probe_injection_gain`, `probe_identical_bias`, `probe_identical_position`.
+//! 3. On what the policies wrote, at each variant's last checkpoint over all seeds: a panel's `panel_alpha`, and every judge's
+//!    `label_kappa` and `label_alpha` with gold, or with whoever labels.
+//! 4. `win_rate_corrected` of every policy, where the suite has labels.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Estimate;
+use super::summary::{Evidence, Policy, distinct, policies};
+use crate::digest::Digest;
+use crate::judge::probes::Probe;
+use crate::judge::{GOLD, JudgeProbe, JudgeTrial, Judgment, Outcome};
+use crate::statistics::agreement::{Confusion, Weights};
+use crate::statistics::bias::position_effect_of;
+use crate::statistics::bootstrap::{Bootstrap, Resampling};
+use crate::statistics::calibration::{Bin, Binning, Forecast, expected_error, reliability};
+use crate::statistics::discrimination::{Scored, area};
+use crate::statistics::interval::Interval;
+use crate::statistics::krippendorff::{Metric, Reliability};
+use crate::statistics::mean::{Clustered, Measured, Range, mean, paired_difference, rate};
+use crate::statistics::prediction_powered::{Predicted, Tuning, corrected_mean};
+
+pub const BOOTSTRAP: &str = "bootstrap of prompts, percentile";
+pub const CLUSTER_AREA: &str = "clustered Mann–Whitney, t";
+const RESAMPLES: usize = 1000;
+/// Bins of the reliability curve.
+const BINS: usize = 10;
+/// AlpacaEval's line between lengths that are about the same and lengths that aren't, in characters.
+const CLOSE_LENGTHS: i64 = 30;
+
+/// What a suite says about its judges.
+#[derive(Debug, Clone, Default)]
+pub struct Scheme<'a> {
+    pub level: f64,
+    pub seed: u64,
+    /// Panels and their members.
+    pub panels: Vec<(&'a str, &'a [String])>,
+    /// Whose labels correct the others, and on what share of the prompts.
+    pub labels: Option<(&'a str, f64)>,
+}
+
+pub fn estimates(evidence: &Evidence, scheme: &Scheme) -> Vec<Estimate> {
+    let mut table = Table { scheme, rows: Vec::new() };
+    for judge in distinct(evidence.judge_trials.iter().map(|t| t.judge.as_str())) {
+        table.trials(judge, &evidence.judge_trials.iter().filter(|t| t.judge == judge).collect::<Vec<_>>());
+    }
+    for judge in distinct(evidence.judge_probes.iter().map(|p| p.judge.as_str())) {
+        table.probes(judge, evidence.judge_probes);
+    }
+    let all = policies(evidence);
+    for policy in all.iter().filter(|policy| policy.seed.is_none()) {
+        if all.iter().all(|other| other.variant != policy.variant || other.checkpoint <= policy.checkpoint) {
+            table.agreement(*policy, evidence);
+        }
+    }
+    if let Some((labels, share)) = scheme.labels {
+        let labelled = labelled_prompts(evidence.judgments, labels, share, scheme.seed);
+        for policy in all {
+            table.corrected(policy, evidence, labels, &labelled);
+        }
+    }
+    table.rows
+}
+
+/// The prompts whose labels are used: a share of those that have any, drawn by hash, so that it is the same for all policies.
+fn labelled_prompts<'a>(judgments: &'a [Judgment], labels: &str, share: f64, seed: u64) -> BTreeSet<&'a str> {
+    let mut prompts = distinct(judgments.iter().filter(|j| j.judge == labels).map(|j| j.prompt_id.as_str()));
+    let used = ((share * prompts.len() as f64).round() as usize).max(2);
+    prompts.sort_by_key(|prompt| Digest::of_value(&(seed, "labels", prompt)));
+    prompts.into_iter().take(used).collect()
+}
+
+/// Trials of one prompt together: what is resampled.
+fn by_prompt<'a>(trials: &[&'a JudgeTrial]) -> Vec<Vec<&'a JudgeTrial>> {
+    let mut groups: BTreeMap<&str, Vec<&JudgeTrial>> = BTreeMap::new();
+    trials.iter().for_each(|t| groups.entry(&t.prompt_id).or_default().push(t));
+    groups.into_values().collect()
+}
+
+/// Both directions of a trial: the better side has won, the worse side has lost.
+fn forecasts(trial: &JudgeTrial) -> [Forecast; 2] {
+    let p = trial.preference;
+    [Forecast { probability: p, outcome: 1.0 }, Forecast { probability: 1.0 - p, outcome: 0.0 }]
+}
+
+/// 2 for a win of the first, 1 for a tie, 0 for a loss.
+fn side(preference: f64) -> usize {
+    if preference == 0.5 { 1 } else { 2 * usize::from(preference > 0.5) }
+}
+
+fn place(outcome: Outcome) -> usize {
+    (2.0 * outcome.points()) as usize
+}
+
+/// Of one prompt: how often a judge says i (2 for the first side, 1 for a tie) where the labels say j, at 3 i + j.
+type Counts = [f64; 9];
+
+/// Cohen's κ. They agree fully where they always say the same.
+fn kappa(counts: &Counts) -> f64 {
+    let confusion = Confusion::of_counts(counts, 3);
+    if confusion.percent() == 1.0 { 1.0 } else { confusion.cohen(Weights::Nominal).map_or(0.0, |kappa| kappa.value) }
+}
+
+/// Krippendorff's α of two raters without gaps, from Scott's π of N items: 1 − α = (1 − π) (2N − 1) / 2N.
+fn alpha(counts: &Counts) -> f64 {
+    let values = 2.0 * counts.iter().sum::<f64>();
+    let confusion = Confusion::of_counts(counts, 3);
+    if confusion.percent() == 1.0 { 1.0 } else { 1.0 - (1.0 - confusion.scott().unwrap_or(0.0)) * (values - 1.0) / values }
+}
+
+/// Of one prompt: forecasts in each bin, the sum of what they state and of what came.
+type Bins = [(usize, f64, f64); BINS];
+
+fn calibration_error(prompts: &[&Bins]) -> Option<f64> {
+    let bin = |b: usize| {
+        let sum = prompts.iter().fold((0, 0.0, 0.0), |(n, p, y), bins| (n + bins[b].0, p + bins[b].1, y + bins[b].2));
+        let (n, count) = (sum.0, sum.0 as f64);
+        let (lower, upper) = (b as f64 / BINS as f64, (b + 1) as f64 / BINS as f64);
+        (n > 0).then(|| Bin { lower, upper, n, confidence: sum.1 / count, frequency: sum.2 / count })
+    };
+    let bins: Vec<Bin> = (0..BINS).filter_map(bin).collect();
+    (!bins.is_empty()).then(|| expected_error(&bins))
+}
+
+/// A prompt's share in [`calibration_error`], each trial in both directions.
+fn binned(trials: &[&JudgeTrial]) -> Bins {
+    let mut bins = [(0, 0.0, 0.0); BINS];
+    for bin in reliability(&trials.iter().flat_map(|t| forecasts(t)).collect::<Vec<_>>(), BINS, Binning::Uniform) {
+        let n = bin.n as f64;
+        bins[(bin.lower * BINS as f64).round() as usize] = (bin.n, n * bin.confidence, n * bin.frequency);
+    }
+    bins
+}
+
+/// What a judge and the labels say of trials, in both directions.
+fn counted(trials: &[&JudgeTrial]) -> Counts {
+    let mut counts = [0.0; 9];
+    for t in trials {
+        let said = side(t.preference);
+        counts[3 * said + 2] += 1.0;
+        counts[3 * (2 - said)] += 1.0;
+    }
+    counts
+}
+
+fn total(prompts: &[&Counts]) -> Option<Counts> {
+    let mut sum = [0.0; 9];
+    prompts.iter().for_each(|counts| counts.iter().zip(&mut sum).for_each(|(count, sum)| *sum += count));
+    (sum.iter().sum::<f64>() > 0.0).then_some(sum)
+}
+
+fn trials_of<'a>(rows: &[&&'a JudgeTrial]) -> Vec<&'a JudgeTrial> {
+    rows.iter().map(|t| **t).collect()
+}
+
+/// Whether the longer side is preferred, and whether it is the better one; none where neither is longer.
+fn longer(trial: &JudgeTrial) -> Option<(f64, bool)> {
+    let toward_better = side(trial.preference) as f64 / 2.0;
+    match trial.length_difference {
+        0 => None,
+        1.. => Some((toward_better, true)),
+        _ => Some((1.0 - toward_better, false)),
+    }
+}
+
+/// By how much more than ½ the longer side is preferred where it is as often the better as the worse one. None where it always is one.
+fn length_bias(trials: &[&JudgeTrial]) -> Option<f64> {
+    let mean = |better: bool| {
+        let of: Vec<f64> = trials.iter().filter_map(|t| longer(t)).filter(|(_, b)| *b == better).map(|(x, _)| x).collect();
+        (!of.is_empty()).then(|| of.iter().sum::<f64>() / of.len() as f64)
+    };
+    Some((mean(true)? + mean(false)?) / 2.0 - 0.5)
+}
+
+struct Table<'a> {
+    scheme: &'a Scheme<'a>,
+    rows: Vec<Estimate>,
+}
+
+impl Table<'_> {
+    fn push(&mut self, metric: &str, policy: Option<Policy>, judge: &str, slice: Option<&str>, measured: Option<Measured>) {
+        let Some(Measured { value, interval: Interval { lower, upper }, n, clusters, method }) = measured else { return };
+        self.rows.push(Estimate {
+            metric: metric.to_owned(),
+            variant: policy.map_or_else(String::new, |p| p.variant.to_owned()),
+            checkpoint: policy.map(|p| p.checkpoint),
+            seed: policy.and_then(|p| p.seed),
+            judge: Some(judge.to_owned()),
+            slice: slice.map(str::to_owned),
+            value,
+            lower,
+            upper,
+            level: self.scheme.level,
+            n,
+            clusters,
+            method: method.to_owned(),
+        });
+    }
+
+    /// A statistic of groups (all rows of a prompt each), with the percentile interval over prompts drawn with replacement.
+    fn resampled<T: Sync>(
+        &self,
+        purpose: &str,
+        groups: &[Vec<T>],
+        statistic: impl Fn(&[&T]) -> Option<f64> + Sync,
+    ) -> Option<Measured> {
+        let all: Vec<&T> = groups.iter().flatten().collect();
+        let value = statistic(&all)?;
+        let resampling = Resampling { resamples: RESAMPLES, seed: self.scheme.seed, purpose };
+        // A resample in which the statistic doesn't exist says nothing new.
+        let replicates = resampling.replicates(groups.len(), |drawn| {
+            let rows: Vec<&T> = drawn.iter().flat_map(|&group| &groups[group as usize]).collect();
+            statistic(&rows).unwrap_or(value)
+        });
+        let interval = Bootstrap::new(value, replicates)?.percentile(self.scheme.level);
+        Some(Measured { value, interval, n: all.len(), clusters: groups.len(), method: BOOTSTRAP })
+    }
+
+    fn trials(&mut self, judge: &str, trials: &[&JudgeTrial]) {
+        let level = self.scheme.level;
+        let groups = by_prompt(trials);
+        let of = |value: &dyn Fn(&JudgeTrial) -> Option<f64>| {
+            Clustered::new(trials.iter().filter_map(|t| Some((t.prompt_id.as_str(), value(t)?))))
+        };
+        let loss = of(&|t| Some(forecasts(t)[0].log_loss()));
+        self.push("judge_log_loss", None, judge, None, mean(&loss, Range::NON_NEGATIVE, level));
+        let scored = |(cluster, group): (usize, &Vec<&JudgeTrial>)| {
+            let both = |t: &&JudgeTrial| [(t.preference, true), (1.0 - t.preference, false)];
+            group.iter().flat_map(both).map(|(score, positive)| Scored { score, positive, cluster }).collect::<Vec<_>>()
+        };
+        let scored: Vec<Scored> = groups.iter().enumerate().flat_map(scored).collect();
+        let auc = area(&scored).and_then(|area| {
+            let interval = area.interval(level)?;
+            Some(Measured { value: area.value, interval, n: trials.len(), clusters: groups.len(), method: CLUSTER_AREA })
+        });
+        self.push("judge_auc", None, judge, None, auc);
+        // Seen from the side that the judge favours: stated between ½ and 1, and right or not.
+        for bin in BINS / 2..BINS {
+            let (from, to) = (bin as f64 / BINS as f64, (bin + 1) as f64 / BINS as f64);
+            let stated = of(&|t| {
+                let p = t.preference.max(1.0 - t.preference);
+                let within = p > from && p <= to || p == from && bin == BINS / 2;
+                within.then_some(side(t.preference) as f64 / 2.0)
+            });
+            self.push("judge_reliability", None, judge, Some(&format!("stated {from:.1} to {to:.1}")), rate(&stated, level));
+        }
+        let bins: Vec<Vec<Bins>> = groups.iter().map(|group| vec![binned(group)]).collect();
+        let ece = self.resampled("judge-ece", &bins, calibration_error).map(|m| Measured { n: trials.len(), ..m });
+        self.push("judge_ece", None, judge, None, ece);
+        let counts: Vec<Counts> = groups.iter().map(|group| counted(group)).collect();
+        self.beyond_chance("judge", None, judge, &counts, trials.len());
+        let bias = self.resampled("judge-length-bias", &groups, |rows| length_bias(&trials_of(rows)));
+        self.push("judge_length_bias", None, judge, None, bias);
+        for (slice, close) in [("lengths within 30 characters", true), ("lengths further apart", false)] {
+            let prefers = of(&|t| longer(t).filter(|_| (t.length_difference.abs() <= CLOSE_LENGTHS) == close).map(|(x, _)| x));
+            self.push("judge_longer_preference", None, judge, Some(slice), rate(&prefers, level));
+        }
+    }
+
+    /// κ and α from the counts of each prompt; `n` items.
+    fn beyond_chance(&mut self, what: &str, policy: Option<Policy>, judge: &str, prompts: &[Counts], n: usize) {
+        let prompts: Vec<Vec<Counts>> = prompts.iter().map(|counts| vec![*counts]).collect();
+        let measures: [(&str, fn(&Counts) -> f64); 2] = [("kappa", kappa), ("alpha", alpha)];
+        for (name, of) in measures {
+            let measured = self.resampled(&format!("{what}-{name}"), &prompts, |rows| Some(of(&total(rows)?)));
+            self.push(&format!("{what}_{name}"), policy, judge, None, measured.map(|m| Measured { n, ..m }));
+        }
+    }
+
+    fn probes(&mut self, judge: &str, probes: &[JudgeProbe]) {
+        let level = self.scheme.level;
+        let rows = |judge: &str, probe| {
+            let of = probes.iter().filter(move |p| p.judge == judge && p.probe == probe);
+            of.map(|p| (p.prompt_id.as_str(), p.preference)).collect::<Vec<_>>()
+        };
+        for probe in Probe::ALL {
+            let preferences = rows(judge, probe);
+            let name = probe.name();
+            let shifted = |by: &dyn Fn(f64) -> f64| Clustered::new(preferences.iter().map(|(prompt, p)| (*prompt, by(*p))));
+            match probe {
+                Probe::Null | Probe::Empty => {
+                    let win_rate = mean(&shifted(&|p| p), Range::UNIT, level);
+                    self.push(&format!("probe_{name}_win_rate"), None, judge, None, win_rate);
+                    let truth = rows(GOLD, probe);
+                    if judge != GOLD && !truth.is_empty() {
+                        let excess = paired_difference(preferences, truth, Range::DIFFERENCE, level);
+                        self.push(&format!("probe_{name}_excess"), None, judge, None, excess);
+                    }
+                }
+                Probe::Filler | Probe::Markdown | Probe::Injection => {
+                    let gain = mean(&shifted(&|p| p - 0.5), Range::HALVES, level);
+                    self.push(&format!("probe_{name}_gain"), None, judge, None, gain);
+                }
+                Probe::Identical => {
+                    let bias = mean(&shifted(&|p| (p - 0.5).abs()), Range { lower: 0.0, upper: 0.5 }, level);
+                    self.push("probe_identical_bias", None, judge, None, bias);
+                    let of = probes.iter().filter(|p| p.judge == judge && p.probe == probe);
+                    let effect =
+                        of.filter_map(|p| Some((p.prompt_id.as_str(), position_effect_of(p.preference, p.position_effect?))));
+                    let effect = mean(&Clustered::new(effect), Range::HALVES, level);
+                    self.push("probe_identical_position", None, judge, None, effect);
+                }
+            }
+        }
+    }
+
+    /// Who agrees with whom on one policy's items.
+    fn agreement(&mut self, policy: Policy, evidence: &Evidence) {
+        let of = |judge: &str| {
+            let rows = policy.judgments(evidence, judge);
+            rows.into_iter().map(|j| (item(j), j.outcome)).collect::<BTreeMap<_, _>>()
+        };
+        for (panel, members) in &self.scheme.panels {
+            let said: Vec<_> = members.iter().map(|member| of(member)).collect();
+            let Some((first, others)) = said.split_first() else { continue };
+            let mut groups: BTreeMap<&str, Vec<Vec<f64>>> = BTreeMap::new();
+            for (item, outcome) in first {
+                let rest = others.iter().filter_map(|member| member.get(item));
+                let ratings: Vec<f64> = std::iter::once(outcome).chain(rest).map(|o| o.points()).collect();
+                groups.entry(item.0).or_default().push(ratings);
+            }
+            let groups: Vec<Vec<Vec<f64>>> = groups.into_values().collect();
+            let together = self.resampled("panel-alpha", &groups, |rows| {
+                let ratings: Vec<Vec<f64>> = rows.iter().map(|ratings| (*ratings).clone()).collect();
+                Some(Reliability::new(&ratings, Metric::Nominal).alpha().unwrap_or(1.0))
+            });
+            self.push("panel_alpha", Some(policy), panel, None, together);
+        }
+        let labels = self.scheme.labels.map_or(GOLD, |(judge, _)| judge);
+        let truth = of(labels);
+        for judge in distinct(evidence.judgments.iter().map(|j| j.judge.as_str())) {
+            let (mut prompts, mut n): (BTreeMap<&str, Counts>, usize) = (BTreeMap::new(), 0);
+            for (item, said) in of(judge).iter().filter(|_| judge != labels) {
+                if let Some(truth) = truth.get(item) {
+                    prompts.entry(item.0).or_default()[3 * place(*said) + place(*truth)] += 1.0;
+                    n += 1;
+                }
+            }
+            self.beyond_chance("label", Some(policy), judge, &prompts.into_values().collect::<Vec<_>>(), n);
+        }
+    }
+
+    /// The win rate that the labels would give, estimated from all of a judge's preferences and the labels of a few prompts: PPI++
+    /// (Angelopoulos, Duchi and Zrnic 2023, arXiv 2311.01453), clustered by prompt.
+    fn corrected(&mut self, policy: Policy, evidence: &Evidence, labels: &str, labelled: &BTreeSet<&str>) {
+        let known: BTreeMap<_, f64> = policy
+            .judgments(evidence, labels)
+            .into_iter()
+            .filter(|j| labelled.contains(j.prompt_id.as_str()))
+            .map(|j| (item(j), j.preference))
+            .collect();
+        for judge in distinct(evidence.judgments.iter().map(|j| j.judge.as_str())).into_iter().filter(|judge| *judge != labels) {
+            let mut clusters: BTreeMap<&str, usize> = BTreeMap::new();
+            let rows = policy.judgments(evidence, judge);
+            let mut items = Vec::with_capacity(rows.len());
+            for j in rows {
+                let next = clusters.len();
+                let cluster = *clusters.entry(&j.prompt_id).or_insert(next);
+                items.push(Predicted { judge: j.preference, label: known.get(&item(j)).copied(), cluster });
+            }
+            let measured = corrected_mean(&items, Tuning::Best).and_then(|corrected| {
+                let interval = corrected.interval_of_few(self.scheme.level)?.within(0.0, 1.0);
+                let value = corrected.value.clamp(0.0, 1.0);
+                Some((corrected, Measured { value, interval, n: items.len(), clusters: clusters.len(), method: "" }))
+            });
+            let Some((corrected, measured)) = measured else { continue };
+            self.push("win_rate_corrected", Some(policy), judge, None, Some(measured));
+            let row = self.rows.last_mut().expect("pushed above");
+            row.method = format!(
+                "PPI++, λ = {:.2}, {} labels of {} prompts by {labels} worth {:.0}",
+                corrected.lambda,
+                corrected.labels,
+                corrected.labelled_clusters,
+                if corrected.standard_error > 0.0 { corrected.effective_labels() } else { corrected.labels as f64 }
+            );
+        }
+    }
+}
+
+/// Prompt, seed and sample.
+fn item(j: &Judgment) -> (&str, Option<u64>, u32) {
+    (&j.prompt_id, j.seed, j.sample)
+}
+
+#[cfg(test)]
+mod coverage;
+#[cfg(test)]
+mod tests;

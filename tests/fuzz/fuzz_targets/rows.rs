@@ -1,0 +1,4 @@
+//! Files of preference data.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dpo_eval_fuzz::rows(bytes));

@@ -1,0 +1,4 @@
+//! Suite files.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| dpo_eval_fuzz::suite(bytes));
