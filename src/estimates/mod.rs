@@ -6,6 +6,7 @@
 //! | `length` | the win rate at equal length, of a run's judgments |
 //! | `agreement` | how far recorded verdicts agree |
 //! | `judges` | how far judges can be trusted, and win rates corrected by labels |
+//! | `implicit` | what the implicit rewards of held-out pairs say |
 //! | `pairing` | two policies on the same prompts, new minus old |
 //! | `ratings` | comparisons of many policies to ratings: `dpo-eval ratings` |
 //! | `winrate` | recorded preferences to win rates: `dpo-eval winrate` |
@@ -14,6 +15,7 @@
 //! interval speaks about other prompts of the same kind. Training seeds are those of the suite, not a sample of seeds.
 
 pub mod agreement;
+mod implicit;
 pub mod judges;
 mod length;
 pub mod pairing;

@@ -4,22 +4,25 @@
 //!    `judge_position_effect`. Right is the side that the trials call better: by gold where it is known, else by label.
 //! 2. The reference: `gold_reward`, `no_eos_rate`, `repetition_rate`, at checkpoint 0.
 //! 3. Variants in the order of the rows; within each its checkpoints ascending; within each its seeds ascending, then all seeds
-//!    pooled (no seed). For each: per judge `win_rate`, `win_rate_length_controlled` (all seeds pooled alone), `win_rate_hard`,
-//!    `tie_rate`, `position_effect`, `order_consistency`;
-//!    `implicit_reward_accuracy`, `implicit_reward_tie_rate` (where there are ties), `implicit_reward_margin`,
+//!    pooled (no seed). For each: per judge `win_rate`, `win_rate_across_seeds` and `win_rate_length_controlled` (both pooled only),
+//!    `win_rate_hard`, `tie_rate`, `position_effect`, `order_consistency`;
+//!    `implicit_reward_accuracy`, `implicit_reward_tie_rate` (where there are ties), `implicit_reward_margin` and its quantiles,
+//!    `implicit_reward_auc`, `implicit_reward_brier`, `implicit_reward_log_loss`, `implicit_reward_ece`,
+//!    `implicit_reward_temperature`, pooled over seeds also `implicit_reward_accuracy` by length and by confidence;
 //!    `chosen_logp_change`, `rejected_logp_change`, `chosen_logp_change_per_token`; `kl_per_sequence`, `kl_per_token`,
 //!    `kl_k1_per_sequence`, `length_ratio`, `gold_reward`, `no_eos_rate`, `repetition_rate`.
 //!
 //! What has no rows gets no estimate. Every interval is clustered by prompt; pooled over seeds, all of a prompt's samples and
 //! seeds are one cluster. Rates are fractions, log-probabilities nats.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::Estimate;
 use super::length::{Lengths, length_controlled};
+use super::{Estimate, implicit};
 use crate::generate::{Completion, REFERENCE};
 use crate::judge::{JudgeProbe, JudgeTrial, Judgment, Outcome};
 use crate::statistics::bias::{position_effect, position_effect_of, same_verdict};
+use crate::statistics::components::{AcrossSeeds, Observation};
 use crate::statistics::interval::Interval;
 use crate::statistics::mean::{Clustered, Measured, Range, mean, rate, ratio};
 use crate::statistics::text::repetition;
@@ -158,6 +161,7 @@ impl Table {
         };
         let mut push = |metric, measured| self.push(metric, Some(policy), Some(judge), measured);
         push("win_rate", mean(&of(&|j| Some(j.preference)), Range::UNIT, level));
+        push("win_rate_across_seeds", across_seeds(policy, rows, level));
         // A fit with a bootstrap for every seed too would cost more than it says: prompts are what varies.
         let pooled = policy.seed.is_none();
         push("win_rate_length_controlled", pooled.then(|| length_controlled(rows, lengths, level)).flatten());
@@ -171,14 +175,15 @@ impl Table {
 
     fn pair_scores(&mut self, policy: Policy, rows: &[&PairScore]) {
         let level = self.level;
+        for (metric, slice, measured) in implicit::estimates(rows, policy.seed.is_none(), level) {
+            let before = self.rows.len();
+            self.push(metric, Some(policy), None, measured);
+            self.rows[before..].iter_mut().for_each(|row| row.slice.clone_from(&slice));
+        }
         let of = |value: &dyn Fn(&PairScore) -> f64| Clustered::new(rows.iter().map(|p| (p.prompt_id.as_str(), value(p))));
         let chosen = |p: &PairScore| p.policy_chosen - p.reference_chosen;
         let rejected = |p: &PairScore| p.policy_rejected - p.reference_rejected;
         let mut push = |metric, measured| self.push(metric, Some(policy), None, measured);
-        push("implicit_reward_accuracy", rate(&of(&|p| above(margin(p), 0.0)), level));
-        let ties = of(&|p| yes(margin(p) == 0.0));
-        push("implicit_reward_tie_rate", rate(&ties, level).filter(|_| ties.mean() > 0.0));
-        push("implicit_reward_margin", mean(&of(&margin), Range::REAL, level));
         push("chosen_logp_change", mean(&of(&chosen), Range::REAL, level));
         push("rejected_logp_change", mean(&of(&rejected), Range::REAL, level));
         let per_token = of(&|p| chosen(p) / f64::from(p.chosen_tokens.max(1)));
@@ -206,6 +211,26 @@ impl Table {
         self.push("no_eos_rate", Some(policy), None, rate(&of(&|c| yes(!c.finished)), level));
         self.push("repetition_rate", Some(policy), None, mean(&of(&|c| repetition(&c.text)), Range::UNIT, level));
     }
+}
+
+/// The win rate of a policy over all seeds, as one of many trainings with other seeds would have it.
+fn across_seeds(policy: Policy, rows: &[&Judgment], level: f64) -> Option<Measured> {
+    if policy.seed.is_some() {
+        return None;
+    }
+    let names: BTreeSet<&str> = rows.iter().map(|j| j.prompt_id.as_str()).collect();
+    let prompts: BTreeMap<&str, usize> = names.into_iter().enumerate().map(|(i, name)| (name, i)).collect();
+    let observation = |j: &&Judgment| {
+        Some(Observation {
+            prompt: prompts[j.prompt_id.as_str()],
+            seed: usize::try_from(j.seed?).ok()?,
+            sample: j.sample as usize,
+            judge: 0,
+            value: j.preference,
+        })
+    };
+    let observations: Option<Vec<Observation>> = rows.iter().map(observation).collect();
+    AcrossSeeds::new(&observations?)?.measured(Range::UNIT, level)
 }
 
 /// Tokens of each completion, with its prompt.
@@ -400,6 +425,17 @@ mod tests {
         assert!((pooled.value - (one.value + two.value) / 2.0).abs() < 1e-12);
         // Here a seed moves all prompts alike, so the second seed tells nothing about other prompts.
         assert!((pooled.upper - pooled.lower - (one.upper - one.lower)).abs() < 2e-3);
+    }
+
+    #[test]
+    fn another_seed_could_differ_as_these_two_do() {
+        let rows = rows();
+        let estimates = summarise(&rows.evidence(), 0.95);
+        let of = |metric, seed| find(&estimates, metric, "dpo", Some(20), seed, Some("pairwise"));
+        let (across, pooled) = (of("win_rate_across_seeds", None).unwrap(), of("win_rate", None).unwrap());
+        assert_eq!((across.value, across.n, across.clusters), (pooled.value, 40, 2));
+        assert!(across.lower < pooled.lower && across.upper > pooled.upper);
+        assert!(of("win_rate_across_seeds", Some(1)).is_none());
     }
 
     #[test]

@@ -6,7 +6,9 @@ use super::golden::{Curve, Golden, GoldenVariant, bitwise_cells, failures, promp
 use crate::checks::{Answer, Conclusion, percent};
 use crate::report::{GateReport, GateRow, ReportData, Verdict};
 use crate::statistics::mean::{Clustered, Measured, Range, mean};
+use crate::statistics::multiplicity::{Adjustment, adjust};
 use crate::statistics::power::prompts_to_decide;
+use crate::statistics::student::Located;
 use crate::suite::settings::{GateSettings, Numerics};
 use crate::train::TrainStep;
 use crate::train::chain::Abridged;
@@ -19,7 +21,8 @@ pub fn compare(report: &ReportData, golden: &Golden, settings: &GateSettings) ->
         Numerics::Strict => bitwise_rows(report, golden),
         Numerics::Fast => vec![no_digests(report, golden)],
     };
-    rows.extend(golden.variants.iter().map(|variant| win_rate_row(report, golden, variant, settings)));
+    let compared = golden.variants.iter().map(|variant| win_rate_row(report, golden, variant, settings)).collect();
+    rows.extend(together(compared, golden.level));
     rows.extend(new_variants(report, golden));
     if same_suite {
         rows.extend(golden.curves.iter().flat_map(|curve| curve_rows(&report.train_log, curve, settings.curve_tolerance)));
@@ -137,43 +140,73 @@ fn shown(conclusion: &Conclusion) -> String {
     percent(e.value, e.lower, e.upper)
 }
 
-fn win_rate_row(report: &ReportData, golden: &Golden, variant: &GoldenVariant, settings: &GateSettings) -> GateRow {
+/// A comparison of win rates, and the one-sided p of a loss beyond the margin where the differences have a spread.
+type Compared = (GateRow, Option<f64>);
+
+fn win_rate_row(report: &ReportData, golden: &Golden, variant: &GoldenVariant, settings: &GateSettings) -> Compared {
     let name = &variant.name;
     let Some(conclusion) = report.conclusions.iter().find(|c| c.variant == *name) else {
         let message = format!("variant `{name}` of the golden is missing in this run");
-        return row("win-rate", name, Verdict::Fail, variant.shown(), "none".to_owned(), message);
+        return (row("win-rate", name, Verdict::Fail, variant.shown(), "none".to_owned(), message), None);
     };
     let undecided = |message: String| row("win-rate", name, Verdict::Inconclusive, variant.shown(), shown(conclusion), message);
     if report.judge != golden.judge {
-        return undecided(format!(
+        let message = format!(
             "the golden was decided by judge `{}`, this run by `{}`: their win rates can't be compared; accept a new golden",
             golden.judge, report.judge
-        ));
+        );
+        return (undecided(message), None);
     }
     if conclusion.answer == Answer::Void {
-        return undecided(format!("judge `{}` is unfit, so the win rate of `{name}` is void", report.judge));
+        let message = format!("judge `{}` is unfit, so the win rate of `{name}` is void", report.judge);
+        return (undecided(message), None);
     }
     let new = GoldenVariant::of(report, conclusion);
     if new.completions == variant.completions && new.preferences == variant.preferences {
         let message = "same completions and preferences, bit for bit: no difference".to_owned();
         let mut row = row("win-rate", name, Verdict::Pass, variant.shown(), shown(conclusion), message);
         (row.difference, row.lower, row.upper, row.margin) = (Some(0.0), Some(0.0), Some(0.0), Some(settings.margin));
-        return row;
+        return (row, None);
     }
-    match paired(report, golden, variant, &new) {
-        Some(difference) => judged(&difference, golden.level, settings.margin, undecided(String::new())),
-        None => undecided("no prompt of the golden was evaluated in this run, so nothing can be paired".to_owned()),
+    let differences = paired(report, golden, variant, &new);
+    match mean(&differences, Range::DIFFERENCE, golden.level) {
+        Some(measured) => {
+            let spread = differences.standard_error().filter(|error| *error > 0.0);
+            let p = spread.map(|standard_error| {
+                let df = (differences.clusters() - 1) as f64;
+                Located { value: measured.value, standard_error, df }.below(-settings.margin).p
+            });
+            (judged(&measured, golden.level, settings.margin, undecided(String::new())), p)
+        }
+        None => (undecided("no prompt of the golden was evaluated in this run, so nothing can be paired".to_owned()), None),
     }
 }
 
 /// New minus golden over the prompts that both have, with the same text.
-fn paired(report: &ReportData, golden: &Golden, old: &GoldenVariant, new: &GoldenVariant) -> Option<Measured> {
+fn paired(report: &ReportData, golden: &Golden, old: &GoldenVariant, new: &GoldenVariant) -> Clustered {
     let texts = prompts(report);
     let differences = old.preferences.iter().filter_map(|(prompt, preference)| {
         let same_text = texts.get(prompt) == golden.prompts.get(prompt);
         Some((prompt, new.preferences.get(prompt).filter(|_| same_text)? - preference))
     });
-    mean(&Clustered::new(differences), Range::DIFFERENCE, golden.level)
+    Clustered::new(differences)
+}
+
+/// All variants pass or the gate doesn't, which needs no correction. But one of many may seem to fail by chance: a failure
+/// stands where it does among all comparisons (Holm 1979), so that the chance of any wrong one stays (1 − level) / 2.
+fn together(compared: Vec<Compared>, level: f64) -> Vec<GateRow> {
+    let seen: Vec<f64> = compared.iter().filter_map(|(_, p)| *p).collect();
+    let mut adjusted = adjust(&seen, Adjustment::Holm).into_iter();
+    let decide = |(mut row, p): Compared| {
+        let chance = p.and_then(|_| adjusted.next());
+        if let Some(chance) = chance.filter(|chance| row.verdict == Verdict::Fail && *chance > (1.0 - level) / 2.0) {
+            row.verdict = Verdict::Inconclusive;
+            row.message =
+                format!("{}, but among {} comparisons it may be chance (Holm: p = {chance:.3})", row.message, seen.len());
+        }
+        row
+    };
+    compared.into_iter().map(decide).collect()
 }
 
 /// Non-inferiority with three answers (METHODS: the gate rule): each error, failing a policy at the margin or passing one, has
@@ -262,4 +295,24 @@ fn finding_rows(report: &ReportData, golden: &Golden) -> Vec<GateRow> {
         row("finding", &name, verdict, before.to_owned(), "fails".to_owned(), message)
     };
     failures(report).into_iter().map(compared).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_failure_among_many_comparisons_must_stand_among_all() {
+        let failed =
+            |p: Option<f64>| (row("win-rate", "dpo", Verdict::Fail, String::new(), String::new(), "a loss".to_owned()), p);
+        let passed = (row("win-rate", "kto", Verdict::Pass, String::new(), String::new(), "no loss".to_owned()), Some(0.9));
+        let verdicts = |rows: Vec<Compared>| together(rows, 0.95).iter().map(|r| r.verdict).collect::<Vec<_>>();
+        assert_eq!(verdicts(vec![failed(Some(0.02))]), [Verdict::Fail]);
+        assert_eq!(verdicts(vec![failed(Some(0.02)), passed.clone()]), [Verdict::Inconclusive, Verdict::Pass]);
+        assert_eq!(verdicts(vec![failed(Some(0.01)), passed.clone()]), [Verdict::Fail, Verdict::Pass]);
+        // A variant that is missing, or differs by the same everywhere, fails whatever others do.
+        assert_eq!(verdicts(vec![passed, failed(None)]), [Verdict::Pass, Verdict::Fail]);
+        let rows = together(vec![failed(Some(0.02)), failed(Some(0.02))], 0.95);
+        assert!(rows[0].message.contains("among 2 comparisons") && rows[0].verdict == Verdict::Inconclusive);
+    }
 }

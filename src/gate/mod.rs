@@ -8,8 +8,9 @@
 //! - `numerics`: instead of these, where the run or the golden computed in the fast arithmetic, one row that says so: its bits
 //!   are a machine's own.
 //! - `win-rate`: new minus golden at each variant's last checkpoint by the deciding judge, paired by prompt. Fail: the interval
-//!   lies below −margin; pass: above; else inconclusive, with the prompts that would decide. Where every completion has the
-//!   golden's bits the policies are one and the difference is zero, whatever the number of prompts.
+//!   lies below −margin, and the loss stands among all variants (Holm); pass: above; else inconclusive, with the prompts that
+//!   would decide. Where every completion has the golden's bits the policies are one and the difference is zero, whatever the
+//!   number of prompts.
 //! - `curve`: with the suite of the golden, loss and reward margins in training, within a relative tolerance.
 //! - `finding`: failures that the golden didn't have.
 //!
