@@ -125,7 +125,7 @@ mod tests {
         let found = length_controlled(&rows, &Lengths::new(&completions), 0.95).unwrap();
         let raw = judgments.iter().map(|j| j.preference).sum::<f64>() / 60.0;
         assert!(raw > 0.53, "{raw}");
-        assert!((found.value - 0.5).abs() < 0.01, "{found:?}");
+        assert!((found.value - 0.5).abs() < 0.02, "{found:?}");
         assert!(found.interval.lower < 0.5 && 0.5 < found.interval.upper && found.clusters == 60, "{found:?}");
         // Without a completion there is no length.
         assert_eq!(length_controlled(&rows, &Lengths::new(&completions[1..]), 0.95), None);
