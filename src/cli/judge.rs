@@ -192,7 +192,7 @@ fn agree(files: &[&Path], humans: bool, format: RowFormat) -> Result<Code> {
 
 /// A judge that was named on the command line.
 enum Chosen {
-    Folder { settings: JudgeSettings, path: std::path::PathBuf },
+    Folder { settings: Box<JudgeSettings>, path: std::path::PathBuf },
     OfSuite { suite: Box<Suite>, name: String },
 }
 
@@ -251,7 +251,7 @@ fn folder(choice: &JudgeChoice) -> Result<Chosen> {
     let max_length = choice.max_length.or(described.as_ref().map(|d| d.max_length));
     let name = choice.source.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let settings = suite::judge_of_folder(&name, kind, choice.source.clone(), template, max_length);
-    Ok(Chosen::Folder { settings, path: choice.source.clone() })
+    Ok(Chosen::Folder { settings: Box::new(settings), path: choice.source.clone() })
 }
 
 impl Chosen {

@@ -130,9 +130,10 @@ pub fn against_humans(groups: &[Group], humans: usize) -> Vec<Agreement> {
     let people = votes_of(humans);
     let name = |group: usize| groups[group].name.as_str();
     let mut found = Vec::new();
+    #[allow(clippy::needless_range_loop, reason = "groups are named by their numbers throughout")]
     for group in 0..groups.len() {
         let own = votes_of(group);
-        let mean = |values: Vec<(String, f64)>| resampled(&by_prompt(values.into_iter()), |rows| average(rows));
+        let mean = |values: Vec<(String, f64)>| resampled(&by_prompt(values.into_iter()), average);
         let mut push =
             |measure, value: Option<Measured>| found.extend(value.map(|v| v.named(measure, name(group), name(humans))));
         // One vote against the mode of the others, each in turn: of people among themselves, and of others against people.

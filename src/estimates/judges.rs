@@ -218,6 +218,8 @@ impl Table<'_> {
             statistic(&rows).unwrap_or(value)
         });
         let interval = Bootstrap::new(value, replicates)?.percentile(self.scheme.level);
+        // What is never below zero, as a calibration error, is larger in resamples than in the sample.
+        let interval = Interval { lower: interval.lower.min(value), upper: interval.upper.max(value) };
         Some(Measured { value, interval, n: all.len(), clusters: groups.len(), method: BOOTSTRAP })
     }
 
@@ -263,8 +265,7 @@ impl Table<'_> {
     /// κ and α from the counts of each prompt; `n` items.
     fn beyond_chance(&mut self, what: &str, policy: Option<Policy>, judge: &str, prompts: &[Counts], n: usize) {
         let prompts: Vec<Vec<Counts>> = prompts.iter().map(|counts| vec![*counts]).collect();
-        let measures: [(&str, fn(&Counts) -> f64); 2] = [("kappa", kappa), ("alpha", alpha)];
-        for (name, of) in measures {
+        for (name, of) in [("kappa", kappa as fn(&Counts) -> f64), ("alpha", alpha)] {
             let measured = self.resampled(&format!("{what}-{name}"), &prompts, |rows| Some(of(&total(rows)?)));
             self.push(&format!("{what}_{name}"), policy, judge, None, measured.map(|m| Measured { n, ..m }));
         }

@@ -118,7 +118,7 @@ mod tests {
         // In the form that is fitted, with noise that no length explains.
         let mean = gains.iter().sum::<usize>() as f64 / 60.0;
         let deviation = (gains.iter().map(|g| (*g as f64 - mean).powi(2)).sum::<f64>() / 59.0).sqrt();
-        let noise = |i: usize| if i % 2 == 0 { 0.4 } else { -0.4 };
+        let noise = |i: usize| if i.is_multiple_of(2) { 0.4 } else { -0.4 };
         let logit = |i: usize, gain: usize| 2.0 * ((gain as f64 - 50.0) / deviation).tanh() + noise(i);
         let judgments: Vec<Judgment> = gains.iter().enumerate().map(|(i, gain)| judgment(i, logistic(logit(i, *gain)))).collect();
         let rows: Vec<&Judgment> = judgments.iter().collect();

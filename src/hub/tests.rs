@@ -180,7 +180,8 @@ fn a_server_that_knows_no_ranges_is_read_from_the_beginning_again() {
 
 #[test]
 fn contents_that_are_not_what_the_list_says_are_refused_and_not_kept() {
-    let cases: [(&str, fn(&[u8]) -> Vec<u8>); 2] = [
+    type Damage = fn(&[u8]) -> Vec<u8>;
+    let cases: [(&str, Damage); 2] = [
         ("came with the digest", |content| content.iter().map(|byte| byte ^ 1).collect()),
         ("comes with more than the 300000 bytes", |content| [content, b"x"].concat()),
     ];

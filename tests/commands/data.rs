@@ -152,7 +152,7 @@ fn several_sources_are_learnt_from_by_their_weights_and_audited_each_by_itself()
     let log = fs::read_to_string(folder.join("reports/mine/train_log.csv")).unwrap();
     assert_eq!(log.lines().count() as u64 - 1, (3 * first + second).div_ceil(4), "{first} {second}\n{log}");
     let page = fs::read_to_string(folder.join("reports/mine/index.html")).unwrap();
-    assert!(page.contains("<code dir=\"auto\">second/rows</code>") && page.contains("id=\"data\""));
+    assert!(page.contains("second&#x2f;rows") && page.contains("id=\"data\""));
     assert!(page.contains("<code dir=\"auto\">label-noise-at-least</code>"));
     let findings = fs::read_to_string(folder.join("reports/mine/findings.csv")).unwrap();
     assert!(!findings.contains("second/"), "{findings}");

@@ -94,9 +94,8 @@ fn model(folder: &Path, family: &str, sizes: &str) {
     let config = format!("{{\"model_type\": \"{family}\", \"vocab_size\": {vocabulary}, {sizes}}}");
     Llama::random(LlamaConfig::from_json(&config).unwrap(), 1).save(&folder.join(family)).unwrap();
     fs::write(folder.join(family).join("tokenizer.json"), tokenizer).unwrap();
-    for name in ["tokenizer_config.json"] {
-        fs::copy(folder.join("out/final").join(name), folder.join(family).join(name)).unwrap();
-    }
+    let name = "tokenizer_config.json";
+    fs::copy(folder.join("out/final").join(name), folder.join(family).join(name)).unwrap();
     fs::write(folder.join(format!("{family}.toml")), FAMILY.replace("FAMILY", family)).unwrap();
 }
 

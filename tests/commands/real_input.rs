@@ -48,7 +48,7 @@ fn the_papers_suite_runs_from_human_preferences_to_a_report_on_a_pretrained_llam
     let first: Vec<&str> = log.lines().nth(1).unwrap().split(',').collect();
     assert!((first[4].parse::<f64>().unwrap() - std::f64::consts::LN_2).abs() < 1e-6, "{log}");
     let page = fs::read_to_string(report.join("index.html")).unwrap();
-    assert!(page.contains("implicit") && page.contains("label-noise-at-most") && page.contains("harmless-base/rows"));
+    assert!(page.contains("implicit") && page.contains("label-noise-at-most") && page.contains("harmless-base&#x2f;rows"));
 }
 
 #[test]

@@ -73,7 +73,8 @@ fn the_suite_says_what_it_accepts() {
 #[test]
 fn a_constant_may_win_where_gold_says_that_it_deserves_to() {
     let mut rows = with(Probe::Null, 0.35, 0.05);
-    let gold = |p: usize| JudgeProbe { judge: GOLD.to_owned(), ..probe(Probe::Null, p, f64::from(u8::from(p % 3 == 0))) };
+    let gold =
+        |p: usize| JudgeProbe { judge: GOLD.to_owned(), ..probe(Probe::Null, p, f64::from(u8::from(p.is_multiple_of(3)))) };
     rows.judge_probes.extend((0..60).map(gold));
     assert_eq!(all(&rows, &suite()).0, []);
 }

@@ -50,7 +50,7 @@ fn length_bias_is_what_length_is_worth_where_it_says_nothing_of_quality() {
     let trials = |likes_longer: f64| -> Vec<JudgeTrial> {
         let row = |p: usize| {
             let mut row = trial("j", p, 0.5);
-            row.length_difference = if p % 4 == 0 { -60 } else { 60 };
+            row.length_difference = if p.is_multiple_of(4) { -60 } else { 60 };
             // Three of four better sides are longer.
             row.preference = 0.5 + 0.1 + likes_longer * f64::from(row.length_difference.signum() as i32);
             row
@@ -104,7 +104,7 @@ fn probes_are_win_rates_gains_and_distances_and_gold_says_what_a_constant_deserv
 #[test]
 fn labels_correct_a_judge_that_is_wrong_everywhere_alike() {
     // The judge gives 0.2 too much throughout; a quarter of the prompts are labelled.
-    let truth = |p: usize| f64::from(u8::from(p % 2 == 0));
+    let truth = |p: usize| f64::from(u8::from(p.is_multiple_of(2)));
     let mut rows = Vec::new();
     for p in 0..200 {
         rows.push(judgment("j", "dpo", 1, 10, p, 0.3 + 0.4 * truth(p) + 0.2));
@@ -125,7 +125,7 @@ fn labels_correct_a_judge_that_is_wrong_everywhere_alike() {
 fn a_panel_of_one_mind_agrees_fully_and_of_two_minds_not_at_all() {
     let rows = |same: bool| -> Vec<Judgment> {
         let of = |p: usize| {
-            let wins = p % 2 == 0;
+            let wins = p.is_multiple_of(2);
             let other = if same { wins } else { p % 4 < 2 };
             [("a", wins), ("b", other)].map(|(judge, w)| judgment(judge, "dpo", 1, 10, p, if w { 0.9 } else { 0.1 }))
         };

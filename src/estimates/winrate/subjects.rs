@@ -134,7 +134,9 @@ fn subject(path: &Path, key: Key, rows: Vec<RecordedPreference>, merge: bool) ->
     let mut alone = false;
     let mut items: Vec<Item> = Vec::new();
     let mut places: BTreeMap<(String, String), usize> = BTreeMap::new();
-    let mut orders: Vec<Vec<(Option<Side>, Option<f64>, u32)>> = Vec::new();
+    // The first side, the preference and the strength of each verdict on an item.
+    type Order = (Option<Side>, Option<f64>, u32);
+    let mut orders: Vec<Vec<Order>> = Vec::new();
     for row in rows {
         let verdict = (row.first, row.preference, row.strength);
         let known = places.get(&(row.prompt_id.clone(), row.sample.clone())).copied().filter(|_| merge);

@@ -210,7 +210,7 @@ fn what_the_suite_declares_wins_over_the_folder() {
     // The plain judge says the same of a short text with the other sign.
     let short = judge.reader.read(&["Say why.", "Good."]).unwrap();
     let mut plain = OnnxJudge::open(&golden("llama"), &reward(), 1).unwrap();
-    let answers = [judge.ask(&[short.clone()], &Silent).unwrap()[0], plain.ask(&[short], &Silent).unwrap()[0]];
+    let answers = [judge.ask(std::slice::from_ref(&short), &Silent).unwrap()[0], plain.ask(&[short], &Silent).unwrap()[0]];
     assert_eq!(answers[0], -answers[1]);
 }
 
