@@ -1,0 +1,22 @@
+//! What dpo-eval's statistics promise, measured.
+//!
+//! ```sh
+//! cargo run --release --manifest-path benches/statistics/Cargo.toml -- coverage > golden/statistics/coverage.csv
+//! python3 benches/statistics/compare.py   # speed, beside SciPy and evalica
+//! ```
+
+mod coverage;
+mod speed;
+mod worlds;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["coverage"] => coverage::print(),
+        ["speed", folder] => speed::print(std::path::Path::new(folder)),
+        _ => {
+            eprintln!("usage: coverage | speed FOLDER");
+            std::process::exit(2);
+        }
+    }
+}
