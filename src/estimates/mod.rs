@@ -9,6 +9,7 @@
 //! | `implicit` | what the implicit rewards of held-out pairs say |
 //! | `pairing` | two policies on the same prompts, new minus old |
 //! | `ratings` | comparisons of many policies to ratings: `dpo-eval ratings` |
+//! | `variance` | what prompts, seeds, samples and judges add to the spread of preferences |
 //! | `winrate` | recorded preferences to win rates: `dpo-eval winrate` |
 //!
 //! Prompts are the clusters: samples, seeds, both presentation orders and several pairs of one prompt share it, so an
@@ -21,6 +22,7 @@ mod length;
 pub mod pairing;
 pub mod ratings;
 pub mod summary;
+mod variance;
 pub mod winrate;
 
 use serde::{Deserialize, Serialize};
