@@ -15,6 +15,7 @@ mod readme;
 mod real_input;
 mod repro;
 mod rounds;
+mod sequential;
 mod smoke;
 mod support;
 mod training;
