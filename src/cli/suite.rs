@@ -15,7 +15,7 @@ use crate::judge::runtime;
 use crate::report::{self, Fact, ReportData};
 use crate::run::execute::{Options, execute};
 use crate::run::plan::{Cell, Plan, plan};
-use crate::run::{collect, cost, stages};
+use crate::run::{collect, cost, fit, stages};
 use crate::store::{Receipt, RunRecord, Store, write_atomically};
 use crate::suite::{self, Suite};
 
@@ -55,7 +55,20 @@ pub fn prepare(path: &Path, common: &Common) -> Result<Prepared> {
         versions.push(fact("ONNX Runtime library", info.library.to_string()));
     }
     let plan = plan(&suite, library)?;
+    if let Some(models) = through_candle(&suite)? {
+        versions.push(fact(CANDLE, models));
+    }
     Ok(Prepared { suite, plan, versions })
+}
+
+/// What computes models that can only be evaluated, as `Cargo.toml` pins it.
+pub(super) const CANDLE: &str = "candle-transformers 0.11.1 (fast, evaluation alone)";
+
+/// Which models of the suite it computes; none: all are computed here.
+fn through_candle(suite: &Suite) -> Result<Option<String>> {
+    let models = fit::evaluated(suite)?;
+    let named: Vec<String> = models.iter().map(|(what, family)| format!("{what}: {family}")).collect();
+    Ok((!named.is_empty()).then(|| named.join("; ")))
 }
 
 /// Runs the cells of a plan with progress on stderr.
@@ -166,6 +179,9 @@ fn show_plan(arguments: &SuitePlan, common: &Common) -> Result<Code> {
                 open => format!("{open} to run; about {total:.0} s on {} threads", common.threads()),
             };
             print(&format!("{}\n\n{cells} cells ({runs} training runs), {work}\n", table.trim_fmt()))?;
+            if let Some(models) = through_candle(&suite)? {
+                print(&format!("by {CANDLE}: {models}\n"))?;
+            }
         }
     }
     Ok(Code::Pass)
