@@ -3,6 +3,7 @@
 use std::f64::consts::PI;
 
 pub use crate::numerics::gelu::Gelu;
+pub use crate::numerics::mlp::Gated;
 use crate::numerics::rope;
 
 /// The families whose models can be trained, by `model_type`.
@@ -114,13 +115,18 @@ pub enum Norm {
 }
 
 /// The MLP between its products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mlp {
-    #[default]
-    SwiGlu,
-    GeGlu,
-    /// One product before it, not two.
+    /// Two products before it.
+    Gated(Gated),
+    /// One product before it.
     Gelu(Gelu),
+}
+
+impl Default for Mlp {
+    fn default() -> Self {
+        Self::Gated(Gated::SwiGlu)
+    }
 }
 
 /// How attention and MLP join the residual stream x.
@@ -154,7 +160,7 @@ impl Block {
             (self.qkv_bias || self.output_bias || self.mlp_bias || self.head_bias, "biases"),
             (self.qk_norm, "norms of queries and keys"),
             (self.norm != Norm::Rms, "other norms"),
-            (self.mlp != Mlp::SwiGlu, "another MLP"),
+            (self.mlp != Mlp::Gated(Gated::SwiGlu), "another MLP"),
             (self.residual != Residual::Sequential, "another residual stream"),
             (self.positions != Positions::Rotary, "other positions"),
             (!self.windows.is_empty(), "a sliding window"),

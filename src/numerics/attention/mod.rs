@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::buffer::Buffer;
-use super::parallel::for_each;
+use super::parallel::{for_each, for_each_rows};
 use super::simd::prefetch;
 use kernels::{Inputs, attend_backward};
 pub use kernels::{PANEL, Rows, SCORE_ROWS, Shape, Target, Transposed, attend};
@@ -449,9 +449,11 @@ impl<'a> Continued<'a> {
 /// (rows.len(), width): whole rows of `x`.
 pub fn gather_rows(x: &[f32], rows: &[usize], width: usize) -> Buffer {
     let mut out = Buffer::unspecified(rows.len() * width);
-    for (out, r) in out.chunks_exact_mut(width).zip(rows) {
-        out.copy_from_slice(&x[r * width..][..width]);
-    }
+    for_each_rows(&mut out, width, width, |first, out| {
+        for (out, r) in out.chunks_exact_mut(width).zip(&rows[first..]) {
+            out.copy_from_slice(&x[r * width..][..width]);
+        }
+    });
     out
 }
 

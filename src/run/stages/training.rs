@@ -9,7 +9,9 @@ use crate::error::{Error, Result};
 use crate::model::{Adapter, Llama, copy_evaluated, evaluated_only};
 use crate::store::{CHAIN, write_atomically};
 use crate::suite::settings::{AdapterSource, Dataset, ModelSource, PairsSettings, PolicySource, TrainSettings};
-use crate::train::{self, EVAL_LOG, EvalStep, Evaluation, Feedback, Metrics, PreferenceTask, SftTask, TrainStep, UnpairedTask};
+use crate::train::{
+    self, EVAL_LOG, EvalStep, Evaluation, Feedback, LAST, Metrics, PreferenceTask, SftTask, TrainStep, UnpairedTask,
+};
 
 /// Evaluations of the fine-tuning, among the reference's outputs.
 const SFT_EVAL_LOG: &str = "sft_eval_log.jsonl";
@@ -159,8 +161,9 @@ impl Body<'_> {
             write_jsonl(&self.work().join(EVAL_LOG), &rows)?;
             outputs.push(EVAL_LOG.to_owned());
         }
-        for step in checkpoints_in(self.work())? {
-            let folder = format!("checkpoint-{step}");
+        let checkpoints = checkpoints_in(self.work())?.into_iter().map(|step| format!("checkpoint-{step}"));
+        let last = self.work().join(LAST).exists().then(|| LAST.to_owned());
+        for folder in checkpoints.chain(last) {
             let (name, config, weights) = match &adapter {
                 None => ("config.json", reference.config.causal_json(), "model.safetensors"),
                 Some(adapter) => (Adapter::CONFIG, adapter.config_json(), Adapter::WEIGHTS),
