@@ -16,7 +16,7 @@ pub fn run(common: &Common) -> Result<Code> {
         format!("kernels         {} (this machine has {})", isa::active().name(), available.join(", ")),
         format!("threads         {}", common.threads()),
     ];
-    lines.push(format!("evaluated only  {} (by {CANDLE})", evaluated_families().join(", ")));
+    lines.push(format!("evaluated only  {}; by {CANDLE}", evaluated_families().join(", ")));
     let store = match Store::open(&common.store) {
         Ok(store) => format!("store           {}: {} finished runs", common.store.display(), store.runs()?.len()),
         Err(error) => format!("store           unusable: {error}"),
