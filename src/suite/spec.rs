@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::one_or_many::OneOrMany;
-use super::reading::{AuditSpec, ColumnsSpec, RatedBy, RejectedBy, SourceSpec};
+use super::reading::{AuditSpec, ColumnsSpec, RatedBy, RejectedBy, SourceSpec, Tokenization};
 use super::settings::{
     BcoShift, Combine, Dialect, FDivergence, ImplicitReward, InputRole, Label, Linear, LossType, Numerics, OnInconclusive,
     Optimizer, PackingStrategy, PairsFormat, Provider, RoundReference, Sampling, Scheduler, Side, TextFormat, Values,
@@ -103,6 +103,9 @@ pub struct DatasetSpec {
     pub chat_template: Option<PathBuf>,
     /// Conversations: what a chat template that asks for today's date gets, as YYYY-MM-DD.
     pub chat_date: Option<String>,
+    /// Pairs: how prompt and completion become tokens, for policies and reference: `joint` if not given, as in TRL today; `separate` as in TRL
+    /// 0.12 to 0.28, without BOS; `walk_back` as until 0.11 (and in its CPO and ORPO trainers).
+    pub tokenization: Option<Tokenization>,
     /// Pairs: what the audit may find.
     pub audit: Option<AuditSpec>,
     /// Pairs: use only the first pairs of the file.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dpo_eval::model::{Llama, LlamaConfig};
 
-use crate::support::{run_expecting, workplace};
+use crate::support::{run_expecting, run_reproduce_and_merge, workplace};
 
 const FIRST: &str = r#"name = "tokens"
 seeds = [1]
@@ -107,16 +107,7 @@ fn other_families_are_trained_evaluated_reproduced_and_merged() {
     run_expecting(folder, &["train", "tokens.toml", "--variant", "dpo", "--output", "out", "--quiet"], 0);
     for (family, sizes) in CONFIGS {
         model(folder, family, sizes);
-        let suite = &format!("{family}.toml");
-        run_expecting(folder, &["suite", "run", suite, "--quiet"], 0);
-        let repro = run_expecting(folder, &["repro", "--quiet"], 0);
-        assert!(repro.stdout.contains("train/lora/seed-1"), "{}", repro.stdout);
-        run_expecting(folder, &["train", suite, "--variant", "lora", "--output", family, "--quiet"], 0);
-        let [adapter, base, merged] = ["final", "base", "merged"].map(|name| format!("{family}/{name}"));
-        run_expecting(folder, &["merge", &adapter, "--base", &base, "--output", &merged], 0);
-        fs::write(folder.join("in.jsonl"), "{\"ids\": [1, 5, 9, 11]}\n").unwrap();
-        let logps = |model: &str| run_expecting(folder, &["logps", model, "in.jsonl"], 0).stdout;
-        assert_ne!(logps(&merged), logps(&base), "{family}");
+        run_reproduce_and_merge(folder, &format!("{family}.toml"), family);
     }
 }
 
@@ -138,8 +129,8 @@ fn what_a_family_does_not_have_is_refused_before_any_work() {
     let message = refused("\"all-linear\"", "[\"q_proj\", \"c_fc\"]", 3);
     assert!(message.contains("variant `lora`") && message.contains("no linear layer q_proj"), "{message}");
     let config = folder.join(family).join("config.json");
-    let strange = fs::read_to_string(&config).unwrap().replace("gpt2", "olmo");
+    let strange = fs::read_to_string(&config).unwrap().replace("gpt2", "mpt");
     fs::write(&config, strange).unwrap();
     let message = refused("max_steps = 3", "max_steps = 4", 3);
-    assert!(message.contains("`model_type` = \"olmo\" is not supported") && message.contains("config.json"), "{message}");
+    assert!(message.contains("`model_type` = \"mpt\" is not supported") && message.contains("config.json"), "{message}");
 }

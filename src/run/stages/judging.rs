@@ -25,12 +25,12 @@ use crate::judge::rubric::Rubric;
 use crate::judge::session::{OnnxJudge, TOKENIZER_FILE};
 use crate::judge::verdict::Item;
 use crate::judge::{self, GOLD, Judge, Judgment, protocol};
-use crate::model::Llama;
+use crate::model::{self, Llama};
 use crate::run::execute::Context;
 use crate::run::plan;
 use crate::store::CHAIN;
 use crate::suite::Suite;
-use crate::suite::settings::{ImplicitReward, ImplicitSettings, JudgeSettings, JudgeSource, Numerics};
+use crate::suite::settings::{ImplicitReward, ImplicitSettings, JudgeSettings, JudgeSource, Numerics, Tokenization};
 use crate::train::ScoreCache;
 use crate::watch::Watch;
 
@@ -187,18 +187,23 @@ impl Body<'_> {
         self.cache.as_ref().map(|_| Journal::open(self.context.store, identity)).transpose()
     }
 
+    /// Judges read texts as one, however policies do.
+    fn judges_tokenizer(&self) -> Result<TextTokenizer> {
+        Ok(self.tokenizer()?.with_tokenization(Tokenization::Joint))
+    }
+
     fn implicit(&self, settings: &ImplicitSettings, max_length: usize) -> Result<Implicit> {
         let reference = match &settings.reference {
-            Some(folder) => self.load(&self.suite.locate(&folder.path))?,
-            None => self.reference_model()?,
+            Some(folder) => model::load(&self.suite.locate(&folder.path), self.suite.numerics)?,
+            None => self.evaluated_reference()?,
         };
         let folder = self.suite.locate(&settings.path);
-        let policy = self.load_policy(&folder, &reference)?;
+        let policy = self.load_evaluated(&folder, reference.as_ref())?;
         let beside = settings.reference.as_ref().map(|folder| self.suite.locate(&folder.path));
         let mut folders = std::iter::once(folder.clone()).chain(beside);
         let tokenizer = match folders.find(|folder| folder.join(TOKENIZER_FILE).exists()) {
             Some(folder) => TextTokenizer::load(&folder)?.for_texts(self.suite.dataset.is_conversational()),
-            None => self.tokenizer()?,
+            None => self.judges_tokenizer()?,
         };
         let reference = (settings.reward == ImplicitReward::LogRatio).then_some(reference);
         Implicit::new(policy, reference, tokenizer, settings.reward, settings.beta, max_length).map_err(|e| e.in_file(&folder))
@@ -236,7 +241,7 @@ impl Body<'_> {
 
     fn judge_inputs(&self) -> Result<JudgeInputs> {
         let pairs = read_jsonl(&self.context.file("pairs", "judge_train.jsonl")?)?;
-        Ok(JudgeInputs { base: self.reference_model()?, tokenizer: self.tokenizer()?, pairs })
+        Ok(JudgeInputs { base: self.reference_model()?, tokenizer: self.judges_tokenizer()?, pairs })
     }
 
     /// An error about a file of our copy of a judge's folder, as one about the user's own file.
