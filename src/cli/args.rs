@@ -278,7 +278,7 @@ pub struct MergeArguments {
 #[derive(Debug, Args)]
 pub struct WinrateArguments {
     /// Verdicts: AlpacaEval's annotations.json, Arena-Hard's or MT-bench's judgments, labels or comparisons (JSON Lines, JSON, CSV,
-    /// Parquet), or the folder of a report; of two files the paired difference is shown too
+    /// Parquet), or the folder of a report; of two files the paired difference is shown too; `-` is the standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// What the rows are [default: told by the columns of the first]

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::checks;
 use crate::cli::args::{Common, JudgeChoice, JudgeCommand, ModelForm, RowFormat};
+use crate::cli::input::Input;
 use crate::cli::suite::execute_plan;
 use crate::cli::{Code, display, print};
 use crate::data::Pair;
@@ -169,8 +170,9 @@ fn answers(pairs: &[Pair]) -> Vec<Answered<'_>> {
 
 fn agree(files: &[&Path], humans: bool, format: RowFormat) -> Result<Code> {
     let group = |file: &&Path| {
-        let rows = recorded::read(file, &Reading::default())?;
-        Ok(Group { name: file.file_name().unwrap_or_default().to_string_lossy().into_owned(), rows })
+        let input = Input::of(file)?;
+        let rows = recorded::read(&input.file, &Reading::default())?;
+        Ok(Group { name: Path::new(&input.shown()).file_name().unwrap_or_default().to_string_lossy().into_owned(), rows })
     };
     let groups = files.iter().map(group).collect::<Result<Vec<_>>>()?;
     let mut rows = agreement::agreements(&groups);

@@ -21,7 +21,7 @@ use crate::judge::{GOLD, JudgeProbe, JudgeTrial, Judgment, Outcome};
 use crate::statistics::agreement::{Confusion, Weights};
 use crate::statistics::bias::position_effect_of;
 use crate::statistics::bootstrap::{Bootstrap, Resampling};
-use crate::statistics::calibration::{Bin, Binning, Forecast, expected_error, reliability};
+use crate::statistics::calibration::{Binning, EXPECTED_ERROR, Forecast, Gaps, clustered_expected_error, reliability};
 use crate::statistics::discrimination::{Scored, area};
 use crate::statistics::interval::Interval;
 use crate::statistics::krippendorff::{Metric, Reliability};
@@ -132,28 +132,15 @@ fn alpha(counts: &Counts) -> f64 {
     if confusion.percent() == 1.0 { 1.0 } else { 1.0 - (1.0 - confusion.scott().unwrap_or(0.0)) * (values - 1.0) / values }
 }
 
-/// Of one prompt: forecasts in each bin, the sum of what they state and of what came.
-type Bins = [(usize, f64, f64); BINS];
-
-fn calibration_error(prompts: &[&Bins]) -> Option<f64> {
-    let bin = |b: usize| {
-        let sum = prompts.iter().fold((0, 0.0, 0.0), |(n, p, y), bins| (n + bins[b].0, p + bins[b].1, y + bins[b].2));
-        let (n, count) = (sum.0, sum.0 as f64);
-        let (lower, upper) = (b as f64 / BINS as f64, (b + 1) as f64 / BINS as f64);
-        (n > 0).then(|| Bin { lower, upper, n, confidence: sum.1 / count, frequency: sum.2 / count })
-    };
-    let bins: Vec<Bin> = (0..BINS).filter_map(bin).collect();
-    (!bins.is_empty()).then(|| expected_error(&bins))
-}
-
-/// A prompt's share in [`calibration_error`], each trial in both directions.
-fn binned(trials: &[&JudgeTrial]) -> Bins {
-    let mut bins = [(0, 0.0, 0.0); BINS];
+/// A prompt's share in the calibration error, each trial in both directions.
+fn gaps(trials: &[&JudgeTrial]) -> Gaps {
+    let mut gaps = Gaps::default();
     for bin in reliability(&trials.iter().flat_map(|t| forecasts(t)).collect::<Vec<_>>(), BINS, Binning::Uniform) {
         let n = bin.n as f64;
-        bins[(bin.lower * BINS as f64).round() as usize] = (bin.n, n * bin.confidence, n * bin.frequency);
+        gaps.sums[(bin.lower * BINS as f64).round() as usize] = n * (bin.frequency - bin.confidence);
+        gaps.n += n;
     }
-    bins
+    gaps
 }
 
 /// What a judge and the labels say of trials, in both directions.
@@ -237,7 +224,7 @@ impl Table<'_> {
             statistic(&rows).unwrap_or(value)
         });
         let interval = Bootstrap::new(value, replicates)?.percentile(self.scheme.level);
-        // What is never below zero, as a calibration error, is larger in resamples than in the sample.
+        // What is never below zero may be larger in resamples than in the sample.
         let interval = Interval { lower: interval.lower.min(value), upper: interval.upper.max(value) };
         Some(Measured { value, interval, n: all.len(), clusters: groups.len(), method: BOOTSTRAP })
     }
@@ -268,8 +255,15 @@ impl Table<'_> {
             });
             self.push("judge_reliability", None, judge, Some(&format!("stated {from:.1} to {to:.1}")), rate(&stated, level));
         }
-        let bins: Vec<Vec<Bins>> = groups.iter().map(|group| vec![binned(group)]).collect();
-        let ece = self.resampled("judge-ece", &bins, calibration_error).map(|m| Measured { n: trials.len(), ..m });
+        let resampling = Resampling { resamples: RESAMPLES, seed: self.scheme.seed, purpose: "judge-ece" };
+        let gaps: Vec<Gaps> = groups.iter().map(|group| gaps(group)).collect();
+        let ece = clustered_expected_error(&gaps, resampling).map(|found| Measured {
+            value: found.value,
+            interval: found.interval(level),
+            n: trials.len(),
+            clusters: groups.len(),
+            method: EXPECTED_ERROR,
+        });
         self.push("judge_ece", None, judge, None, ece);
         let counts: Vec<Counts> = groups.iter().map(|group| counted(group)).collect();
         self.beyond_chance("judge", None, judge, &counts, trials.len());

@@ -107,10 +107,10 @@ mod tests {
         for judge in ["mild", "strict"] {
             near(Some(judge), "prompt", 0.02 * 0.02 * 13.0);
             near(Some(judge), "seed", 0.1 * 0.1);
-            near(Some(judge), "sample", 0.0);
+            assert_eq!(of(&found, Some(judge), "sample"), None, "nothing is left over, in any prompt");
         }
         near(None, "judge", 0.06 * 0.06 / 2.0);
-        near(None, "judge by completion", 0.0);
+        assert_eq!(of(&found, None, "judge by completion"), None);
         assert!(found.iter().all(|e| e.lower <= e.value && e.value <= e.upper && e.upper <= MOST), "{found:#?}");
     }
 

@@ -100,7 +100,7 @@ pub(crate) const METRICS: &[Metric] = &[
         "Implicit-reward calibration error",
         "fraction",
         3,
-        "Mean distance of accuracy from σ(|margin|) over ten bins of it; chance alone makes it positive.",
+        "Mean distance of accuracy from σ(|margin|) over ten bins of it; chance alone makes it positive, and the interval allows for that.",
     ),
     metric(
         "implicit_reward_temperature",
@@ -187,7 +187,7 @@ pub(crate) const METRICS: &[Metric] = &[
         "Expected calibration error",
         "",
         3,
-        "Mean distance of stated from observed shares over ten bins; 0 is calibrated.",
+        "Mean distance of stated from observed shares over ten bins; 0 is calibrated, chance alone makes it positive, and the interval allows for that.",
     ),
     metric(
         "judge_kappa",

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::run_expecting;
 
-/// A policy that training broke, which letters tell at once, and one that hardly moved, which nothing tells.
+/// A policy that training broke, which repeats itself and is told at once, and one that hardly moved, which nothing tells.
 const SUITE: &str = r#"name = "sequential"
 seeds = [1, 2]
 
@@ -46,10 +46,13 @@ learning_rate = 1e-9
 max_new_tokens = 16
 
 [[judge]]
-name = "letters"
+name = "loops"
 kind = "rubric"
 min_accuracy = 0
-rule = [{ regex = '[a-z]', per_match = true, weight = 0.2 }]
+rule = [{ regex = 'er|is', per_match = true, weight = 1.0 }]
+
+[judge.fitness]
+probes = 0
 
 [[judge]]
 name = "short"
@@ -58,7 +61,7 @@ min_accuracy = 0
 rule = [{ characters = [0, 40] }]
 
 [compare]
-judge = "letters"
+judge = "loops"
 "#;
 
 fn report(folder: &Path) -> Value {
@@ -95,9 +98,9 @@ fn a_sequential_run_judges_what_it_needs_and_leaves_the_whole_run_as_it_is() {
     assert_eq!(used("broken"), (20, true, 60));
     assert_eq!(used("unmoved"), (60, false, 60));
     assert!(said.contains("`broken` was judged on 20 of 60 prompts") || said.contains("judged on 20 of 60"), "{said}");
-    for judge in ["letters", "short", "gold"] {
+    for judge in ["loops", "short", "gold"] {
         assert_eq!((judged(&early, judge, "broken").len(), judged(&early, judge, "unmoved").len()), (20, 60), "{judge}");
-        assert_eq!(judged(&early, judge, "broken"), judged(&early, "letters", "broken"));
+        assert_eq!(judged(&early, judge, "broken"), judged(&early, "loops", "broken"));
         let method = win_rate(&early, "broken", judge)["method"].as_str().unwrap();
         assert!(method.contains("valid whenever a run stops"), "{judge}: {method}");
     }
@@ -116,8 +119,8 @@ fn a_sequential_run_judges_what_it_needs_and_leaves_the_whole_run_as_it_is() {
     run_expecting(folder, &["suite", "run", "sequential.toml"], 0);
     let whole = report(folder);
     assert!(whole.get("sequential").is_none());
-    assert_eq!(judged(&whole, "letters", "broken").len(), 60);
-    let method = win_rate(&whole, "broken", "letters")["method"].as_str().unwrap();
+    assert_eq!(judged(&whole, "loops", "broken").len(), 60);
+    let method = win_rate(&whole, "broken", "loops")["method"].as_str().unwrap();
     assert!(!method.contains("stops"), "{method}");
     for row in list(&early, "judgments") {
         assert!(list(&whole, "judgments").contains(&row), "the same prompts are judged the same");

@@ -118,7 +118,7 @@ fn the_plan_names_every_cell_and_what_is_finished() {
         insta::assert_snapshot!("smoke_plan", ran.stdout);
     });
     let ran = run_expecting(finished_smoke(), &["suite", "plan", "suites/smoke.toml"], 0);
-    assert!(!ran.stdout.contains("to run") && ran.stdout.ends_with(", all finished\n"), "{}", ran.stdout);
+    assert!(!ran.stdout.contains("to run") && ran.stdout.contains(", all finished\n"), "{}", ran.stdout);
 }
 
 #[test]

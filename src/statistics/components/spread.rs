@@ -41,12 +41,13 @@ impl Source {
     }
 }
 
-/// Every component that the design can tell, each with its interval, none below zero. `most`: the largest variance that values in this
+/// Every component that the design can tell and that varies, each with its interval, none below zero. `most`: the largest variance that values in this
 /// range can have, ¼ for those between 0 and 1.
 pub fn spreads(items: &[Observation], most: f64, level: f64) -> Vec<(Source, Measured)> {
     let design = Design::new(items);
     let all = design.components(&|_| true);
     let jackknife = Jackknife::new(&design, all);
+    let total = design.values.iter().map(|v| v * v).sum::<f64>() / items.len() as f64;
     let cut = |value: f64, interval: Interval, clusters, method| {
         let Interval { lower, upper } = interval.within(0.0, most);
         let value = value.clamp(0.0, most);
@@ -70,6 +71,10 @@ pub fn spreads(items: &[Observation], most: f64, level: f64) -> Vec<(Source, Mea
         (Source::Rest, |c| c.rest),
     ] {
         let Some((value, error)) = of(all).zip(jackknife.as_ref().and_then(|j| j.standard_error(of))) else { continue };
+        // The same without any of the prompts: a component that isn't there has no spread to tell how small it is.
+        if error <= 1e-9 * total {
+            continue;
+        }
         let measured = if source == Source::Sample && all.rest.is_none() && value > 0.0 && error > 0.0 {
             cut(value, of_variance(value, 2.0 * (value / error).powi(2), level), prompts, OF_SAMPLES)
         } else {
