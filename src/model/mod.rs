@@ -26,7 +26,7 @@ mod scorer;
 mod trunk;
 mod written;
 
-pub use block::{Block, Family, Mlp, Norm, Positions, Residual, RopeScaling};
+pub use block::{Block, Family, Gelu, Mlp, Norm, Positions, Residual, RopeScaling};
 pub use config::LlamaConfig;
 pub(crate) use dropout::derived;
 pub use gradients::Gradients;
@@ -34,6 +34,7 @@ pub use llama::{Comparison, Llama, compare};
 pub use lora::Adapter;
 pub(crate) use lora::fits as check_targets;
 pub use mode::{Decoder, Tape};
+pub(crate) use names::{QK_NORMS, Qkv};
 pub use packed::{Packed, SegmentId, Target};
 pub use parameters::{Parameters, Tensor};
 pub use scorer::Scorer;
