@@ -43,8 +43,12 @@ def prepare(folder, count):
     names = ["input_ids", "attention_mask", "token_type_ids"]
 
     class Logits(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.classifier = classifier
+
         def forward(self, *inputs):
-            return classifier(**dict(zip(names, inputs))).logits
+            return self.classifier(**dict(zip(names, inputs))).logits
 
     ids = torch.ones((2, 8), dtype=torch.long)
     axes = {name: {0: "batch", 1: "sequence"} for name in names} | {"logits": {0: "batch"}}

@@ -36,8 +36,16 @@ const FIXED: [(&str, &[&str]); 20] = [
 ];
 
 /// Keys that every family has and that are computed.
-const COMPUTED: [&str; 7] =
-    ["bos_token_id", "eos_token_id", "initializer_range", "model_type", "pad_token_id", "tie_word_embeddings", "vocab_size"];
+const COMPUTED: [&str; 8] = [
+    "bos_token_id",
+    "eos_token_id",
+    "initializer_range",
+    "is_causal",
+    "model_type",
+    "pad_token_id",
+    "tie_word_embeddings",
+    "vocab_size",
+];
 
 /// Sizes under the names that most families have for them.
 const SIZES: [&str; 5] =
@@ -205,12 +213,13 @@ pub(super) fn read(text: &str) -> Result<LlamaConfig> {
     let keys = Keys(value.as_object().ok_or_else(|| Error::input("a JSON object is expected"))?);
     let family = keys.family()?;
     keys.refuse_unsupported(family.name(), &own_keys(family), harmless(family))?;
-    let config = match family {
+    let mut config = match family {
         Family::Gpt2 => gpt::gpt2(&keys),
         Family::GptNeoX => gpt::gpt_neox(&keys),
         Family::Phi => gpt::phi(&keys),
         _ => llama::read(&keys, family),
     }?;
+    config.block.bidirectional = !keys.flag_or("is_causal", true)?;
     config.check()?;
     Ok(config)
 }

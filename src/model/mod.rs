@@ -30,7 +30,7 @@ mod scorer;
 mod trunk;
 mod written;
 
-pub use block::{Block, Family, Mlp, Norm, Positions, Residual, RopeScaling};
+pub use block::{Block, Family, Gated, Gelu, Mlp, Norm, Positions, Residual, RopeScaling};
 pub use causal::{Causal, Limits, compare, copy_evaluated, evaluated_families, evaluated_only, load};
 pub use config::LlamaConfig;
 pub(crate) use dropout::derived;
@@ -40,6 +40,7 @@ pub use llama::{Comparison, Llama};
 pub use lora::Adapter;
 pub(crate) use lora::fits as check_targets;
 pub use mode::{Decoder, Tape};
+pub(crate) use names::{QK_NORMS, Qkv};
 pub use packed::{Packed, SegmentId, Target};
 pub use parameters::{Parameters, Tensor};
 pub use scorer::Scorer;

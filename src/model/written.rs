@@ -56,6 +56,9 @@ impl LlamaConfig {
                 self.own_keys(&mut value);
             }
         }
+        if self.block.bidirectional {
+            value["is_causal"] = json!(false);
+        }
         if let Some(scaling) = self.scaling() {
             value["rope_scaling"] = scaling;
         }

@@ -50,7 +50,7 @@ pub(super) fn check(suite: &Suite) -> Result<()> {
         }
     }
     let trained = suite.judges.iter().filter(|judge| matches!(judge.source, JudgeSource::Train(_)));
-    base.iter().flat_map(|base| trained.clone().map(move |judge| judge::train::check_export(judge, base))).collect()
+    base.iter().flat_map(|base| trained.clone().map(move |judge| judge::train::check_length(judge, base))).collect()
 }
 
 const BASE: &str = "[model]";

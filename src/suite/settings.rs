@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod encoding;
 mod judging;
 mod onnx;
 mod rounds;
 mod verdict;
 
+pub use encoding::{Attention, EncodingSettings, Pooling};
 pub use judging::{
     Combine, FitnessSettings, Folder, ImplicitReward, ImplicitSettings, LabelSettings, PanelSettings, RuleSettings, RuleTest,
     TextFormat,
