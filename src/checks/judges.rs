@@ -4,6 +4,7 @@
 //! limit), is unfit and its win rates are void. One whose accuracy is above the minimum, but whose interval reaches below, or whose
 //! estimate on a probe is beyond the limit, is used and warned of, as is one that nothing was measured of.
 
+use super::inspection::{CheckRow, Reading};
 use super::{Crossing, Finding, Severity, crossing, finding, number, percent};
 use crate::estimates::summary::Evidence;
 use crate::estimates::{Estimate, find};
@@ -135,9 +136,67 @@ pub(super) fn findings(suite: &Suite, judge: &JudgeSettings, evidence: &Evidence
     let variants = labelled_by(suite, judge);
     let mut findings = about_itself(role, !variants.is_empty(), estimates);
     findings.extend(about_missing(role, evidence));
-    findings.extend(about_panel(role, estimates));
+    findings.extend(about_panel(role, suite.checks.more.alpha_warn, estimates));
     findings.extend(about_labels(role, &variants));
-    findings
+    let claim = format!("every win rate by judge `{}`", judge.name);
+    findings.into_iter().map(|found| Finding { claim: claim.clone(), check: check_of(&found.id).to_owned(), ..found }).collect()
+}
+
+/// The check of METHODS that a finding about a judge is of.
+fn check_of(id: &str) -> &'static str {
+    match id {
+        "panel-disagreement" | "judge-position" => "O13",
+        "judge-missing" | "judge-labels" => "",
+        _ => "O14",
+    }
+}
+
+/// What was measured of a judge, whether anything was found or not: O13's position effect and panel, O14's trials and probes.
+pub(super) fn rows(suite: &Suite, judge: &JudgeSettings, estimates: &[Estimate]) -> Vec<CheckRow> {
+    let role = Role::of(suite, judge);
+    let row = |id: &str, title: &str| CheckRow { judge: Some(judge.name.clone()), ..CheckRow::new(check_of(id), id, title) };
+    let mut rows = vec![match (about_position(role, estimates), position_effect(judge, estimates)) {
+        (Some(found), _) => row("judge-position", POSITION).found(&found),
+        (None, Some(effect)) => row("judge-position", POSITION).within(Reading::estimate(effect, role.position_warn)),
+        (None, None) => row("judge-position", POSITION).unchecked("the judge reads one text at a time, or wasn't tried on pairs"),
+    }];
+    if matches!(judge.source, JudgeSource::Panel(_)) {
+        let title = "Krippendorff's α of the panel's members";
+        let limit = suite.checks.more.alpha_warn;
+        rows.push(match (about_panel(role, limit, estimates), least_alpha(judge, estimates)) {
+            (Some(found), _) => row("panel-disagreement", title).found(&found),
+            (None, Some(least)) => row("panel-disagreement", title).within(Reading::estimate(least, limit)),
+            (None, None) => row("panel-disagreement", title).unchecked("the panel judged nothing"),
+        });
+    }
+    let accuracy = row("judge-accuracy", "Accuracy on held-out pairs");
+    rows.push(match (about_accuracy(role, false, estimates), measured_accuracy(judge, estimates)) {
+        (Some(found), Some(_)) => CheckRow { id: found.id.clone(), ..accuracy.found(&found) },
+        (None, Some(e)) => accuracy.within(Reading::estimate(e, judge.min_accuracy)),
+        (_, None) => accuracy.unchecked("the judge wasn't tried on labelled pairs"),
+    });
+    for probe in Probe::ALL {
+        let id = format!("judge-{}", probe.name());
+        let title = format!("Probe `{}`", probe.name());
+        let fall = falls(judge, estimates).into_iter().find(|fall| fall.probe == probe);
+        rows.push(match (fall, probed(judge, probe, estimates)) {
+            (Some(fall), _) => row(&id, &title).found(&about_probe(role, &fall)),
+            (None, Some((e, limit))) => row(&id, &title).within(Reading::estimate(e, limit)),
+            (None, None) => row(&id, &title).unchecked(&unprobed(judge)),
+        });
+    }
+    rows
+}
+
+const POSITION: &str = "Position effect, in probability";
+
+/// Why a judge has no probes.
+fn unprobed(judge: &JudgeSettings) -> String {
+    match judge.source {
+        JudgeSource::Replay { .. } => "it repeats verdicts of others and can't be asked about new texts".to_owned(),
+        _ if judge.fitness.probes == 0 => "the suite says `probes = 0`".to_owned(),
+        _ => "the answers to be probed gave no such probe".to_owned(),
+    }
 }
 
 /// What its trials and probes say of a judge. `teaches`: whether later rounds learn from its labels.
@@ -171,24 +230,24 @@ fn about_missing(role: Role, evidence: &Evidence) -> Option<Finding> {
     Some(found)
 }
 
-/// Below this α members don't measure one thing (METHODS, O13).
-const LEAST_ALPHA: f64 = 0.4;
+/// The variant on which the members of a panel agree least.
+fn least_alpha<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Option<&'a Estimate> {
+    let of = |e: &&Estimate| e.metric == "panel_alpha" && e.judge.as_deref() == Some(judge.name.as_str());
+    estimates.iter().filter(of).min_by(|a, b| a.value.total_cmp(&b.value))
+}
 
-fn about_panel(role: Role, estimates: &[Estimate]) -> Option<Finding> {
-    let of = |e: &&Estimate| e.metric == "panel_alpha" && e.judge.as_deref() == Some(role.judge.name.as_str());
-    let least = estimates.iter().filter(of).min_by(|a, b| a.value.total_cmp(&b.value))?;
-    if least.value >= LEAST_ALPHA {
-        return None;
-    }
+/// `limit`: below this α members don't measure one thing (METHODS, O13).
+fn about_panel(role: Role, limit: f64, estimates: &[Estimate]) -> Option<Finding> {
+    let least = least_alpha(role.judge, estimates).filter(|least| least.value < limit)?;
     let message = format!(
-        "the members of panel `{}` agree little on what `{}` wrote: Krippendorff's α is {}, below {LEAST_ALPHA}",
+        "the members of panel `{}` agree little on what `{}` wrote: Krippendorff's α is {}, below {limit}",
         role.judge.name,
         least.variant,
         number(least.value, least.lower, least.upper)
     );
     let evidence = format!("{} items of {} prompts", least.n, least.clusters);
     let hint = "look at the members' own win rates: their mean hides what they disagree on";
-    Some(finding("panel-disagreement", Severity::Warn, None).estimate(least).words(LEAST_ALPHA, message, evidence, hint))
+    Some(finding("panel-disagreement", Severity::Warn, None).estimate(least).words(limit, message, evidence, hint))
 }
 
 fn about_probe(role: Role, fall: &Fall) -> Finding {
@@ -282,9 +341,13 @@ fn about_accuracy(role: Role, teaches: bool, estimates: &[Estimate]) -> Option<F
     Some(found)
 }
 
+fn position_effect<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Option<&'a Estimate> {
+    find(estimates, "judge_position_effect", "", None, None, Some(&judge.name))
+}
+
 fn about_position(role: Role, estimates: &[Estimate]) -> Option<Finding> {
     let (judge, limit) = (role.judge, role.position_warn);
-    let effect = find(estimates, "judge_position_effect", "", None, None, Some(&judge.name))?;
+    let effect = position_effect(judge, estimates)?;
     if effect.value.abs() <= limit {
         return None;
     }

@@ -29,7 +29,7 @@ fn all(rows: &Rows, suite: &Suite) -> (Vec<(String, Severity)>, Conclusion) {
     let evidence = rows.evidence();
     let mut made = summarise(&evidence, 0.95);
     made.extend(estimates(&evidence, &Scheme { level: 0.95, seed: 1, ..Scheme::default() }));
-    let found = inspect(suite, &evidence, &made, &[]);
+    let found = inspect(suite, &evidence, &made, &[]).findings;
     (found.into_iter().map(|f| (f.id, f.severity)).collect(), conclude(suite, &made).remove(0))
 }
 
