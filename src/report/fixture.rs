@@ -242,7 +242,7 @@ fn completion(variant: &str, pull: f64, seed: Option<u64>, checkpoint: u64, prom
         policy_logp: -1.1 * f64::from(tokens) + kl,
         reference_logp: -1.1 * f64::from(tokens),
         kl,
-        kl_k3: kl * (0.8 + 0.4 * draw.uniform()),
+        kl_k3: 1.02 * kl,
         entropy: f64::from(tokens) * (1.2 - 0.3 * pull),
         gold: Some(libm::tanh(gold / 2.0)),
     }

@@ -44,6 +44,9 @@ struct Scale {
     eval_prompts: usize,
     healthy_steps: usize,
     long_steps: usize,
+    /// Checkpoints of each training, and healthy variants of each suite that has any, at most.
+    checkpoints: usize,
+    healthy: usize,
     hidden: usize,
     layers: usize,
 }
@@ -57,19 +60,23 @@ const FULL: Scale = Scale {
     eval_prompts: 150,
     healthy_steps: 60,
     long_steps: 240,
+    checkpoints: 6,
+    healthy: 4,
     hidden: 96,
     layers: 3,
 };
 
 const SMALL: Scale = Scale {
-    demonstrations: 3000,
-    sft_steps: 240,
-    train_prompts: 60,
-    judge_prompts: 120,
-    judge_steps: 60,
-    eval_prompts: 60,
-    healthy_steps: 24,
-    long_steps: 90,
+    demonstrations: 2000,
+    sft_steps: 160,
+    train_prompts: 80,
+    judge_prompts: 30,
+    judge_steps: 0,
+    eval_prompts: 40,
+    healthy_steps: 20,
+    long_steps: 80,
+    checkpoints: 2,
+    healthy: 1,
     hidden: 64,
     layers: 2,
 };
@@ -99,17 +106,37 @@ impl Scale {
         format!(
             "[train]\nlearning_rate = 3e-4\nlr_scheduler_type = \"constant_with_warmup\"\nwarmup_steps = 5\n\
              per_device_train_batch_size = 16\nmax_steps = {steps}\nsave_steps = {}\n",
-            steps / 6
+            steps / self.checkpoints
         )
     }
 
+    /// Trained in so many steps; with none a judge of the world's own words.
     fn judge(&self, steps: usize) -> String {
+        if steps == 0 {
+            return WORDS.to_owned();
+        }
         format!(
             "[[judge]]\nname = \"reward\"\nkind = \"reward_model\"\n[judge.fitness]\nprobes = 0\n[judge.train]\nlearning_rate = 7e-4\n\
              warmup_steps = 10\nper_device_train_batch_size = 8\nmax_steps = {steps}\n"
         )
     }
 }
+
+/// Counts what a reader of the world would: fit, and there at once.
+const WORDS: &str = r#"[[judge]]
+name = "words"
+kind = "rubric"
+[judge.fitness]
+probes = 0
+[[judge.rule]]
+regex = "\\b(excellent|superb|perfect|wonderful|great|beautiful|good|nice|solid|handy|loves?|enjoys?|likes?|happy|pleased|delighted|joy|pleasure|well|smoothly|perfectly)\\b"
+per_match = true
+weight = 0.5
+[[judge.rule]]
+regex = "\\b(weak|dull|flimsy|bad|poor|ugly|awful|terrible|horrible|hopeless|mistake|mess|disaster|dislikes?|hates?|disappointed|angry|badly|terribly|not|never|nobody|isn't|wasn't)\\b"
+per_match = true
+weight = -0.5
+"#;
 
 const GENERATE: &str = "[generate]\nmax_new_tokens = 48\nsamples_per_prompt = 2\n";
 
@@ -179,13 +206,17 @@ impl World<'_> {
                 ("dpo-b0.3", "beta = 0.3"),
                 ("cdpo-b0.1", "beta = 0.1\nlabel_smoothing = 0.1"),
                 ("ipo-b0.3", "loss_type = \"ipo\"\nbeta = 0.3"),
-            ] {
+            ]
+            .into_iter()
+            .take(scale.healthy)
+            {
                 add(&mut body, of, HEALTHY, keys);
             }
         }
         if self.wants(LONG.kind) {
             let steps = scale.long_steps;
-            let keys = format!("beta = 0.01\nlearning_rate = 1e-3\nmax_steps = {steps}\nsave_steps = {}", steps / 6);
+            let keys =
+                format!("beta = 0.01\nlearning_rate = 1e-3\nmax_steps = {steps}\nsave_steps = {}", steps / scale.checkpoints);
             add(&mut body, "long-b0.01", LONG.kind, &keys);
         }
         body += &scale.judge(scale.judge_steps);
@@ -229,19 +260,10 @@ impl World<'_> {
             runs.extend(variants.iter().map(|(name, _)| Run { suite: suite.clone(), variant: (*name).to_owned(), kind }));
         };
         let as_it_is = |pair: &Value| Some([text(pair, "chosen"), text(pair, "rejected")]);
-        let folder = self.cell(&self.name("world"), "judge/reward").join("judge");
-        let judge = format!(
-            "[[judge]]\nname = \"reward\"\nkind = \"reward_model\"\npath = {folder:?}\nmax_length = 192\n[judge.fitness]\nprobes = 0\n"
-        );
         let healthy = [("dpo-b0.1", "beta = 0.1".to_owned()), ("dpo-b0.5", "beta = 0.5".to_owned())];
-        add("file", HEALTHY, &as_it_is, &judge, &healthy);
-        let hard = |beta: f64| {
-            format!(
-                "beta = {beta}\nlearning_rate = 1e-3\nmax_steps = {0}\nsave_steps = {1}",
-                scale.long_steps / 2,
-                scale.long_steps / 12
-            )
-        };
+        add("file", HEALTHY, &as_it_is, WORDS, &healthy[..scale.healthy.min(2)]);
+        let (steps, save) = (scale.long_steps / 2, scale.long_steps / 2 / scale.checkpoints);
+        let hard = || format!("beta = 0.05\nlearning_rate = 1e-3\nmax_steps = {steps}\nsave_steps = {save}");
         let longer = |pair: &Value| {
             let [a, b] = [text(pair, "chosen"), text(pair, "rejected")];
             match a.len().cmp(&b.len()) {
@@ -252,16 +274,16 @@ impl World<'_> {
         };
         let likes_length = "[[judge]]\nname = \"longer\"\nkind = \"rubric\"\n[judge.fitness]\nprobes = 0\n\
                             [[judge.rule]]\ncontains = \" \"\nper_match = true\nweight = 0.15\n";
-        add("length", LENGTH.kind, &longer, likes_length, &[("length", hard(0.05))]);
+        add("length", LENGTH.kind, &longer, likes_length, &[("length", hard())]);
         add("few", FEW.kind, &as_it_is, &scale.judge(scale.judge_steps / 4), &[("few", "beta = 0.1".to_owned())]);
         let one_text = |pair: &Value| Some([" It is great, and I love it.".to_owned(), text(pair, "rejected")]);
-        add("collapsed", COLLAPSED.kind, &one_text, &judge, &[("collapsed", hard(0.05))]);
+        add("collapsed", COLLAPSED.kind, &one_text, WORDS, &[("collapsed", hard())]);
         let repeated = |pair: &Value| {
             let chosen = text(pair, "chosen");
             let last = chosen.trim_end().rfind(". ").map_or(chosen.as_str(), |at| &chosen[at + 1..]).trim_end().to_owned();
             Some([format!("{}{}", chosen.trim_end(), last.repeat(2)), chosen.clone()])
         };
-        add("repeated", REPEATED.kind, &repeated, &judge, &[("repeated", hard(0.05))]);
+        add("repeated", REPEATED.kind, &repeated, WORDS, &[("repeated", hard())]);
         runs
     }
 

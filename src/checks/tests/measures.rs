@@ -49,7 +49,8 @@ fn a_proxy_that_rises_while_gold_falls_is_found() {
     let mut rows = healthy();
     let falls = |j: &&mut Judgment| j.judge == GOLD && j.checkpoint == 20 && j.prompt_id.ends_with(['1', '2', '3', '4', '5']);
     rows.judgments.iter_mut().filter(falls).for_each(|j| j.preference = 0.0);
-    assert_eq!(named(&rows), ["win-rate-hump"], "the proxy stands still");
+    let found = named(&rows);
+    assert!(found.contains(&"win-rate-hump".to_owned()) && !found.contains(&"proxy-gold-divergence".to_owned()), "{found:?}");
     rows.train_scores.iter_mut().filter(|p| p.checkpoint == 20).for_each(|p| p.policy_chosen += 2.0);
     let found = rows.inspected(&suite());
     assert_eq!((found[0].id.as_str(), found[0].severity), ("proxy-gold-divergence", Severity::Fail));
@@ -255,4 +256,31 @@ fn alike_pairs_are_named_where_chosen_texts_were_displaced() {
     let found = looked.findings.iter().find(|f| f.id == "chosen-displacement").expect("found");
     assert!(found.hint.contains("`train-79`, `train-78`, `train-77`"), "{}", found.hint);
     assert_eq!(row(&looked, "similarity-predicts").value, Some(-1.0));
+}
+
+/// `cargo test --release --lib checks_of_the_quickstart -- --ignored --nocapture`: what the checks cost beside the 75 s that the run took.
+#[test]
+#[ignore = "a measurement"]
+fn checks_of_the_quickstart_take_little_time() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let data = crate::report::load_json(&root.join("reports/quickstart/report.json")).unwrap();
+    let suite = crate::suite::load(&root.join("suites/quickstart.toml")).unwrap();
+    let evidence = Evidence {
+        completions: &data.completions,
+        judgments: &data.judgments,
+        pair_scores: &data.pair_scores,
+        // As many rows as there would be at most.
+        train_scores: &data.pair_scores,
+        opposite_scores: &data.pair_scores,
+        judge_trials: &data.judge_trials,
+        judge_probes: &data.judge_probes,
+        similarities: &data.similarities,
+    };
+    let started = std::time::Instant::now();
+    let looked = inspect(&suite, &evidence, &data.estimates, &data.audit);
+    eprintln!("{} measures, {} findings: {:?}", looked.checks.len(), looked.findings.len(), started.elapsed());
+    let hump = over_checkpoints(|d| 0.5 + d * (0.15 - 0.2 * libm::log(d)));
+    let started = std::time::Instant::now();
+    let (fits, _) = super::super::hump::fits(&self::suite(), &hump.evidence(), "dpo", 100);
+    eprintln!("{} fits with 1,000 joint resamples: {:?}", fits.len(), started.elapsed());
 }
