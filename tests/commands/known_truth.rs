@@ -42,6 +42,7 @@ struct Scale {
     judge_prompts: usize,
     judge_steps: usize,
     eval_prompts: usize,
+    /// About one epoch of the world's pairs; files hold half of them.
     healthy_steps: usize,
     long_steps: usize,
     /// Checkpoints of each training, and healthy variants of each suite that has any, at most.
@@ -54,11 +55,11 @@ struct Scale {
 const FULL: Scale = Scale {
     demonstrations: 6000,
     sft_steps: 500,
-    train_prompts: 240,
+    train_prompts: 400,
     judge_prompts: 400,
     judge_steps: 240,
     eval_prompts: 150,
-    healthy_steps: 60,
+    healthy_steps: 48,
     long_steps: 240,
     checkpoints: 6,
     healthy: 4,
@@ -69,11 +70,11 @@ const FULL: Scale = Scale {
 const SMALL: Scale = Scale {
     demonstrations: 2000,
     sft_steps: 160,
-    train_prompts: 80,
+    train_prompts: 120,
     judge_prompts: 30,
     judge_steps: 0,
     eval_prompts: 40,
-    healthy_steps: 20,
+    healthy_steps: 14,
     long_steps: 80,
     checkpoints: 2,
     healthy: 1,
@@ -122,10 +123,12 @@ impl Scale {
     }
 }
 
-/// Counts what a reader of the world would: fit, and there at once.
+/// Counts what a reader of the world would: fit, and there at once. A file leaves few pairs to measure it on, so chance is all that it must
+/// beat.
 const WORDS: &str = r#"[[judge]]
 name = "words"
 kind = "rubric"
+min_accuracy = 0.5
 [judge.fitness]
 probes = 0
 [[judge.rule]]
@@ -245,25 +248,27 @@ impl World<'_> {
     fn of_files(&self) -> Vec<Run> {
         let scale = self.scale;
         let mut runs = Vec::new();
-        let mut add = |what: &str,
-                       kind,
-                       pairs: &dyn Fn(&Value) -> Option<[String; 2]>,
-                       judge: &str,
-                       variants: &[(&str, String)]| {
-            if !self.wants(kind) {
-                return;
-            }
-            let suite = self.name(what);
-            self.write_pairs(&suite, pairs);
-            let listed: String = variants.iter().map(|(name, keys)| variant(name, keys)).collect();
-            self.run(&suite, &format!("{}\n{}\n{listed}\n{judge}", self.file(&suite, what), scale.training(scale.healthy_steps)));
-            runs.extend(variants.iter().map(|(name, _)| Run { suite: suite.clone(), variant: (*name).to_owned(), kind }));
-        };
+        let mut add =
+            |what: &str, kind, pairs: &dyn Fn(&Value) -> Option<[String; 2]>, judge: &str, variants: &[(&str, String)]| {
+                if !self.wants(kind) {
+                    return;
+                }
+                let suite = self.name(what);
+                self.write_pairs(&suite, pairs);
+                let listed: String = variants.iter().map(|(name, keys)| variant(name, keys)).collect();
+                self.run(
+                    &suite,
+                    &format!("{}\n{}\n{listed}\n{judge}", self.file(&suite, what), scale.training(scale.healthy_steps / 2)),
+                );
+                runs.extend(variants.iter().map(|(name, _)| Run { suite: suite.clone(), variant: (*name).to_owned(), kind }));
+            };
         let as_it_is = |pair: &Value| Some([text(pair, "chosen"), text(pair, "rejected")]);
         let healthy = [("dpo-b0.1", "beta = 0.1".to_owned()), ("dpo-b0.5", "beta = 0.5".to_owned())];
         add("file", HEALTHY, &as_it_is, WORDS, &healthy[..scale.healthy.min(2)]);
         let (steps, save) = (scale.long_steps / 2, scale.long_steps / 2 / scale.checkpoints);
         let hard = || format!("beta = 0.05\nlearning_rate = 1e-3\nmax_steps = {steps}\nsave_steps = {save}");
+        // What is planted is also imitated, so that it is written and not only preferred.
+        let imitated = || format!("loss_type = [\"sigmoid\", \"sft\"]\n{}", hard());
         let longer = |pair: &Value| {
             let [a, b] = [text(pair, "chosen"), text(pair, "rejected")];
             match a.len().cmp(&b.len()) {
@@ -277,20 +282,19 @@ impl World<'_> {
         add("length", LENGTH.kind, &longer, likes_length, &[("length", hard())]);
         add("few", FEW.kind, &as_it_is, &scale.judge(scale.judge_steps / 4), &[("few", "beta = 0.1".to_owned())]);
         let one_text = |pair: &Value| Some([" It is great, and I love it.".to_owned(), text(pair, "rejected")]);
-        add("collapsed", COLLAPSED.kind, &one_text, WORDS, &[("collapsed", hard())]);
+        add("collapsed", COLLAPSED.kind, &one_text, WORDS, &[("collapsed", imitated())]);
         let repeated = |pair: &Value| {
             let chosen = text(pair, "chosen");
-            let last = chosen.trim_end().rfind(". ").map_or(chosen.as_str(), |at| &chosen[at + 1..]).trim_end().to_owned();
-            Some([format!("{}{}", chosen.trim_end(), last.repeat(2)), chosen.clone()])
+            Some([format!("{}{}", chosen.trim_end(), " I love it so much.".repeat(3)), text(pair, "rejected")])
         };
-        add("repeated", REPEATED.kind, &repeated, WORDS, &[("repeated", hard())]);
+        add("repeated", REPEATED.kind, &repeated, WORDS, &[("repeated", imitated())]);
         runs
     }
 
     /// The tables of a suite over a file of pairs. A judge that sees next to no pairs gets one prompt in thirty.
     fn file(&self, suite: &str, what: &str) -> String {
         let model = self.cell(&self.name("world"), "reference");
-        let judge_share = if what == "few" { 0.03 } else { 0.1 };
+        let judge_share = if what == "few" { 0.03 } else { 0.2 };
         format!(
             "seed = {}\nseeds = [1]\n\n[dataset]\nkind = \"pairs\"\npath = \"{suite}.jsonl\"\nheldout_share = 0.15\n\
              judge_share = {judge_share}\neval_share = 0.25\n\n[model]\npath = {model:?}\n\n{GENERATE}",
