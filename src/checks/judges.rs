@@ -1,9 +1,11 @@
 //! Is the judge fit to decide? Measured on held-out labelled pairs and on probes before any win rate counts (METHODS: judge bias, O14).
 //!
 //! The rule: a judge whose held-out accuracy is below its `min_accuracy`, or that falls for a probe for sure (the whole interval beyond its
-//! limit), or, where the suite asks for it, for length or for want of room, is unfit and its win rates are void. One whose accuracy is above the minimum, but whose interval reaches below, or whose
-//! estimate on a probe is beyond the limit, is used and warned of, as is one that nothing was measured of.
+//! limit), or, where the suite asks for it, for length or for want of room, is unfit and its win rates are void. One whose accuracy is
+//! above the minimum, but whose interval reaches below, or whose estimate on a probe is beyond the limit, is used and warned of, as is
+//! one that nothing was measured of.
 
+use super::inspection::{CheckRow, Reading};
 use super::{Crossing, Finding, Severity, crossing, finding, number, percent};
 use crate::estimates::summary::Evidence;
 use crate::estimates::{Estimate, find};
@@ -45,6 +47,36 @@ enum Weakness {
     Truncation,
 }
 
+impl Weakness {
+    /// The name of its finding.
+    fn finding(self) -> String {
+        match self {
+            Self::Probe(probe) => format!("judge-{}", probe.name()),
+            Self::Length => "judge-length".to_owned(),
+            Self::Truncation => "judge-truncated".to_owned(),
+        }
+    }
+
+    fn title(self) -> String {
+        match self {
+            Self::Probe(probe) => format!("Probe `{}`", probe.name()),
+            Self::Length => "Length bias on held-out pairs".to_owned(),
+            Self::Truncation => "Questions that are too long".to_owned(),
+        }
+    }
+
+    /// Why nothing is known of it.
+    fn unmeasured(self, judge: &JudgeSettings) -> String {
+        match (self, &judge.source) {
+            (Self::Length, _) => "the suite sets no `max_length_bias`, or the judge wasn't tried on pairs".to_owned(),
+            (Self::Truncation, _) => "the suite sets no `max_truncated`, or the judge was asked nothing".to_owned(),
+            (_, JudgeSource::Replay { .. }) => "it repeats verdicts of others and can't be asked about new texts".to_owned(),
+            _ if judge.fitness.probes == 0 => "the suite says `probes = 0`".to_owned(),
+            _ => "the answers to be probed gave no such probe".to_owned(),
+        }
+    }
+}
+
 /// What a judge fell for, where that was too much.
 struct Fall<'a> {
     weakness: Weakness,
@@ -71,7 +103,8 @@ fn probed<'a>(judge: &JudgeSettings, probe: Probe, estimates: &'a [Estimate]) ->
     Some((estimate?, limit))
 }
 
-fn falls<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Vec<Fall<'a>> {
+/// What can make a judge unfit, with the estimate that decides it and its limit, where both are there.
+fn held<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Vec<(Weakness, Option<(&'a Estimate, f64)>)> {
     let of = |metric: &str| find(estimates, metric, "", None, None, Some(&judge.name));
     let limits = &judge.fitness;
     let probes = Probe::ALL.into_iter().map(|probe| (Weakness::Probe(probe), probed(judge, probe, estimates)));
@@ -79,12 +112,16 @@ fn falls<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Vec<Fall<'a>> 
         (Weakness::Length, of("judge_length_bias").zip(limits.max_length_bias)),
         (Weakness::Truncation, of("judge_truncated").zip(limits.max_truncated)),
     ];
+    probes.chain(others).collect()
+}
+
+fn falls<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Vec<Fall<'a>> {
     let fall = |(weakness, found): (Weakness, Option<(&'a Estimate, f64)>)| {
         let (estimate, limit) = found?;
         let [value, lower, _] = seen(weakness, estimate);
         Some(Fall { weakness, estimate, crossing: crossing(value, lower, limit, limit)? })
     };
-    probes.chain(others).filter_map(fall).collect()
+    held(judge, estimates).into_iter().filter_map(fall).collect()
 }
 
 /// Value and interval as they are held against the limit: a judge that likes shorter texts is as unfit as one that likes longer ones.
@@ -126,25 +163,21 @@ impl Fall<'_> {
         }
     }
 
-    /// The finding's name, what it rests on, and what to do.
-    fn about(&self) -> (String, String, &'static str) {
+    /// What the finding rests on, and what to do.
+    fn about(&self) -> (String, &'static str) {
         let n = self.estimate.n;
         match self.weakness {
             Weakness::Probe(probe) => (
-                format!("judge-{}", probe.name()),
                 format!("{n} probes of kind `{}`", probe.name()),
                 "let another judge decide (`[compare] judge`), or say in `[judge.fitness]` what is accepted, and why",
             ),
             Weakness::Length => (
-                "judge-length".to_owned(),
                 format!("{n} held-out pairs"),
                 "let another judge decide (`[compare] judge`), or decide by the win rate at equal length",
             ),
-            Weakness::Truncation => (
-                "judge-truncated".to_owned(),
-                format!("{n} questions"),
-                "raise the judge's `max_length`, or shorten prompts and completions",
-            ),
+            Weakness::Truncation => {
+                (format!("{n} questions"), "raise the judge's `max_length`, or shorten prompts and completions")
+            }
         }
     }
 }
@@ -190,10 +223,58 @@ pub(super) fn findings(suite: &Suite, judge: &JudgeSettings, evidence: &Evidence
     let variants = labelled_by(suite, judge);
     let mut findings = about_itself(role, !variants.is_empty(), estimates);
     findings.extend(about_missing(role, evidence));
-    findings.extend(about_panel(role, estimates));
+    findings.extend(about_panel(role, suite.checks.more.alpha_warn, estimates));
     findings.extend(about_labels(role, &variants));
-    findings
+    let claim = format!("every win rate by judge `{}`", judge.name);
+    findings.into_iter().map(|found| Finding { claim: claim.clone(), check: check_of(&found.id).to_owned(), ..found }).collect()
 }
+
+/// The check of METHODS that a finding about a judge is of.
+fn check_of(id: &str) -> &'static str {
+    match id {
+        "panel-disagreement" | "judge-position" => "O13",
+        "judge-missing" | "judge-labels" => "",
+        _ => "O14",
+    }
+}
+
+/// What was measured of a judge, whether anything was found or not: O13's position effect and panel, O14's trials and probes.
+pub(super) fn rows(suite: &Suite, judge: &JudgeSettings, estimates: &[Estimate]) -> Vec<CheckRow> {
+    let role = Role::of(suite, judge);
+    let row = |id: &str, title: &str| CheckRow { judge: Some(judge.name.clone()), ..CheckRow::new(check_of(id), id, title) };
+    let mut rows = vec![match (about_position(role, estimates), position_effect(judge, estimates)) {
+        (Some(found), _) => row("judge-position", POSITION).found(&found),
+        (None, Some(effect)) => row("judge-position", POSITION).within(Reading::estimate(effect, role.position_warn)),
+        (None, None) => row("judge-position", POSITION).unchecked("the judge reads one text at a time, or wasn't tried on pairs"),
+    }];
+    if matches!(judge.source, JudgeSource::Panel(_)) {
+        let title = "Krippendorff's α of the panel's members";
+        let limit = suite.checks.more.alpha_warn;
+        rows.push(match (about_panel(role, limit, estimates), least_alpha(judge, estimates)) {
+            (Some(found), _) => row("panel-disagreement", title).found(&found),
+            (None, Some(least)) => row("panel-disagreement", title).within(Reading::estimate(least, limit)),
+            (None, None) => row("panel-disagreement", title).unchecked("the panel judged nothing"),
+        });
+    }
+    let accuracy = row("judge-accuracy", "Accuracy on held-out pairs");
+    rows.push(match (about_accuracy(role, false, estimates), measured_accuracy(judge, estimates)) {
+        (Some(found), Some(_)) => CheckRow { id: found.id.clone(), ..accuracy.found(&found) },
+        (None, Some(e)) => accuracy.within(Reading::estimate(e, judge.min_accuracy)),
+        (_, None) => accuracy.unchecked("the judge wasn't tried on labelled pairs"),
+    });
+    for (weakness, held) in held(judge, estimates) {
+        let (id, title) = (weakness.finding(), weakness.title());
+        let fall = falls(judge, estimates).into_iter().find(|fall| fall.weakness == weakness);
+        rows.push(match (fall, held) {
+            (Some(fall), _) => row(&id, &title).found(&about_fall(role, &fall)),
+            (None, Some((e, limit))) => row(&id, &title).within(Reading::estimate(e, limit)),
+            (None, None) => row(&id, &title).unchecked(&weakness.unmeasured(judge)),
+        });
+    }
+    rows
+}
+
+const POSITION: &str = "Position effect, in probability";
 
 /// What its trials and probes say of a judge. `teaches`: whether later rounds learn from its labels.
 pub(super) fn about_itself(role: Role, teaches: bool, estimates: &[Estimate]) -> Vec<Finding> {
@@ -226,24 +307,24 @@ fn about_missing(role: Role, evidence: &Evidence) -> Option<Finding> {
     Some(found)
 }
 
-/// Below this α members don't measure one thing (METHODS, O13).
-const LEAST_ALPHA: f64 = 0.4;
+/// The variant on which the members of a panel agree least.
+fn least_alpha<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Option<&'a Estimate> {
+    let of = |e: &&Estimate| e.metric == "panel_alpha" && e.judge.as_deref() == Some(judge.name.as_str());
+    estimates.iter().filter(of).min_by(|a, b| a.value.total_cmp(&b.value))
+}
 
-fn about_panel(role: Role, estimates: &[Estimate]) -> Option<Finding> {
-    let of = |e: &&Estimate| e.metric == "panel_alpha" && e.judge.as_deref() == Some(role.judge.name.as_str());
-    let least = estimates.iter().filter(of).min_by(|a, b| a.value.total_cmp(&b.value))?;
-    if least.value >= LEAST_ALPHA {
-        return None;
-    }
+/// `limit`: below this α members don't measure one thing (METHODS, O13).
+fn about_panel(role: Role, limit: f64, estimates: &[Estimate]) -> Option<Finding> {
+    let least = least_alpha(role.judge, estimates).filter(|least| least.value < limit)?;
     let message = format!(
-        "the members of panel `{}` agree little on what `{}` wrote: Krippendorff's α is {}, below {LEAST_ALPHA}",
+        "the members of panel `{}` agree little on what `{}` wrote: Krippendorff's α is {}, below {limit}",
         role.judge.name,
         least.variant,
         number(least.value, least.lower, least.upper)
     );
     let evidence = format!("{} items of {} prompts", least.n, least.clusters);
     let hint = "look at the members' own win rates: their mean hides what they disagree on";
-    Some(finding("panel-disagreement", Severity::Warn, None).estimate(least).words(LEAST_ALPHA, message, evidence, hint))
+    Some(finding("panel-disagreement", Severity::Warn, None).estimate(least).words(limit, message, evidence, hint))
 }
 
 fn about_fall(role: Role, fall: &Fall) -> Finding {
@@ -252,8 +333,8 @@ fn about_fall(role: Role, fall: &Fall) -> Finding {
     let limit = fall.crossing.threshold;
     let so = if fall.is_sure() { ": its win rates are void" } else { "; the interval reaches within the limit" };
     let message = format!("judge `{}` {}, beyond {:.1} %{so}", judge.name, fall.words(), 100.0 * limit);
-    let (id, evidence, hint) = fall.about();
-    finding(&id, severity, None).estimate(fall.estimate).words(limit, message, evidence, hint)
+    let (evidence, hint) = fall.about();
+    finding(&fall.weakness.finding(), severity, None).estimate(fall.estimate).words(limit, message, evidence, hint)
 }
 
 fn about_nothing_probed(role: Role, estimates: &[Estimate]) -> Option<Finding> {
@@ -335,9 +416,13 @@ fn about_accuracy(role: Role, teaches: bool, estimates: &[Estimate]) -> Option<F
     Some(found)
 }
 
+fn position_effect<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Option<&'a Estimate> {
+    find(estimates, "judge_position_effect", "", None, None, Some(&judge.name))
+}
+
 fn about_position(role: Role, estimates: &[Estimate]) -> Option<Finding> {
     let (judge, limit) = (role.judge, role.position_warn);
-    let effect = find(estimates, "judge_position_effect", "", None, None, Some(&judge.name))?;
+    let effect = position_effect(judge, estimates)?;
     if effect.value.abs() <= limit {
         return None;
     }

@@ -1,22 +1,45 @@
-//! Rows and estimates in, findings out.
+//! Rows and estimates in, findings out; and what was measured though nothing was found, or why it wasn't.
 //!
-//! | file | findings |
-//! |---|---|
-//! | `audit` | what the data audit counted: overlap of splits, duplicates, truncation |
-//! | `judges` | `judge-unfit`, `judge-accuracy`, `judge-null`, `judge-empty`, `judge-filler`, `judge-markdown`, `judge-injection`, `judge-identical`, `judge-length`, `judge-truncated`, `judge-unprobed`, `judge-missing`, `judge-position`, `judge-labels`, `panel-disagreement` |
-//! | `policy` | `kl-budget`, `kl-disagreement`, `chosen-displacement`, `length-drift`, `no-eos`, `repetition`, `empty` |
-//! | `overoptimisation` | `win-rate-hump`, `judge-gold-disagreement` |
-//! | `sequential` | `stopped-early` |
-//! | `conclusion` | better, worse, undecided or void: one answer a variant |
+//! | file | check | findings |
+//! |---|---|---|
+//! | `audit` | | what the data audit counted: overlap of splits, duplicates, truncation |
+//! | `proxy` | O1 | `proxy-gold-divergence`, `judge-gold-disagreement` |
+//! | `hump` | O2 | `win-rate-hump`, `win-rate-peak` |
+//! | `kl` | O3 | `kl-budget`, `kl-per-token`, `kl-disagreement` |
+//! | `displacement` | O4 | `chosen-displacement`, `chosen-fell`; CHES |
+//! | `opposites` | O5 | `opposite-rise`, `refusal-drop` |
+//! | `saturation` | O6 | `accuracy-gap`, `margin-saturation` |
+//! | `decoupling` | O7 | `accuracy-decoupled`, `ranking-decoupled` |
+//! | `lengths` | O8 | `length-drift`, `length-beyond-chosen`, `no-eos` |
+//! | `length_gain` | O9 | `length-gain`, `length-matched` |
+//! | `length_coupling` | O10 | `length-coupling` |
+//! | `diversity` | O11 | `entropy-collapse`, `distinct-collapse`, `self-bleu` |
+//! | `degeneration` | O12 | `repetition`, `loops`, `empty`, `special-tokens`, `other-script` |
+//! | `panel` | O13 | `judge-gap`, `judge-agreement` |
+//! | `judges` | O13, O14 | `judge-unfit`, `judge-accuracy`, `judge-null`, `judge-empty`, `judge-filler`, `judge-markdown`, `judge-injection`, `judge-identical`, `judge-length`, `judge-truncated`, `judge-unprobed`, `judge-missing`, `judge-position`, `judge-labels`, `panel-disagreement` |
+//! | `sequential` | | `stopped-early` |
+//! | `conclusion` | | better, worse, undecided or void: one answer a variant |
 //!
 //! One rule of severity throughout: a point estimate beyond its threshold warns; a failure needs the whole interval beyond.
 //! A policy is inspected at its last checkpoint, over all seeds together and, where nothing shows, seed by seed.
 
 mod audit;
 mod conclusion;
+mod decoupling;
+mod degeneration;
+mod displacement;
+mod diversity;
+mod hump;
+mod inspection;
 mod judges;
-mod overoptimisation;
-mod policy;
+mod kl;
+mod length_coupling;
+mod length_gain;
+mod lengths;
+mod opposites;
+mod panel;
+mod proxy;
+mod saturation;
 mod sequential;
 
 use serde::{Deserialize, Serialize};
@@ -29,7 +52,11 @@ use crate::suite::Suite;
 use crate::suite::settings::JudgeSettings;
 
 pub use conclusion::conclude;
+pub use hump::{HumpFit, Ranged};
+pub use inspection::{CheckOutcome, CheckRow};
 pub use sequential::stopped;
+
+use inspection::{Inspection, Measure, Seen};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,6 +71,9 @@ pub enum Severity {
 pub struct Finding {
     /// Stable identifier, `kl-budget` say.
     pub id: String,
+    /// Of the checks O1 to O14; empty where it is of none.
+    #[serde(default)]
+    pub check: String,
     pub severity: Severity,
     pub variant: String,
     pub checkpoint: Option<u64>,
@@ -59,6 +89,9 @@ pub struct Finding {
     pub evidence: String,
     /// What to do.
     pub hint: String,
+    /// The claim that it endangers; empty where there is none.
+    #[serde(default)]
+    pub claim: String,
 }
 
 /// Is this variant better than the reference, by the deciding judge, at its last checkpoint?
@@ -85,19 +118,81 @@ pub enum Answer {
     Void,
 }
 
-/// Everything that a reader must know before trusting the estimates: first what the audit found, then the judges, then the
-/// variants, each in suite order.
-pub fn inspect(suite: &Suite, evidence: &Evidence, estimates: &[Estimate], audit: &[AuditItem]) -> Vec<Finding> {
-    let mut findings = audit::findings(audit, suite.dataset.audit_limits());
+/// The measures of policies, in the order of the checks.
+const MEASURES: [&[Measure]; 13] = [
+    proxy::MEASURES,
+    hump::MEASURES,
+    kl::MEASURES,
+    displacement::MEASURES,
+    opposites::MEASURES,
+    saturation::MEASURES,
+    decoupling::MEASURES,
+    lengths::MEASURES,
+    length_gain::MEASURES,
+    length_coupling::MEASURES,
+    diversity::MEASURES,
+    degeneration::MEASURES,
+    panel::MEASURES,
+];
+
+/// What an inspection gives.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Inspected {
+    /// First what the audit found, then the judges, then the variants, each in suite order.
+    pub findings: Vec<Finding>,
+    /// Every measure of every variant, then of every judge.
+    pub checks: Vec<CheckRow>,
+    pub humps: Vec<HumpFit>,
+}
+
+/// Everything that a reader must know before trusting the estimates.
+pub fn inspect(suite: &Suite, evidence: &Evidence, estimates: &[Estimate], audit: &[AuditItem]) -> Inspected {
+    let mut all = Inspected { findings: audit::findings(audit, suite.dataset.audit_limits()), ..Inspected::default() };
+    let mut about_judges = Vec::new();
     for judge in &suite.judges {
-        findings.extend(judges::findings(suite, judge, evidence, estimates));
+        all.findings.extend(judges::findings(suite, judge, evidence, estimates));
+        about_judges.extend(judges::rows(suite, judge, estimates));
     }
     for variant in &suite.variants {
         let Some(last) = last_checkpoint(estimates, &variant.name) else { continue };
-        findings.extend(policy::findings(suite, &variant.name, last, evidence, estimates));
-        findings.extend(overoptimisation::findings(suite, &variant.name, last, evidence, estimates));
+        let (humps, no_hump) = hump::fits(suite, evidence, &variant.name, last);
+        let this = Inspection { suite, evidence, estimates, variant: &variant.name, last, humps: &humps, no_hump };
+        for measure in MEASURES.into_iter().flatten() {
+            let (row, findings) = looked(&this, measure);
+            all.checks.push(row);
+            all.findings.extend(findings);
+        }
+        all.humps.extend(humps);
     }
-    findings
+    all.checks.extend(about_judges);
+    all
+}
+
+/// What shows over all seeds together; where nothing does, what shows in single seeds.
+fn looked<'a>(this: &Inspection<'a>, measure: &Measure) -> (CheckRow, Vec<Finding>) {
+    let policy = |seed| Policy { variant: this.variant, checkpoint: this.last, seed };
+    let row = CheckRow {
+        variant: this.variant.to_owned(),
+        checkpoint: Some(this.last),
+        ..CheckRow::new(measure.check, measure.id, measure.title)
+    };
+    let named = |found: Finding, policy| Finding { check: measure.check.to_owned(), claim: this.claim(policy), ..found };
+    let reading = match (measure.look)(this, policy(None)) {
+        Seen::Not(why) => return (row.unchecked(&why), Vec::new()),
+        Seen::Beyond(found) => return (row.found(&found), vec![named(*found, policy(None))]),
+        Seen::Within(reading) => reading,
+    };
+    let mut findings = Vec::new();
+    for &seed in this.suite.seeds.iter().filter(|_| measure.by_seed && this.suite.seeds.len() > 1) {
+        if let Seen::Beyond(found) = (measure.look)(this, policy(Some(seed))) {
+            findings.push(named(*found, policy(Some(seed))));
+        }
+    }
+    let row = match findings.iter().max_by_key(|found| found.severity) {
+        Some(found) => row.found(found),
+        None => row.within(reading),
+    };
+    (row, findings)
 }
 
 /// What trials and probes say of one judge by itself: why its win rates would be void, if they would, and everything else to know.
@@ -129,10 +224,16 @@ fn crossing(value: f64, lower: f64, warn: f64, fail: f64) -> Option<Crossing> {
     }
 }
 
+/// The same for a value that is too little: `value` and the upper limit of its interval below `fail`, or `warn`.
+fn falling(value: f64, upper: f64, warn: f64, fail: f64) -> Option<Crossing> {
+    crossing(-value, -upper, -warn, -fail).map(|c| Crossing { threshold: -c.threshold, ..c })
+}
+
 /// A finding without its words.
 fn finding(id: &str, severity: Severity, policy: Option<Policy>) -> Finding {
     Finding {
         id: id.to_owned(),
+        check: String::new(),
         severity,
         variant: policy.map_or_else(String::new, |p| p.variant.to_owned()),
         checkpoint: policy.map(|p| p.checkpoint),
@@ -145,6 +246,7 @@ fn finding(id: &str, severity: Severity, policy: Option<Policy>) -> Finding {
         n: 0,
         evidence: String::new(),
         hint: String::new(),
+        claim: String::new(),
     }
 }
 

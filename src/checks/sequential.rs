@@ -16,6 +16,8 @@ fn finding(s: &Stopped) -> Finding {
     };
     Finding {
         id: "stopped-early".to_owned(),
+        check: String::new(),
+        claim: String::new(),
         severity: Severity::Info,
         variant: variant.clone(),
         checkpoint: None,

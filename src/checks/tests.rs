@@ -7,7 +7,7 @@ use crate::generate::{Completion, REFERENCE};
 use crate::judge::{GOLD, JudgeProbe, JudgeTrial, Judgment};
 use crate::rng::Stream;
 use crate::suite::settings::*;
-use crate::train::PairScore;
+use crate::train::{PairScore, PairSimilarity};
 
 const PROMPTS: usize = 80;
 
@@ -81,16 +81,7 @@ fn suite() -> Suite {
         judges: vec![judge],
         compare: CompareSettings { judge: "pairwise".to_owned() },
         statistics: StatisticsSettings { level: 0.95, labels: None },
-        checks: CheckSettings {
-            kl_warn: 10.0,
-            kl_fail: 50.0,
-            displacement_warn: 0.05,
-            displacement_fail: 0.25,
-            length_ratio_warn: 1.3,
-            length_ratio_fail: 1.6,
-            no_eos_fail: 0.02,
-            position_warn: 0.1,
-        },
+        checks: CheckSettings::default(),
         gate: GateSettings {
             golden: "golden.json".into(),
             margin: 0.05,
@@ -103,11 +94,14 @@ fn suite() -> Suite {
     }
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Rows {
     completions: Vec<Completion>,
     judgments: Vec<Judgment>,
     pair_scores: Vec<PairScore>,
+    train_scores: Vec<PairScore>,
+    opposite_scores: Vec<PairScore>,
+    similarities: Vec<PairSimilarity>,
     judge_trials: Vec<JudgeTrial>,
     judge_probes: Vec<JudgeProbe>,
 }
@@ -118,6 +112,9 @@ impl Rows {
             completions: &self.completions,
             judgments: &self.judgments,
             pair_scores: &self.pair_scores,
+            train_scores: &self.train_scores,
+            opposite_scores: &self.opposite_scores,
+            similarities: &self.similarities,
             judge_trials: &self.judge_trials,
             judge_probes: &self.judge_probes,
         }
@@ -128,6 +125,10 @@ impl Rows {
     }
 
     fn inspected(&self, suite: &Suite) -> Vec<Finding> {
+        self.looked_at(suite).findings
+    }
+
+    fn looked_at(&self, suite: &Suite) -> Inspected {
         inspect(suite, &self.evidence(), &summarise(&self.evidence(), 0.95), &[])
     }
 
@@ -140,20 +141,24 @@ impl Rows {
     }
 }
 
-/// Win rate about 0.7 by judge and gold at both checkpoints, a fit judge, little KL.
+/// Win rate about 0.7 by the judge and 0.85 by gold at both checkpoints, a fit judge, little KL.
 fn healthy() -> Rows {
-    let mut rows =
-        Rows { completions: vec![], judgments: vec![], pair_scores: vec![], judge_trials: vec![], judge_probes: vec![] };
+    let mut rows = Rows::default();
     for prompt in 0..PROMPTS {
         rows.completions.push(completion(REFERENCE, None, 0, prompt, 0));
         rows.judge_trials.push(trial("pairwise", prompt, if prompt % 5 == 0 { 0.3 } else { 0.8 }));
         for (seed, checkpoint) in [(1, 10), (1, 20), (2, 10), (2, 20)] {
             let mut stream = Stream::of(seed, "test/preference", prompt as u64 * 100 + checkpoint);
-            rows.completions.push(completion("dpo", Some(seed), checkpoint, prompt, 0));
+            let mut own = completion("dpo", Some(seed), checkpoint, prompt, 0);
+            let less = 0.875 * own.kl;
+            (own.kl, own.kl_k3, own.policy_logp) = (own.kl - less, own.kl_k3 - less, own.policy_logp - less);
+            rows.completions.push(own);
             rows.judgments.push(judgment("pairwise", "dpo", seed, checkpoint, prompt, 0.4 + 0.6 * stream.uniform()));
-            let gold = f64::from(u8::from(stream.bernoulli(0.7)));
+            let gold = f64::from(u8::from(stream.bernoulli(0.85)));
             rows.judgments.push(judgment(GOLD, "dpo", seed, checkpoint, prompt, gold));
-            rows.pair_scores.push(pair_score("dpo", seed, checkpoint, prompt, 1.0, -1.0));
+            let score = PairScore { chosen_tokens: 14, ..pair_score("dpo", seed, checkpoint, prompt, 1.0, -1.0) };
+            rows.train_scores.push(PairScore { pair_id: format!("train-{prompt}"), ..score.clone() });
+            rows.pair_scores.push(score);
         }
     }
     rows
@@ -167,6 +172,10 @@ fn one(id: &str, severity: Severity) -> Vec<(String, Severity)> {
     vec![(id.to_owned(), severity)]
 }
 
+fn several(all: &[(&str, Severity)]) -> Vec<(String, Severity)> {
+    all.iter().map(|(id, severity)| ((*id).to_owned(), *severity)).collect()
+}
+
 #[test]
 fn healthy_rows_say_nothing() {
     assert_eq!(ids(&healthy()), []);
@@ -175,10 +184,10 @@ fn healthy_rows_say_nothing() {
 #[test]
 fn kl_beyond_the_budget_warns_or_fails() {
     let mut rows = healthy();
-    rows.last().for_each(|c| (c.kl, c.policy_logp) = (c.kl + 12.0, c.policy_logp + 12.0));
-    assert_eq!(ids(&rows), one("kl-budget", Severity::Warn));
-    rows.last().for_each(|c| (c.kl, c.policy_logp) = (c.kl + 50.0, c.policy_logp + 50.0));
-    assert_eq!(ids(&rows), one("kl-budget", Severity::Fail));
+    rows.last().for_each(|c| (c.kl, c.kl_k3, c.policy_logp) = (c.kl + 12.0, c.kl_k3 + 12.0, c.policy_logp + 12.0));
+    assert_eq!(ids(&rows), several(&[("kl-budget", Severity::Warn), ("kl-per-token", Severity::Warn)]));
+    rows.last().for_each(|c| (c.kl, c.kl_k3, c.policy_logp) = (c.kl + 50.0, c.kl_k3 + 50.0, c.policy_logp + 50.0));
+    assert_eq!(ids(&rows), several(&[("kl-budget", Severity::Fail), ("kl-per-token", Severity::Warn)]));
     let found = &rows.inspected(&suite())[0];
     assert!(found.message.contains("win rate") && found.evidence.contains("80 prompts"), "{found:?}");
     assert_eq!((found.threshold, found.checkpoint, found.seed), (Some(50.0), Some(20), None));
@@ -187,15 +196,19 @@ fn kl_beyond_the_budget_warns_or_fails() {
 #[test]
 fn one_seed_beyond_the_budget_is_named() {
     let mut rows = healthy();
-    rows.last().filter(|c| c.seed == Some(2)).for_each(|c| (c.kl, c.policy_logp) = (c.kl + 12.0, c.policy_logp + 12.0));
+    let second = rows.last().filter(|c| c.seed == Some(2));
+    second.for_each(|c| (c.kl, c.kl_k3, c.policy_logp) = (c.kl + 12.0, c.kl_k3 + 12.0, c.policy_logp + 12.0));
     let found = rows.inspected(&suite());
-    assert_eq!((found.len(), found[0].id.as_str(), found[0].seed), (1, "kl-budget", Some(2)));
+    assert_eq!((found.len(), found[0].id.as_str(), found[0].seed), (2, "kl-budget", Some(2)));
 }
 
 #[test]
 fn estimators_of_kl_must_agree_where_they_estimate_the_same() {
     let mut rows = healthy();
     rows.last().for_each(|c| c.policy_logp += 1.0);
+    assert_eq!(ids(&rows), one("kl-disagreement", Severity::Warn));
+    let mut rows = healthy();
+    rows.last().for_each(|c| c.kl_k3 += 1.0);
     assert_eq!(ids(&rows), one("kl-disagreement", Severity::Warn));
     let greedy = Suite { generate: GenerateSettings { temperature: 0.0, ..suite().generate }, ..suite() };
     assert_eq!(rows.inspected(&greedy), []);
@@ -204,17 +217,22 @@ fn estimators_of_kl_must_agree_where_they_estimate_the_same() {
 #[test]
 fn chosen_likelihood_that_falls_too_far_is_found() {
     let mut rows = healthy();
-    rows.pair_scores.iter_mut().filter(|p| p.checkpoint == 20).for_each(|p| p.policy_chosen -= 1.0 + 1.0);
-    assert_eq!(ids(&rows), one("chosen-displacement", Severity::Warn));
-    rows.pair_scores.iter_mut().filter(|p| p.checkpoint == 20).for_each(|p| p.policy_chosen -= 3.0);
-    assert_eq!(ids(&rows), one("chosen-displacement", Severity::Fail));
+    let fall = |rows: &mut Rows, by: f64| {
+        let both = rows.pair_scores.iter_mut().chain(&mut rows.train_scores);
+        both.filter(|p| p.checkpoint == 20).for_each(|p| p.policy_chosen -= by);
+    };
+    fall(&mut rows, 2.0);
+    let fell = ("chosen-fell", Severity::Warn);
+    assert_eq!(ids(&rows), several(&[("chosen-displacement", Severity::Warn), fell]));
+    fall(&mut rows, 3.0);
+    assert_eq!(ids(&rows), several(&[("chosen-displacement", Severity::Fail), fell]));
 }
 
 #[test]
 fn lengths_that_drift_either_way_are_found() {
     let mut rows = healthy();
     rows.last().for_each(|c| c.tokens = c.tokens * 3 / 2);
-    assert_eq!(ids(&rows), one("length-drift", Severity::Warn));
+    assert_eq!(ids(&rows), several(&[("length-drift", Severity::Warn), ("length-beyond-chosen", Severity::Fail)]));
     rows.last().for_each(|c| c.tokens /= 3);
     assert_eq!(ids(&rows), one("length-drift", Severity::Fail));
 }
@@ -226,7 +244,8 @@ fn completions_that_never_end_repeat_or_are_empty_are_found() {
     assert_eq!(ids(&rows), one("no-eos", Severity::Fail));
     let mut rows = healthy();
     rows.last().for_each(|c| c.text = "good good good good good good good good".to_owned());
-    assert_eq!(ids(&rows), one("repetition", Severity::Fail));
+    let expected = ["distinct-collapse", "repetition", "loops"].map(|id| (id, Severity::Fail));
+    assert_eq!(ids(&rows), several(&expected));
     let mut rows = healthy();
     rows.last().filter(|c| c.prompt_id.ends_with('3')).for_each(|c| c.text = " ".to_owned());
     assert_eq!(ids(&rows), one("empty", Severity::Fail));
@@ -304,4 +323,5 @@ fn conclusions_have_three_answers_with_a_number_when_undecided() {
     assert!(undecided.sentence.contains("80 prompts"), "{}", undecided.sentence);
 }
 
+mod measures;
 mod probes;

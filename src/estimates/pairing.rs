@@ -120,8 +120,7 @@ mod tests {
     }
 
     fn side<'a>(rows: &'a Rows, variant: &'a str) -> Side<'a> {
-        let evidence =
-            Evidence { completions: &rows.0, judgments: &rows.1, pair_scores: &rows.2, judge_trials: &[], judge_probes: &[] };
+        let evidence = Evidence { completions: &rows.0, judgments: &rows.1, pair_scores: &rows.2, ..Evidence::default() };
         Side { evidence, variant, checkpoint: 9 }
     }
 

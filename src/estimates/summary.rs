@@ -9,8 +9,9 @@
 //!    `implicit_reward_accuracy`, `implicit_reward_tie_rate` (where there are ties), `implicit_reward_margin` and its quantiles,
 //!    `implicit_reward_auc`, `implicit_reward_brier`, `implicit_reward_log_loss`, `implicit_reward_ece`,
 //!    `implicit_reward_temperature`, pooled over seeds also `implicit_reward_accuracy` by length and by confidence;
-//!    `chosen_logp_change`, `rejected_logp_change`, `chosen_logp_change_per_token`; `kl_per_sequence`, `kl_per_token`,
-//!    `kl_k1_per_sequence`, `length_ratio`, `gold_reward`, `no_eos_rate`, `repetition_rate`.
+//!    `chosen_logp_change`, `rejected_logp_change`, `chosen_fell_rate`, `ranking_accuracy`, `chosen_logp_change_per_token`;
+//!    `kl_per_sequence`, `kl_per_token`, `kl_k1_per_sequence`, `kl_k3_per_sequence`, `length_ratio`, `gold_reward`, `no_eos_rate`,
+//!    `repetition_rate`, `entropy_per_token`.
 //!
 //! What has no rows gets no estimate. Every interval is clustered by prompt; pooled over seeds, all of a prompt's samples and
 //! seeds are one cluster. Rates are fractions, log-probabilities nats.
@@ -26,7 +27,7 @@ use crate::statistics::components::{AcrossSeeds, Observation};
 use crate::statistics::interval::Interval;
 use crate::statistics::mean::{Clustered, Measured, Range, mean, rate, ratio};
 use crate::statistics::text::repetition;
-use crate::train::PairScore;
+use crate::train::{PairScore, PairSimilarity};
 
 /// The rows that estimates and findings rest on.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,6 +35,11 @@ pub struct Evidence<'a> {
     pub completions: &'a [Completion],
     pub judgments: &'a [Judgment],
     pub pair_scores: &'a [PairScore],
+    /// Of some of the pairs that were learnt from.
+    pub train_scores: &'a [PairScore],
+    /// Of pairs whose rejected side means the opposite.
+    pub opposite_scores: &'a [PairScore],
+    pub similarities: &'a [PairSimilarity],
     pub judge_trials: &'a [JudgeTrial],
     pub judge_probes: &'a [JudgeProbe],
 }
@@ -60,7 +66,12 @@ impl<'a> Policy<'a> {
     }
 
     pub fn pair_scores(self, evidence: &Evidence<'a>) -> Vec<&'a PairScore> {
-        evidence.pair_scores.iter().filter(|p| self.holds(&p.variant, p.checkpoint, p.seed)).collect()
+        self.among(evidence.pair_scores)
+    }
+
+    /// Its own of these rows.
+    pub fn among(self, scores: &'a [PairScore]) -> Vec<&'a PairScore> {
+        scores.iter().filter(|p| self.holds(&p.variant, p.checkpoint, p.seed)).collect()
     }
 }
 
@@ -186,6 +197,8 @@ impl Table {
         let mut push = |metric, measured| self.push(metric, Some(policy), None, measured);
         push("chosen_logp_change", mean(&of(&chosen), Range::REAL, level));
         push("rejected_logp_change", mean(&of(&rejected), Range::REAL, level));
+        push("chosen_fell_rate", rate(&of(&|p| yes(chosen(p) < 0.0)), level));
+        push("ranking_accuracy", rate(&of(&|p| above(p.policy_chosen, p.policy_rejected)), level));
         let per_token = of(&|p| chosen(p) / f64::from(p.chosen_tokens.max(1)));
         push("chosen_logp_change_per_token", mean(&per_token, Range::REAL, level));
     }
@@ -197,6 +210,8 @@ impl Table {
         self.push("kl_per_sequence", Some(policy), None, mean(&Clustered::new(kl()), Range::NON_NEGATIVE, level));
         self.push("kl_per_token", Some(policy), None, ratio(kl(), lengths(rows), level));
         self.push("kl_k1_per_sequence", Some(policy), None, mean(&k1, Range::REAL, level));
+        let k3 = Clustered::new(rows.iter().map(|c| (c.prompt_id.as_str(), c.kl_k3)));
+        self.push("kl_k3_per_sequence", Some(policy), None, mean(&k3, Range::NON_NEGATIVE, level));
         self.push("length_ratio", Some(policy), None, ratio(lengths(rows), lengths(reference), level));
         self.texts(policy, rows);
     }
@@ -210,6 +225,8 @@ impl Table {
         self.push("gold_reward", Some(policy), None, gold);
         self.push("no_eos_rate", Some(policy), None, rate(&of(&|c| yes(!c.finished)), level));
         self.push("repetition_rate", Some(policy), None, mean(&of(&|c| repetition(&c.text)), Range::UNIT, level));
+        let entropy = rows.iter().map(|c| (c.prompt_id.as_str(), c.entropy));
+        self.push("entropy_per_token", Some(policy), None, ratio(entropy, lengths(rows), level));
     }
 }
 
@@ -298,6 +315,8 @@ pub(crate) mod fixture {
             policy_logp: -20.0 + kl + 0.5 * stream.normal(),
             reference_logp: -20.0,
             kl,
+            kl_k3: kl + 0.3 * stream.normal(),
+            entropy: 20.0 + stream.uniform(),
             gold: Some(stream.normal()),
         }
     }
@@ -374,7 +393,7 @@ mod tests {
                 judgments: &self.judgments,
                 pair_scores: &self.pair_scores,
                 judge_trials: &self.judge_trials,
-                judge_probes: &[],
+                ..Evidence::default()
             }
         }
     }

@@ -79,7 +79,7 @@ fn side<'a>(data: &'a ReportData, variant: &'a str) -> Option<Side<'a>> {
         judgments: &data.judgments,
         pair_scores: &data.pair_scores,
         judge_trials: &data.judge_trials,
-        judge_probes: &[],
+        ..Evidence::default()
     };
     Some(Side { evidence, variant, checkpoint: data.last_checkpoint(variant)? })
 }

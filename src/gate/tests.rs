@@ -111,6 +111,8 @@ fn report(prompts: usize, run: u64, shift: f64) -> ReportData {
         judge: "pairwise".to_owned(),
         conclusions: vec![conclusion(win_rate)],
         findings: vec![],
+        checks: vec![],
+        humps: vec![],
         audit: vec![],
         gate: None,
         gate_settings: settings(),
@@ -121,6 +123,9 @@ fn report(prompts: usize, run: u64, shift: f64) -> ReportData {
         chains: [("train/dpo/seed-1".to_owned(), chain(40, run, 1))].into(),
         judged: Default::default(),
         pair_scores: vec![],
+        train_scores: Vec::new(),
+        opposite_scores: Vec::new(),
+        similarities: Vec::new(),
         completions,
         judge_trials: vec![],
         judge_probes: vec![],
@@ -296,6 +301,7 @@ fn new_failures_fail_and_accepted_ones_do_not() {
     let mut bad = run.clone();
     bad.findings = vec![Finding {
         id: "kl-budget".to_owned(),
+        check: "O3".to_owned(),
         severity: Severity::Fail,
         variant: "dpo".to_owned(),
         checkpoint: Some(20),
@@ -308,6 +314,7 @@ fn new_failures_fail_and_accepted_ones_do_not() {
         n: 1,
         evidence: String::new(),
         hint: String::new(),
+        claim: String::new(),
     }];
     assert_eq!(gate(&bad, &run).verdict, Verdict::Fail);
     assert_eq!(gate(&bad, &bad).verdict, Verdict::Pass);

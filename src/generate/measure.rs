@@ -2,8 +2,9 @@
 
 use super::{Completion, Sampled};
 use crate::error::Result;
-use crate::model::{Causal, compare};
-use crate::train::sequence::{Group, PackedGroups};
+use crate::model::{Causal, TokenScore, compare};
+use crate::statistics::divergence::estimators;
+use crate::train::sequence::{Group, PackedGroups, SequenceScore};
 use crate::watch::Watch;
 
 /// Completions measured together. It bounds memory and has no influence on the bits.
@@ -46,6 +47,8 @@ pub fn measure(
                 policy_logp: values.policy_logp,
                 reference_logp: values.reference_logp,
                 kl: values.kl,
+                kl_k3: values.kl_k3,
+                entropy: values.entropy,
                 gold: gold.map(|reward| reward(&s.prompt, &s.text)),
             });
         }
@@ -58,6 +61,8 @@ struct Values {
     policy_logp: f64,
     reference_logp: f64,
     kl: f64,
+    kl_k3: f64,
+    entropy: f64,
 }
 
 fn values(policy: &dyn Causal, reference: &dyn Causal, sampled: &[Sampled]) -> Vec<Values> {
@@ -68,16 +73,19 @@ fn values(policy: &dyn Causal, reference: &dyn Causal, sampled: &[Sampled]) -> V
         completions: samples.iter().map(|s| s.ids.as_slice()).collect(),
     }));
     if std::ptr::addr_eq(policy, reference) {
-        let scores = groups.sequences(&policy.score(&groups.packed, &groups.targets));
-        return scores.iter().map(|s| Values { policy_logp: s.logp, reference_logp: s.logp, kl: 0.0 }).collect();
+        let same =
+            |s: SequenceScore| Values { policy_logp: s.logp, reference_logp: s.logp, kl: 0.0, kl_k3: 0.0, entropy: s.entropy };
+        return groups.sequences(&policy.score(&groups.packed, &groups.targets)).into_iter().map(same).collect();
     }
     let both = compare(policy, reference, &groups.packed, &groups.targets);
     let kl = groups.split(&both.kl).map(|tokens| tokens.iter().map(|&k| f64::from(k)).sum::<f64>());
+    let k3 = |(own, other): (&TokenScore, &TokenScore)| estimators(f64::from(own.logp), f64::from(other.logp)).k3;
+    let kl_k3 = groups.split(&both.policy).zip(groups.split(&both.reference)).map(|(p, r)| p.iter().zip(r).map(k3).sum::<f64>());
     groups
         .sequences(&both.policy)
         .iter()
         .zip(groups.sequences(&both.reference))
-        .zip(kl)
-        .map(|((p, r), kl)| Values { policy_logp: p.logp, reference_logp: r.logp, kl })
+        .zip(kl.zip(kl_k3))
+        .map(|((p, r), (kl, kl_k3))| Values { policy_logp: p.logp, reference_logp: r.logp, kl, kl_k3, entropy: p.entropy })
         .collect()
 }

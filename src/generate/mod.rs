@@ -50,6 +50,13 @@ pub struct Completion {
     pub reference_logp: f64,
     /// Σ over its positions of the full-vocabulary KL(policy ‖ reference), nats: the Rao–Blackwellised estimator.
     pub kl: f64,
+    /// Σ over its tokens of (r − 1) − log r, r = π_ref / π: the k3 estimator of the same KL (Schulman 2020), token by token, since of
+    /// whole sequences it explodes.
+    #[serde(default)]
+    pub kl_k3: f64,
+    /// Σ over its positions of the entropy of the policy's next token, nats.
+    #[serde(default)]
+    pub entropy: f64,
     /// Gold reward, where the truth is known.
     pub gold: Option<f64>,
 }

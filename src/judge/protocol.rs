@@ -131,6 +131,8 @@ pub(crate) mod tests {
             policy_logp: 0.0,
             reference_logp: 0.0,
             kl: 0.0,
+            kl_k3: 0.0,
+            entropy: 0.0,
             gold: None,
         }
     }

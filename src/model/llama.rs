@@ -233,6 +233,14 @@ impl Llama {
         }
     }
 
+    /// (targets, hidden): the last layer's states, after the final norm, from which each target is predicted. In the strict arithmetic
+    /// whatever the model computes with.
+    pub fn hidden_states(&self, packed: &Packed, targets: &[Target]) -> Buffer {
+        let trunk = self.trunk();
+        let tape = trunk.forward(packed, rows_of(targets), false);
+        trunk.final_normed(&trunk.gather(&tape.hidden, &tape.places(rows_of(targets)))).0
+    }
+
     fn chunk_logits(&self, tape: &trunk::Tape, chunk: &[Target]) -> Buffer {
         let x = self.trunk().gather(&tape.hidden, &tape.places(rows_of(chunk)));
         self.logits(&self.trunk().final_normed(&x).0)

@@ -113,6 +113,8 @@ pub(crate) const COMPLETIONS: Table = Table {
         column("policy_logp", "log π(completion) under the policy that wrote it."),
         column("reference_logp", "log π_ref(completion)."),
         column("kl", "Σ over its positions of the full-vocabulary KL(policy ‖ reference)."),
+        column("kl_k3", "Σ over its tokens of (r − 1) − log r, r = π_ref / π: another estimator of the same."),
+        column("entropy", "Σ over its positions of the entropy of the policy's next token."),
         column("gold", "Gold reward, where the truth is known."),
     ],
 };
@@ -194,6 +196,54 @@ pub(crate) const PAIR_SCORES: Table = Table {
     ],
 };
 
+pub(crate) const TRAIN_SCORES: Table = Table {
+    file: "train_scores.csv",
+    about: "One row a measured training pair and checkpoint, as in pair_scores.csv.",
+    columns: PAIR_SCORES.columns,
+};
+
+pub(crate) const OPPOSITE_SCORES: Table = Table {
+    file: "opposite_scores.csv",
+    about: "One row a checkpoint and pair whose rejected side means the opposite of its chosen side, as in pair_scores.csv.",
+    columns: PAIR_SCORES.columns,
+};
+
+pub(crate) const SIMILARITIES: Table = Table {
+    file: "similarities.csv",
+    about: "One row a training pair: how alike its sides look to the reference, before training (CHES, Razin et al. 2024).",
+    columns: &[
+        column("pair_id", "The pair."),
+        PROMPT_ID,
+        column("ches", "⟨Σ h(chosen), Σ h(rejected)⟩ − ‖Σ h(chosen)‖² over the last layer's states."),
+        column(
+            "ches_normalised",
+            "The same of the means over tokens; the higher, the more learning the pair displaces its chosen side.",
+        ),
+        column("chosen_tokens", "Tokens of the chosen completion."),
+        column("rejected_tokens", "Tokens of the rejected completion."),
+    ],
+};
+
+pub(crate) const CHECKS: Table = Table {
+    file: "checks.csv",
+    about: "One row a measure of the checks O1 to O14, of each variant at its last checkpoint or of each judge, whether anything was found or not.",
+    columns: &[
+        column("check", "`O1` to `O14`."),
+        column("id", "The measure, as findings name it."),
+        column("title", "What is measured."),
+        column("variant", "Name of the variant; empty where it is about a judge."),
+        STEP,
+        column("judge", "The judge, where it is about one."),
+        column("outcome", "`pass`, `info`, `warn`, `fail` or `not checked`."),
+        column("value", "What was measured."),
+        column("lower", "Lower end of its interval."),
+        column("upper", "Upper end of its interval."),
+        column("threshold", "What it is held against; empty where there is no limit."),
+        column("n", "Rows it rests on."),
+        column("message", "Why it wasn't checked, or what else to know."),
+    ],
+};
+
 pub(crate) const ESTIMATES: Table = Table {
     file: "estimates.csv",
     about: "One row an estimate, with its interval. Fractions and nats, never percent.",
@@ -218,7 +268,8 @@ pub(crate) const FINDINGS: Table = Table {
     file: "findings.csv",
     about: "One row a finding: what a reader must know before trusting a claim.",
     columns: &[
-        column("id", "Stable identifier of the check."),
+        column("id", "Stable identifier of the finding."),
+        column("check", "Of the checks O1 to O14; empty where it is of none."),
         column("severity", "`info`, `warn` or `fail`."),
         column("variant", "Name of the variant; empty where the finding belongs to none."),
         STEP,
@@ -231,6 +282,7 @@ pub(crate) const FINDINGS: Table = Table {
         column("n", "Rows it rests on."),
         column("evidence", "What it rests on."),
         column("hint", "What to do."),
+        column("claim", "The claim that it endangers."),
     ],
 };
 
@@ -252,8 +304,22 @@ pub(crate) const GATE: Table = Table {
     ],
 };
 
-pub(crate) const TABLES: &[&Table] =
-    &[&CELLS, &TRAIN_LOG, &COMPLETIONS, &JUDGMENTS, &JUDGE_TRIALS, &JUDGE_PROBES, &PAIR_SCORES, &ESTIMATES, &FINDINGS, &GATE];
+pub(crate) const TABLES: &[&Table] = &[
+    &CELLS,
+    &TRAIN_LOG,
+    &COMPLETIONS,
+    &JUDGMENTS,
+    &JUDGE_TRIALS,
+    &JUDGE_PROBES,
+    &PAIR_SCORES,
+    &TRAIN_SCORES,
+    &OPPOSITE_SCORES,
+    &SIMILARITIES,
+    &ESTIMATES,
+    &CHECKS,
+    &FINDINGS,
+    &GATE,
+];
 
 /// `COLUMNS.md`.
 pub(crate) fn markdown() -> String {

@@ -20,7 +20,11 @@ pub(crate) fn render(data: &ReportData) -> Result<Vec<(&'static str, Vec<u8>)>> 
         (columns::JUDGE_TRIALS.file, table(&columns::JUDGE_TRIALS, &data.judge_trials)?),
         (columns::JUDGE_PROBES.file, table(&columns::JUDGE_PROBES, &data.judge_probes)?),
         (columns::PAIR_SCORES.file, table(&columns::PAIR_SCORES, &data.pair_scores)?),
+        (columns::TRAIN_SCORES.file, table(&columns::TRAIN_SCORES, &data.train_scores)?),
+        (columns::OPPOSITE_SCORES.file, table(&columns::OPPOSITE_SCORES, &data.opposite_scores)?),
+        (columns::SIMILARITIES.file, table(&columns::SIMILARITIES, &data.similarities)?),
         (columns::ESTIMATES.file, table(&columns::ESTIMATES, &data.estimates)?),
+        (columns::CHECKS.file, table(&columns::CHECKS, &data.checks)?),
         (columns::FINDINGS.file, table(&columns::FINDINGS, &data.findings)?),
         (columns::GATE.file, table(&columns::GATE, gate)?),
     ])

@@ -1,6 +1,6 @@
 //! A report such as a small suite would give, from addressed random streams: for the tests of the renderers.
 
-use crate::checks::{Answer, Conclusion, Finding, Severity};
+use crate::checks::{Answer, CheckOutcome, CheckRow, Conclusion, Finding, HumpFit, Ranged, Severity};
 use crate::digest::Digest;
 use crate::estimates::Estimate;
 use crate::generate::{Completion, REFERENCE};
@@ -31,6 +31,8 @@ pub(crate) fn report() -> ReportData {
         conclusions: Vec::new(),
         estimates: Vec::new(),
         findings: findings(),
+        checks: checks(),
+        humps: humps(),
         audit: Vec::new(),
         gate: Some(gate()),
         gate_settings: GateSettings {
@@ -46,6 +48,9 @@ pub(crate) fn report() -> ReportData {
         chains: [("train/dpo/seed-1".to_owned(), Abridged { last: Digest::of_bytes(b"link"), links: "0a1b2c3d".into() })].into(),
         judged: Default::default(),
         pair_scores: pair_scores(),
+        train_scores: Vec::new(),
+        opposite_scores: Vec::new(),
+        similarities: Vec::new(),
         completions: completions(),
         judgments: Vec::new(),
         judge_trials: trials(),
@@ -239,6 +244,8 @@ fn completion(variant: &str, pull: f64, seed: Option<u64>, checkpoint: u64, prom
         policy_logp: -1.1 * f64::from(tokens) + kl,
         reference_logp: -1.1 * f64::from(tokens),
         kl,
+        kl_k3: 1.02 * kl,
+        entropy: f64::from(tokens) * (1.2 - 0.3 * pull),
         gold: Some(libm::tanh(gold / 2.0)),
     }
 }
@@ -478,6 +485,7 @@ fn conclusions(data: &ReportData) -> Vec<Conclusion> {
 fn findings() -> Vec<Finding> {
     let finding = |id: &str, severity, variant: &str, message: &str, hint: &str| Finding {
         id: owned(id),
+        check: if variant.is_empty() { String::new() } else { owned("O8") },
         severity,
         variant: owned(variant),
         checkpoint: (!variant.is_empty()).then_some(STEPS),
@@ -490,6 +498,7 @@ fn findings() -> Vec<Finding> {
         n: 80,
         evidence: owned("40 prompts, 2 seeds"),
         hint: owned(hint),
+        claim: if variant.is_empty() { String::new() } else { format!("the win rate of `{variant}` by judge `{PAIRWISE}`") },
     };
     vec![
         finding(
@@ -501,6 +510,62 @@ fn findings() -> Vec<Finding> {
         ),
         finding("split-overlap", Severity::Info, "", "Training and evaluation share none of 120 prompts.", "Nothing to do."),
     ]
+}
+
+/// One that warns, one within its limit, one that couldn't be made; and a judge's.
+fn checks() -> Vec<CheckRow> {
+    let row = |check: &str, id: &str, title: &str, outcome, value: Option<f64>, message: &str| CheckRow {
+        check: owned(check),
+        id: owned(id),
+        title: owned(title),
+        variant: owned(VARIANTS[0].0),
+        checkpoint: Some(STEPS),
+        judge: None,
+        outcome,
+        value,
+        lower: value.map(|v| v - 0.1),
+        upper: value.map(|v| v + 0.1),
+        threshold: value.map(|_| 1.15),
+        n: 80,
+        message: owned(message),
+    };
+    let mut rows = vec![
+        row("O3", "kl-budget", "KL to the reference, nats a sequence", CheckOutcome::Pass, Some(0.9), ""),
+        row("O8", "length-ratio", "Length over the reference's", CheckOutcome::Warn, Some(1.19), ""),
+        row(
+            "O11",
+            "self-bleu",
+            "Rise of self-BLEU",
+            CheckOutcome::Unchecked,
+            None,
+            "not checked, because there is one sample a prompt",
+        ),
+    ];
+    let judge = row("O14", "judge-null", "Probe `null`", CheckOutcome::Pass, Some(0.04), "");
+    rows.push(CheckRow { variant: String::new(), checkpoint: None, judge: Some(owned(PAIRWISE)), ..judge });
+    rows
+}
+
+fn humps() -> Vec<HumpFit> {
+    let ranged = |value| Some(Ranged { value, lower: 0.9 * value, upper: 1.1 * value });
+    let at = |d: f64| 0.5 + d * (0.2 - 0.15 * libm::log(d));
+    let curve = (1..=20).map(|i| 0.1 * f64::from(i)).map(|d| [d, at(d), at(d) - 0.03, at(d) + 0.03]);
+    vec![HumpFit {
+        variant: owned(VARIANTS[0].0),
+        judge: owned(PAIRWISE),
+        alpha: 0.2,
+        beta: 0.15,
+        last_distance: 2.0,
+        peak_distance: ranged(1.4),
+        peak_win_rate: ranged(0.71),
+        drop: ranged(0.02),
+        falls: 0.97,
+        quadratic_peak: Some(1.3),
+        recommended_stop: CHECKPOINTS[1],
+        checkpoints: 5,
+        prompts: PROMPTS,
+        curve: curve.collect(),
+    }]
 }
 
 fn gate() -> GateReport {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use crate::checks::{Answer, Severity};
+use crate::checks::{Answer, CheckOutcome, Severity};
 use crate::estimates::Estimate;
 
 use super::Verdict;
@@ -72,6 +72,16 @@ pub(crate) fn verdict(verdict: Verdict) -> (&'static str, &'static str) {
         Verdict::Pass => ("✓", "pass"),
         Verdict::Fail => ("✕", "fail"),
         Verdict::Inconclusive => ("◇", "inconclusive"),
+    }
+}
+
+pub(crate) fn check(outcome: CheckOutcome) -> (&'static str, &'static str) {
+    match outcome {
+        CheckOutcome::Pass => ("✓", "pass"),
+        CheckOutcome::Info => severity(Severity::Info),
+        CheckOutcome::Warn => severity(Severity::Warn),
+        CheckOutcome::Fail => severity(Severity::Fail),
+        CheckOutcome::Unchecked => ("?", "not checked"),
     }
 }
 

@@ -27,7 +27,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checks::{Conclusion, Finding};
+use crate::checks::{CheckRow, Conclusion, Finding, HumpFit};
 use crate::data::AuditItem;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -37,7 +37,7 @@ use crate::generate::Completion;
 use crate::judge::{JudgeProbe, JudgeTrial, Judgment};
 use crate::suite::settings::{GateSettings, Numerics};
 use crate::train::chain::Abridged;
-use crate::train::{EvalStep, PairScore, TrainStep};
+use crate::train::{EvalStep, PairScore, PairSimilarity, TrainStep};
 
 pub use comparison::{Comparison, ComparisonRow, RunName};
 pub(crate) use format::plural;
@@ -100,6 +100,12 @@ pub struct ReportData {
     pub conclusions: Vec<Conclusion>,
     pub estimates: Vec<Estimate>,
     pub findings: Vec<Finding>,
+    /// Every measure of the checks O1 to O14, found or not, or why it couldn't be made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckRow>,
+    /// The win rate over the distance from the reference, fitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub humps: Vec<HumpFit>,
     /// What the audit of a file's rows counted, zeros included. A world's is empty: what is odd in it stands in the findings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audit: Vec<AuditItem>,
@@ -119,6 +125,15 @@ pub struct ReportData {
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub judged: BTreeSet<String>,
     pub pair_scores: Vec<PairScore>,
+    /// Of some of the pairs that were learnt from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub train_scores: Vec<PairScore>,
+    /// Of pairs whose rejected side means the opposite.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub opposite_scores: Vec<PairScore>,
+    /// CHES of training pairs, before training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub similarities: Vec<PairSimilarity>,
     pub completions: Vec<Completion>,
     pub judgments: Vec<Judgment>,
     pub judge_trials: Vec<JudgeTrial>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 
-use crate::checks;
+use crate::checks::{self, Inspected};
 use crate::data::AuditItem;
 use crate::data::files::read_jsonl;
 use crate::digest::Digest;
@@ -16,7 +16,9 @@ use crate::estimates::summary::{self, Evidence};
 use crate::model::Adapter;
 use crate::report::{CellRow, Fact, Labelled, ReportData, SCHEMA, SuiteInfo, VariantInfo};
 use crate::run::plan::{self, Plan, Stage};
-use crate::run::stages::{JUDGE_FOLDER, PROBES, ROUND_AUDIT, STOPPED, checkpoints_of};
+use crate::run::stages::{
+    JUDGE_FOLDER, OPPOSITE_SCORES, PAIR_SCORES, PROBES, ROUND_AUDIT, SIMILARITIES, STOPPED, TRAIN_SCORES, checkpoints_of,
+};
 use crate::store::{Receipt, Store};
 use crate::suite::Suite;
 use crate::suite::settings::{AdapterSource, Dataset, Dialect, LossType, PolicySource, TrainSettings, Variant};
@@ -35,13 +37,19 @@ pub fn collect(
     audit.extend(collector.round_audit()?);
     let completions = collector.rows("completions.jsonl")?;
     let judgments = collector.rows("judgments.jsonl")?;
-    let pair_scores = collector.rows("pair_scores.jsonl")?;
+    let pair_scores = collector.rows(PAIR_SCORES)?;
+    let train_scores = collector.rows(TRAIN_SCORES)?;
+    let opposite_scores = collector.rows(OPPOSITE_SCORES)?;
+    let similarities = collector.rows(SIMILARITIES)?;
     let judge_trials = collector.rows("trials.jsonl")?;
     let judge_probes = collector.rows(PROBES)?;
     let evidence = Evidence {
         completions: &completions,
         judgments: &judgments,
         pair_scores: &pair_scores,
+        train_scores: &train_scores,
+        opposite_scores: &opposite_scores,
+        similarities: &similarities,
         judge_trials: &judge_trials,
         judge_probes: &judge_probes,
     };
@@ -51,7 +59,7 @@ pub fn collect(
     if !sequential.is_empty() {
         sequential::make_anytime(&mut estimates, &judgments);
     }
-    let mut findings = checks::inspect(suite, &evidence, &estimates, &audit);
+    let Inspected { mut findings, checks, humps } = checks::inspect(suite, &evidence, &estimates, &audit);
     findings.extend(checks::stopped(&sequential));
     let conclusions = checks::conclude(suite, &estimates);
     let labelled = judges::labelled(&evidence, &scheme(suite))
@@ -71,6 +79,8 @@ pub fn collect(
         conclusions,
         estimates,
         findings,
+        checks,
+        humps,
         audit: if matches!(suite.dataset, Dataset::Pairs(_)) { audit } else { Vec::new() },
         gate: None,
         gate_settings: suite.gate.clone(),
@@ -81,6 +91,9 @@ pub fn collect(
         chains: collector.chains()?,
         judged: collector.judged(),
         pair_scores,
+        train_scores,
+        opposite_scores,
+        similarities,
         completions,
         judgments,
         judge_trials,

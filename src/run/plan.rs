@@ -23,6 +23,8 @@ use crate::suite::settings::{
 
 /// Raised whenever the same settings would give other bytes: every finished cell is then made again.
 pub(super) const ENGINE: u32 = 2;
+/// Raised whenever evaluations measure more: trainings and judges are kept.
+const MEASURES: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Stage {
@@ -366,7 +368,8 @@ impl Planner<'_> {
                 }
             }
         }
-        let settings = json!({"generate": suite.generate, "seed": suite.seed, "numerics": suite.numerics});
+        let opposites = suite.checks.opposites.as_ref().map(|path| file_digest(suite, path)).transpose()?;
+        let settings = json!({"generate": suite.generate, "seed": suite.seed, "numerics": suite.numerics, "measures": MEASURES});
         self.add(evaluate_id(None, None), Stage::Evaluate { variant: None, seed: None }, &shared, settings.clone());
         for variant in &suite.variants {
             for seed in variant_seeds(suite, variant) {
@@ -384,7 +387,7 @@ impl Planner<'_> {
                     evaluate_id(Some(&variant.name), seed),
                     Stage::Evaluate { variant: Some(variant.name.clone()), seed },
                     &inputs,
-                    json!({"evaluate": settings, "policy": policy, "name": variant.name}),
+                    json!({"evaluate": settings, "policy": policy, "name": variant.name, "opposites": opposites}),
                 );
             }
         }

@@ -16,11 +16,19 @@ use crate::train::{self, PairScore, ScoreCache, ScoredPolicy};
 
 mod data;
 mod judging;
+mod measured;
 mod rounds;
 mod training;
 
 /// The cell of the pairs that every variant begins with.
 const PAIRS: &str = "pairs";
+
+/// What policies think of held-out pairs, of some that they learn from, and of some whose rejected side means the opposite.
+pub const PAIR_SCORES: &str = "pair_scores.jsonl";
+pub const TRAIN_SCORES: &str = "train_scores.jsonl";
+pub const OPPOSITE_SCORES: &str = "opposite_scores.jsonl";
+/// How alike the sides of training pairs look to the reference.
+pub const SIMILARITIES: &str = "similarities.jsonl";
 
 /// Where a judge stands among its cell's outputs.
 pub use crate::judge::train::FOLDER as JUDGE_FOLDER;
@@ -145,19 +153,28 @@ impl Body<'_> {
         let of = MeasuredPolicy { variant: REFERENCE, seed: None, checkpoint: 0 };
         let rows = generate::measure(&of, reference.as_ref(), reference.as_ref(), &samples, self.gold(), self.context.watch)?;
         write_jsonl(&self.work().join("completions.jsonl"), &rows)?;
-        Ok(names(&["completions.jsonl"]))
+        // Of models that are computed elsewhere nothing but logits is known.
+        let rows = match reference.own() {
+            None => Vec::new(),
+            Some(reference) => {
+                let context = reference.config.max_position_embeddings;
+                let max_length = plan::shortest_max_length(self.suite).map_or(context, |m| m.min(context));
+                let pairs = self.compared_pairs(&tokenizer)?;
+                train::pair_similarities(reference, &pairs, Some(max_length), self.context.watch)?
+            }
+        };
+        write_jsonl(&self.work().join(SIMILARITIES), &rows)?;
+        Ok(names(&["completions.jsonl", SIMILARITIES]))
     }
 
     /// Samples of every policy and checkpoint share one purpose: the same random numbers pair them.
     fn evaluate(&self, name: &str, seed: Option<u64>) -> Result<Vec<String>> {
         let (reference, tokenizer) = (self.evaluated_reference()?, self.tokenizer()?);
         let reference = reference.as_ref();
-        // Single completions have no margin: there is nothing to score.
-        let heldout = match self.suite.dataset.has_pairs() {
-            true => self.tokenized_pairs(PAIRS, "heldout.jsonl", &tokenizer)?,
-            false => Vec::new(),
-        };
-        let (mut completions, mut scores) = (Vec::<Completion>::new(), Vec::<PairScore>::new());
+        let pairs = self.measured_pairs(&tokenizer)?;
+        let mut completions = Vec::<Completion>::new();
+        let sets = [(PAIR_SCORES, &pairs.heldout), (TRAIN_SCORES, &pairs.train), (OPPOSITE_SCORES, &pairs.opposites)];
+        let mut scores: [Vec<PairScore>; 3] = Default::default();
         // Held-out pairs are cut as the training pairs are, and never longer than the model reads.
         let context = reference.limits().context;
         let max_length = match &self.variant(name)?.policy {
@@ -170,19 +187,16 @@ impl Body<'_> {
             let of = MeasuredPolicy { variant: name, seed, checkpoint };
             completions.extend(generate::measure(&of, policy, reference, &samples, self.gold(), self.context.watch)?);
             let of = ScoredPolicy { variant: name, seed, checkpoint, beta };
-            scores.extend(train::pair_scores(
-                &of,
-                policy,
-                reference,
-                &heldout,
-                Some(max_length),
-                self.cache.as_ref(),
-                self.context.watch,
-            )?);
+            for (scores, (_, pairs)) in scores.iter_mut().zip(sets) {
+                let (cache, watch) = (self.cache.as_ref(), self.context.watch);
+                scores.extend(train::pair_scores(&of, policy, reference, pairs, Some(max_length), cache, watch)?);
+            }
         }
         write_jsonl(&self.work().join("completions.jsonl"), &completions)?;
-        write_jsonl(&self.work().join("pair_scores.jsonl"), &scores)?;
-        Ok(names(&["completions.jsonl", "pair_scores.jsonl"]))
+        for (scores, (name, _)) in scores.iter().zip(sets) {
+            write_jsonl(&self.work().join(name), scores)?;
+        }
+        Ok(names(&["completions.jsonl", PAIR_SCORES, TRAIN_SCORES, OPPOSITE_SCORES]))
     }
 
     /// The policy of a variant at each of its checkpoints, with the β of its implicit reward.

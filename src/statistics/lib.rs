@@ -18,6 +18,7 @@
 //! | `components` | variance by prompts, seeds, samples and judges; intervals across seeds |
 //! | `ratings` | Bradley–Terry, Newman, Elo, and who is told apart from whom |
 //! | `divergence`, `overoptimisation` | KL and its estimators; the hump of reward over √KL |
+//! | `diversity`, `distance` | distinct n-grams and self-BLEU; how far two samples are apart |
 //! | `arena_hard`, `rewardbench` | what these benchmarks call a score |
 //! | `dense` | small linear algebra |
 //! | `regression` | logistic regression on soft labels with penalties, to the optimum |
@@ -34,7 +35,9 @@ pub mod calibration;
 pub mod components;
 pub mod difference;
 pub mod discrimination;
+pub mod distance;
 pub mod divergence;
+pub mod diversity;
 pub mod interval;
 pub mod krippendorff;
 pub mod length;

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::bootstrap::{Bootstrap, Resampling};
 use super::dense::inverse;
+use super::interval::Interval;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
@@ -143,6 +144,16 @@ pub struct Hump {
     pub distance: Option<Bootstrap>,
     pub reward: Option<Bootstrap>,
     pub drop: Option<Bootstrap>,
+    /// The fits of the resamples that determine one.
+    pub fits: Vec<Fit>,
+}
+
+impl Hump {
+    /// The fit at a distance with pointwise percentiles of the resampled fits.
+    pub fn band(&self, d: f64, level: f64) -> Option<(f64, Interval)> {
+        let all = Bootstrap::new(self.fit.at(d), self.fits.iter().map(|fit| fit.at(d)).collect())?;
+        Some((all.value, all.percentile(level)))
+    }
 }
 
 /// `checkpoints` in the order of training. Each resample draws prompts and checkpoints; the last one, whose drop is asked for, keeps
@@ -162,9 +173,10 @@ pub fn hump(checkpoints: &[Checkpoint], form: Form, resampling: Resampling) -> O
         let chosen: Vec<(f64, f64)> = picks.iter().map(|i| points[*i as usize]).collect();
         let last = points.last().expect("a checkpoint").0;
         let fit = Fit::new(form, &positive(&chosen))?;
-        fit.peak().filter(|peak| peak.d < last).map(|peak| (peak, peak.reward - fit.at(last)))
+        Some((fit, fit.peak().filter(|peak| peak.d < last).map(|peak| (peak, peak.reward - fit.at(last)))))
     };
-    let peaks: Vec<Option<(Peak, f64)>> = of_prompts.par_iter().zip(&picks).map(resampled).collect();
+    let refits: Vec<Option<(Fit, Option<(Peak, f64)>)>> = of_prompts.par_iter().zip(&picks).map(resampled).collect();
+    let peaks: Vec<Option<(Peak, f64)>> = refits.iter().map(|refit| refit.and_then(|(_, peak)| peak)).collect();
     let found: Vec<(Peak, f64)> = peaks.iter().flatten().copied().collect();
     let peak = fit.peak();
     let of = |value: f64, each: fn(&(Peak, f64)) -> f64| Bootstrap::new(value, found.iter().map(each).collect());
@@ -175,6 +187,7 @@ pub fn hump(checkpoints: &[Checkpoint], form: Form, resampling: Resampling) -> O
         distance: peak.and_then(|p| of(p.d, |(peak, _)| peak.d)),
         reward: peak.and_then(|p| of(p.reward, |(peak, _)| peak.reward)),
         drop: peak.and_then(|p| of(p.reward - fit.at(last), |(_, drop)| *drop)),
+        fits: refits.iter().flatten().map(|(fit, _)| *fit).collect(),
     })
 }
 
@@ -250,9 +263,11 @@ mod tests {
         for draw in 0..100 {
             let found = hump(&checkpoints(0.2, draw), Form::Learning, resampling).unwrap();
             assert!(found.falls > 0.95, "{}", found.falls);
-            let interval = found.distance.unwrap().percentile(0.95);
+            let interval = found.distance.as_ref().unwrap().percentile(0.95);
             covered += u32::from(interval.lower <= 3.0 && 3.0 <= interval.upper);
-            assert!(found.drop.unwrap().percentile(0.95).lower > 0.0);
+            assert!(found.drop.as_ref().unwrap().percentile(0.95).lower > 0.0);
+            let (value, band) = found.band(3.0, 0.95).unwrap();
+            assert!(band.lower < value && value < band.upper && band.width() < 0.2, "{value} {band:?}");
         }
         assert!(covered >= 88, "{covered}");
         // A reward that grows in proportion to d has no peak in reach.

@@ -3,9 +3,9 @@
 //! `checks`.
 
 use super::settings::{
-    BcoShift, CheckSettings, Dialect, EvaluationSettings, FDivergence, FreshModel, GenerateSettings, ImplicitReward, JudgeKind,
-    LoraSettings, LossType, Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PackingStrategy, PairsFormat, RoundReference,
-    Sampling, Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
+    BcoShift, Dialect, EvaluationSettings, FDivergence, FreshModel, GenerateSettings, ImplicitReward, JudgeKind, LoraSettings,
+    LossType, Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PackingStrategy, PairsFormat, RoundReference, Sampling,
+    Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
 };
 
 pub(super) const SEED: u64 = 42;
@@ -164,19 +164,6 @@ pub(super) const MIN_ACCURACY: f64 = 0.6;
 
 pub(super) fn statistics() -> StatisticsSettings {
     StatisticsSettings { level: 0.95, labels: None }
-}
-
-pub(super) fn checks() -> CheckSettings {
-    CheckSettings {
-        kl_warn: 10.0,
-        kl_fail: 50.0,
-        displacement_warn: 0.05,
-        displacement_fail: 0.25,
-        length_ratio_warn: 1.3,
-        length_ratio_fail: 1.6,
-        no_eos_fail: 0.02,
-        position_warn: 0.1,
-    }
 }
 
 pub(super) const GATE_MARGIN: f64 = 0.02;

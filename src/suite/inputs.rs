@@ -73,6 +73,9 @@ pub(super) fn inputs(suite: &Suite) -> Vec<Input<'_>> {
             JudgeSource::Train(_) | JudgeSource::Rubric { .. } | JudgeSource::Panel(_) => {}
         }
     }
+    if let Some(opposites) = &suite.checks.opposites {
+        add("checks".to_owned(), "opposites", opposites.as_path(), Files::One, true);
+    }
     all
 }
 

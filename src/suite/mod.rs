@@ -12,6 +12,7 @@ use crate::hub::{Reference, Repo, Wanted, Written};
 mod defaults;
 mod document;
 mod inputs;
+mod limits;
 pub mod one_or_many;
 pub mod reading;
 mod resolve;
@@ -25,7 +26,7 @@ mod translate;
 use one_or_many::OneOrMany;
 pub use schema::schema;
 pub use settings::Suite;
-use settings::{EncodingSettings, FitnessSettings, JudgeKind, JudgeSettings, JudgeSource, Label, OnnxSettings};
+use settings::{CheckSettings, EncodingSettings, FitnessSettings, JudgeKind, JudgeSettings, JudgeSource, Label, OnnxSettings};
 pub(crate) use translate::with_suggestion;
 
 /// Reads, resolves and checks a suite file. The files and folders it names must be there; the golden file needn't.
@@ -69,7 +70,7 @@ pub fn default_level() -> f64 {
 
 /// The position effect that is warned of where no suite says one.
 pub fn default_position_warn() -> f64 {
-    defaults::checks().position_warn
+    CheckSettings::default().position_warn
 }
 
 /// Resolves and checks the text of a suite file without asking for the files that it names. `file` is what errors point to,

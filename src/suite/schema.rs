@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::defaults::{self, Purpose};
-use super::settings::FitnessSettings;
+use super::settings::{CheckSettings, FitnessSettings};
 use super::spec::SuiteSpec;
 
 /// The schema (draft 7, which TOML editors read), pretty-printed, ending in a newline.
@@ -76,7 +76,10 @@ fn documented_defaults() -> Vec<(&'static str, Map<String, Value>)> {
         ("JudgeSpec", members(&json!({ "tie_width": defaults::TIE_WIDTH, "min_accuracy": defaults::MIN_ACCURACY }))),
         ("FitnessSpec", members(&FitnessSettings::default())),
         ("StatisticsSpec", members(&defaults::statistics())),
-        ("ChecksSpec", members(&defaults::checks())),
+        (
+            "ChecksSpec",
+            CheckSettings::default().thresholds().into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect(),
+        ),
         ("GateSpec", members(&gate)),
         ("ReportSpec", members(&json!({ "samples": defaults::REPORT_SAMPLES }))),
     ]

@@ -21,10 +21,11 @@ pub use judging::{
 pub use onnx::{InputRole, Label, OnnxSettings, Provider, Side, Values};
 pub use rounds::{RoundReference, RoundSettings};
 pub use verdict::{
-    CheckSettings, CompareSettings, GateSettings, GenerateSettings, JudgeKind, JudgeSettings, JudgeSource, OnInconclusive,
-    ReportSettings, StatisticsSettings,
+    CompareSettings, GateSettings, GenerateSettings, JudgeKind, JudgeSettings, JudgeSource, OnInconclusive, ReportSettings,
+    StatisticsSettings,
 };
 
+pub use super::limits::{CheckLimits, CheckSettings};
 pub use super::reading::{AuditLimits, RatedBy, RatingSettings, ReadingSettings, RejectedBy, SourceSettings, Tokenization};
 
 /// The arithmetic that models are trained, scored and decoded with.

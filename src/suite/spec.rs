@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::limits::ChecksSpec;
 use super::one_or_many::OneOrMany;
 use super::reading::{AuditSpec, ColumnsSpec, RatedBy, RejectedBy, SourceSpec, Tokenization};
 use super::settings::{
@@ -525,25 +526,6 @@ pub struct StatisticsSpec {
     pub labels: Option<String>,
     /// Share of the evaluation prompts whose labels are used; all that there are if not given.
     pub labels_share: Option<f64>,
-}
-
-/// Thresholds at which a run warns or fails.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ChecksSpec {
-    /// KL to the reference, nats a sequence.
-    pub kl_warn: Option<f64>,
-    pub kl_fail: Option<f64>,
-    /// Fall of the log-probability of chosen completions below the reference, nats a token.
-    pub displacement_warn: Option<f64>,
-    pub displacement_fail: Option<f64>,
-    /// Mean length of the policy's completions over the reference's.
-    pub length_ratio_warn: Option<f64>,
-    pub length_ratio_fail: Option<f64>,
-    /// Rise of the share of completions without EOS over the reference's.
-    pub no_eos_fail: Option<f64>,
-    /// Position effect of a judge, in probability.
-    pub position_warn: Option<f64>,
 }
 
 /// What a run is held against.

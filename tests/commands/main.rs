@@ -9,6 +9,7 @@ mod gate;
 mod hub;
 mod interruption;
 mod judges;
+mod known_truth;
 mod lora;
 mod onnx_judge;
 mod quickstart;

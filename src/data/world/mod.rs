@@ -31,6 +31,7 @@
 mod gold;
 mod grammar;
 mod lexicon;
+mod opposite;
 mod prose;
 
 use crate::data::{Demonstration, Prompt};
@@ -38,6 +39,7 @@ use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::suite::settings::WorldSettings;
 pub use gold::gold_reward;
+pub use opposite::opposite;
 use prose::Subject;
 
 #[derive(Debug, Clone, PartialEq)]

@@ -65,6 +65,8 @@ fn completion(variant: &str, prompt: &Demonstration, text: &str) -> Completion {
         policy_logp: 0.0,
         reference_logp: 0.0,
         kl: 0.0,
+        kl_k3: 0.0,
+        entropy: 0.0,
         gold: None,
     }
 }

@@ -1,6 +1,7 @@
 //! `index.html`: one file that needs nothing else, neither network nor scripts. The views in this folder turn rows into
 //! strings and charts; the templates put them in their places and escape them.
 
+mod checks;
 mod curves;
 mod histogram;
 mod judges;
@@ -19,10 +20,11 @@ use crate::error::{Error, Result};
 use super::chart::{Key, KeyKind};
 use super::{ReportData, format};
 
-const TEMPLATES: [(&str, &str); 6] = [
+const TEMPLATES: [(&str, &str); 7] = [
     ("index.html", include_str!("index.html")),
     ("macros.html", include_str!("macros.html")),
     ("verdict.html", include_str!("verdict.html")),
+    ("checks.html", include_str!("checks.html")),
     ("judges.html", include_str!("judges.html")),
     ("samples.html", include_str!("samples.html")),
     ("records.html", include_str!("records.html")),
@@ -44,6 +46,7 @@ struct Page {
     lengths: Vec<Figure>,
     lengths_legend: Value,
     judges: judges::Section,
+    checks: checks::Section,
     samples: Vec<samples::Sample>,
     records: records::Section,
 }
@@ -118,6 +121,7 @@ fn page_of(data: &ReportData) -> Page {
         lengths: histogram::lengths(data),
         lengths_legend: histogram::lengths_legend(data),
         judges: judges::section(data),
+        checks: checks::section(data),
         samples: samples::samples(data),
         records: records::section(data),
     }

@@ -3,6 +3,7 @@
 use minijinja::Value;
 use serde::Serialize;
 
+use crate::checks::{HumpFit, Ranged};
 use crate::estimates::Estimate;
 use crate::judge::GOLD;
 
@@ -141,21 +142,49 @@ fn frontier(data: &ReportData, number: usize, judge: &str) -> Option<Figure> {
     let all = || variants.iter().flatten();
     all().next()?;
     let x = Axis::fit("√KL to the reference, √nats a sequence", all().flat_map(|s| s.kl).chain([0.0]), 5);
-    let y = Axis::fit("win rate", all().flat_map(|s| [s.win_rate.lower, s.win_rate.upper]).chain([0.5]), 5);
+    let humps: Vec<&HumpFit> = data.humps.iter().filter(|fit| fit.judge == judge).collect();
+    let fitted = humps.iter().flat_map(|fit| &fit.curve).flat_map(|point| [point[2], point[3]].map(|rate| rate.clamp(0.0, 1.0)));
+    let ends = all().flat_map(|s| [s.win_rate.lower, s.win_rate.upper]).chain(fitted).chain([0.5]);
+    let y = Axis::fit("win rate", ends, 5);
     let title = if judge == GOLD { "By gold".to_owned() } else { format!("By {judge}") };
     let about = format!("Win rate by {judge} over the root of the KL to the reference, a point a checkpoint.");
     let draw = |id: String, size| {
         let plot = Plot::new(&id, &title, &about, size, x.clone(), y.clone());
-        safe(draw_frontier(data, plot, &variants))
+        safe(draw_frontier(data, plot, &variants, &humps))
     };
-    let caption = "A point a checkpoint, pooled over seeds; the number is its step.".to_owned();
+    let mut caption = "A point a checkpoint, pooled over seeds; the number is its step.".to_owned();
+    if !humps.is_empty() {
+        caption += " The band is that of the fit ½ + d (α − β log d), prompts and checkpoints resampled together.";
+        humps.iter().for_each(|fit| caption += &format!(" {}", peak(data, fit)));
+    }
     let svg = draw(format!("frontier-{number}"), (480.0, 320.0));
     let narrow = Some(draw(format!("frontier-{number}-narrow"), (320.0, 260.0)));
     Some(Figure { title, svg, narrow, caption })
 }
 
-fn draw_frontier(data: &ReportData, mut plot: Plot, variants: &[Vec<Stop>]) -> String {
+/// Where a variant's fit is highest, in words.
+fn peak(data: &ReportData, fit: &HumpFit) -> String {
+    let label = data.label(&fit.variant);
+    let stop = format!("recommended stop: step {}", fit.recommended_stop);
+    match (fit.peak_distance, fit.peak_win_rate) {
+        (Some(d), Some(rate)) => {
+            let shown = |r: Ranged, digits| format::with_interval(r.value, r.lower, r.upper, digits);
+            format!("{label}: peak at √KL {} with {}, {stop}.", shown(d, 2), shown(rate, 3))
+        }
+        _ => format!("{label}: no peak within reach, {stop}."),
+    }
+}
+
+fn draw_frontier(data: &ReportData, mut plot: Plot, variants: &[Vec<Stop>], humps: &[&HumpFit]) -> String {
     plot.rule(0.5, "no difference");
+    for (series, variant) in data.suite.variants.iter().enumerate() {
+        if let Some(fit) = humps.iter().find(|fit| fit.variant == variant.name) {
+            let within = |rate: f64| rate.clamp(0.0, 1.0);
+            let band: Vec<_> = fit.curve.iter().map(|p| (p[0], within(p[2]), within(p[3]))).collect();
+            plot.band(&chart::colour(series), &band);
+            plot.line(&format!("{} dashed", chart::colour(series)), &fit.curve.iter().map(|p| (p[0], p[1])).collect::<Vec<_>>());
+        }
+    }
     for (series, stops) in variants.iter().enumerate() {
         let class = chart::colour(series);
         let points: Vec<_> = stops.iter().map(|s| (s.kl[0], s.win_rate.value)).collect();
@@ -169,7 +198,8 @@ fn draw_frontier(data: &ReportData, mut plot: Plot, variants: &[Vec<Stop>]) -> S
             plot.point(series, &class, at, &format!("{label}, step {}: {} at √KL {root}", s.step, format::estimate(s.win_rate)));
             // Above the points of one variant and below those of the next, so that neighbours stay apart.
             let up = if series % 2 == 0 { 8.0 } else { -16.0 };
-            plot.note(at, (6.0, up), &s.step.to_string());
+            let stop = humps.iter().any(|fit| fit.variant == s.win_rate.variant && fit.recommended_stop == s.step);
+            plot.note(at, (6.0, up), &if stop { format!("{} stop here", s.step) } else { s.step.to_string() });
         }
     }
     plot.finish()

@@ -27,6 +27,9 @@ struct FindingView {
     message: Value,
     evidence: String,
     hint: Value,
+    /// Of the checks O1 to O14, or empty.
+    check: String,
+    claim: Value,
 }
 
 /// A count of the data audit.
@@ -120,6 +123,8 @@ fn findings(data: &ReportData) -> Vec<FindingView> {
             message: super::prose(&f.message),
             evidence: f.evidence.clone(),
             hint: super::prose(&f.hint),
+            check: f.check.clone(),
+            claim: super::prose(&f.claim),
         }
     };
     sorted.into_iter().map(view).collect()

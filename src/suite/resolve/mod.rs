@@ -237,29 +237,44 @@ fn statistics(
     Ok(settings)
 }
 
+/// Thresholds of what is measured on pairs.
+const ON_PAIRS: [&str; 11] = [
+    "displacement_warn",
+    "displacement_fail",
+    "position_warn",
+    "chosen_fell_warn",
+    "accuracy_gap_warn",
+    "accuracy_gap_fail",
+    "saturation_warn",
+    "decoupling_warn",
+    "beyond_chosen_warn",
+    "beyond_chosen_fail",
+    "opposite_rise_fail",
+];
+
 fn checks(spec: &SuiteSpec, dataset: &Dataset, table: &Table<'_>) -> Result<CheckSettings> {
-    let on_pairs = ["displacement_warn", "displacement_fail", "position_warn"];
-    if let Some(key) = table.first_key(|key| on_pairs.contains(&key)).filter(|_| !dataset.has_pairs()) {
+    let coupling = |key: &str| key.starts_with("length_coupling");
+    if let Some(key) = table.first_key(|key| ON_PAIRS.contains(&key) || coupling(key)).filter(|_| !dataset.has_pairs()) {
         let message = format!("`{key}` has no effect: it is measured on held-out pairs, and an unpaired file has none");
         return Err(table.at_key(key, message).help("leave it out"));
     }
     let written = spec.checks.clone().unwrap_or_default();
-    let mut c = defaults::checks();
-    table.set(&mut c.kl_warn, "kl_warn", written.kl_warn, rules::POSITIVE)?;
-    table.set(&mut c.kl_fail, "kl_fail", written.kl_fail, rules::POSITIVE)?;
-    table.set(&mut c.displacement_warn, "displacement_warn", written.displacement_warn, rules::POSITIVE)?;
-    table.set(&mut c.displacement_fail, "displacement_fail", written.displacement_fail, rules::POSITIVE)?;
-    table.set(&mut c.length_ratio_warn, "length_ratio_warn", written.length_ratio_warn, rules::POSITIVE)?;
-    table.set(&mut c.length_ratio_fail, "length_ratio_fail", written.length_ratio_fail, rules::POSITIVE)?;
-    table.set(&mut c.no_eos_fail, "no_eos_fail", written.no_eos_fail, rules::SHARE)?;
-    table.set(&mut c.position_warn, "position_warn", written.position_warn, rules::SHARE)?;
-    let pairs = [
-        ("kl", c.kl_warn, c.kl_fail),
-        ("displacement", c.displacement_warn, c.displacement_fail),
-        ("length_ratio", c.length_ratio_warn, c.length_ratio_fail),
-    ];
-    for (name, warn, fail) in pairs {
-        if warn > fail {
+    let mut c = CheckSettings::default();
+    c.overlay(&written, table)?;
+    c.opposites = written.opposites;
+    if c.opposites.is_some() && matches!(dataset, Dataset::World(_)) {
+        let message = "`opposites` has no effect: a world makes its own, from the words that it is made of";
+        return Err(table.at_key("opposites", message).help("leave it out"));
+    }
+    if c.opposites.is_none() && table.has("opposite_rise_fail") && matches!(dataset, Dataset::Pairs(_)) {
+        let message = "`opposite_rise_fail` has no effect: there are no `opposites` to measure";
+        return Err(table.at_key("opposite_rise_fail", message).help("leave it out, or name a file of `opposites`"));
+    }
+    let thresholds = c.thresholds();
+    for (key, warn) in &thresholds {
+        let Some(name) = key.strip_suffix("_warn") else { continue };
+        let fail = thresholds.iter().find(|(other, _)| other.strip_suffix("_fail") == Some(name));
+        if let Some((_, fail)) = fail.filter(|(_, fail)| warn > fail) {
             let written = if table.has(&format!("{name}_warn")) { "warn" } else { "fail" };
             let message = format!("{name}_warn = {warn} is above {name}_fail = {fail}, so it would never warn");
             return Err(table.at_value(&format!("{name}_{written}"), message));

@@ -91,24 +91,6 @@ pub struct StatisticsSettings {
     pub labels: Option<LabelSettings>,
 }
 
-/// Thresholds of the checks; see `checks` for their meaning.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct CheckSettings {
-    /// nats a sequence.
-    pub kl_warn: f64,
-    pub kl_fail: f64,
-    /// Fall of log π(chosen) below the reference, nats a token.
-    pub displacement_warn: f64,
-    pub displacement_fail: f64,
-    /// Mean length of the policy's completions over the reference's.
-    pub length_ratio_warn: f64,
-    pub length_ratio_fail: f64,
-    /// Rise of the share of completions without EOS over the reference's.
-    pub no_eos_fail: f64,
-    /// |position effect| of a judge in probability.
-    pub position_warn: f64,
-}
-
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateSettings {
     /// The golden file, as written; `Suite::locate` resolves it.
