@@ -3,7 +3,7 @@
 //! | file | findings |
 //! |---|---|
 //! | `audit` | what the data audit counted: overlap of splits, duplicates, truncation |
-//! | `judges` | `judge-unfit`, `judge-accuracy`, `judge-null`, `judge-empty`, `judge-filler`, `judge-markdown`, `judge-injection`, `judge-identical`, `judge-unprobed`, `judge-missing`, `judge-position`, `judge-labels`, `panel-disagreement` |
+//! | `judges` | `judge-unfit`, `judge-accuracy`, `judge-null`, `judge-empty`, `judge-filler`, `judge-markdown`, `judge-injection`, `judge-identical`, `judge-length`, `judge-truncated`, `judge-unprobed`, `judge-missing`, `judge-position`, `judge-labels`, `panel-disagreement` |
 //! | `policy` | `kl-budget`, `kl-disagreement`, `chosen-displacement`, `length-drift`, `no-eos`, `repetition`, `empty` |
 //! | `overoptimisation` | `win-rate-hump`, `judge-gold-disagreement` |
 //! | `sequential` | `stopped-early` |

@@ -16,7 +16,7 @@ use crate::report::{self, Fact, ReportData};
 use crate::run::execute::{Options, execute};
 use crate::run::plan::{Cell, Plan, plan, sequential_plan};
 use crate::run::power::{self, DISTANCES, Power};
-use crate::run::{collect, cost, stages};
+use crate::run::{collect, cost, fit, stages};
 use crate::store::{Receipt, RunRecord, Store, write_atomically};
 use crate::suite::{self, Suite};
 
@@ -55,7 +55,20 @@ fn prepare(suite: Suite, common: &Common, plan: &dyn Fn(&Suite, Digest) -> Resul
         versions.push(fact("ONNX Runtime library", info.library.to_string()));
     }
     let plan = plan(&suite, library)?;
+    if let Some(models) = through_candle(&suite)? {
+        versions.push(fact(CANDLE, models));
+    }
     Ok(Prepared { suite, plan, versions })
+}
+
+/// What computes models that can only be evaluated, as `Cargo.toml` pins it.
+pub(super) const CANDLE: &str = "candle-transformers 0.11.1 (fast, evaluation alone)";
+
+/// Which models of the suite it computes; none: all are computed here.
+fn through_candle(suite: &Suite) -> Result<Option<String>> {
+    let models = fit::evaluated(suite)?;
+    let named: Vec<String> = models.iter().map(|(what, family)| format!("{what}: {family}")).collect();
+    Ok((!named.is_empty()).then(|| named.join("; ")))
 }
 
 /// Runs the cells of a plan with progress on stderr.
@@ -175,7 +188,9 @@ fn show_plan(arguments: &SuitePlan, common: &Common) -> Result<Code> {
                 0 => "all finished".to_owned(),
                 open => format!("{open} to run; about {total:.0} s on {} threads", common.threads()),
             };
-            print(&format!("{}\n\n{cells} cells ({runs} training runs), {work}\n\n{}", table.trim_fmt(), shown(&power)))?;
+            let by = through_candle(&suite)?.map_or(String::new(), |models| format!("by {CANDLE}: {models}\n"));
+            let (table, power) = (table.trim_fmt(), shown(&power));
+            print(&format!("{table}\n\n{cells} cells ({runs} training runs), {work}\n{by}\n{power}"))?;
         }
     }
     Ok(Code::Pass)

@@ -2,7 +2,7 @@
 //!
 //! 1. On held-out labelled pairs, judge by judge: `judge_log_loss`, `judge_auc`, `judge_reliability`, `judge_ece`, `judge_kappa`, `judge_alpha`,
 //!    `judge_length_bias`, and `judge_longer_preference` by how far the lengths are apart. Each pair counts in both directions, so no side
-//!    is the positive one.
+//!    is the positive one. `judge_truncated`, where anything was too long: of what it was asked of the policies' completions, else of its probes.
 //! 2. On probes, judge by judge: `probe_null_win_rate`, `probe_empty_win_rate` (and `…_excess` over gold, where the truth is known),
 //!    `probe_filler_gain`, `probe_markdown_gain`, `probe_injection_gain`, `probe_identical_bias`, `probe_identical_position`.
 //! 3. On what the policies wrote, at each variant's last checkpoint over all seeds: a panel's `panel_alpha`, and every judge's
@@ -63,6 +63,10 @@ pub fn estimates(evidence: &Evidence, scheme: &Scheme) -> Vec<Estimate> {
     }
     for judge in distinct(evidence.judge_probes.iter().map(|p| p.judge.as_str())) {
         table.probes(judge, evidence.judge_probes);
+    }
+    let judgments = evidence.judgments.iter().map(|j| j.judge.as_str());
+    for judge in distinct(judgments.chain(evidence.judge_probes.iter().map(|p| p.judge.as_str()))) {
+        table.truncated(judge, evidence);
     }
     let all = policies(evidence);
     let is_last =
@@ -318,6 +322,20 @@ impl Table<'_> {
                     self.push("probe_identical_position", None, judge, None, effect);
                 }
             }
+        }
+    }
+
+    /// The share of questions that the judge couldn't read whole; nothing where it read all of them.
+    fn truncated(&mut self, judge: &str, evidence: &Evidence) {
+        let share = |truncated: bool| if truncated { 1.0 } else { 0.0 };
+        let asked = evidence.judgments.iter().filter(|j| j.judge == judge && j.asked);
+        let mut items: Vec<(&str, f64)> = asked.map(|j| (j.prompt_id.as_str(), share(j.truncated))).collect();
+        if items.is_empty() {
+            let probes = evidence.judge_probes.iter().filter(|p| p.judge == judge);
+            items = probes.map(|p| (p.prompt_id.as_str(), share(p.truncated))).collect();
+        }
+        if items.iter().any(|(_, truncated)| *truncated > 0.0) {
+            self.push("judge_truncated", None, judge, None, rate(&Clustered::new(items), self.scheme.level));
         }
     }
 

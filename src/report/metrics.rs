@@ -205,6 +205,13 @@ pub(crate) const METRICS: &[Metric] = &[
         "By how much more than one half it prefers the longer side, where that is as often the better side as the worse one.",
     ),
     metric(
+        "judge_truncated",
+        "Cut",
+        "fraction",
+        3,
+        "Share of what it was asked of the policies' completions, else of its probes, that was longer than it reads; left out where nothing was.",
+    ),
+    metric(
         "probe_null_win_rate",
         "Constant answer",
         "fraction",

@@ -2,6 +2,7 @@
 
 mod data;
 mod errors;
+mod evaluated;
 mod families;
 mod fuzz;
 mod gate;

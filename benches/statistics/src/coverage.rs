@@ -88,9 +88,7 @@ pub fn row(what: &str, method: &str, prompts: usize, truth: f64, intervals: &[Op
 /// All of it; or a part, without the head: `means`, `pairs`, `seeds`.
 pub fn print(part: Option<&str>) {
     if part.is_none() {
-        println!(
-            "# cargo run --release --manifest-path benches/statistics/Cargo.toml -- coverage (CANDIDATES=1); seed {SEED}, {DRAWS} draws"
-        );
+        println!("# cargo run --release -p dpo-eval-statistics-benches -- coverage (CANDIDATES=1); seed {SEED}, {DRAWS} draws");
         println!("quantity,method,prompts,truth,covered,interval_above_truth,interval_below_truth,mean_width");
     }
     let wanted = |name: &str| part.is_none_or(|part| part == name);

@@ -25,12 +25,12 @@ use crate::judge::rubric::Rubric;
 use crate::judge::session::{OnnxJudge, TOKENIZER_FILE};
 use crate::judge::verdict::Item;
 use crate::judge::{self, GOLD, Judge, Judgment, protocol};
-use crate::model::Llama;
+use crate::model::{self, Llama};
 use crate::run::execute::Context;
 use crate::run::plan;
 use crate::store::CHAIN;
 use crate::suite::Suite;
-use crate::suite::settings::{ImplicitReward, ImplicitSettings, JudgeSettings, JudgeSource, Numerics};
+use crate::suite::settings::{ImplicitReward, ImplicitSettings, JudgeSettings, JudgeSource, Numerics, Tokenization};
 use crate::train::ScoreCache;
 use crate::watch::Watch;
 
@@ -39,6 +39,8 @@ pub const PROBES: &str = "probes.jsonl";
 
 /// Which prompts were judged before judging stopped.
 pub const STOPPED: &str = "stopped.jsonl";
+/// How a judge is run, and what its answers rest on.
+const SESSION: &str = "session.json";
 
 /// What a judge starts from and learns.
 struct JudgeInputs {
@@ -111,7 +113,7 @@ impl Body<'_> {
             outputs.extend(self.record(&onnx)?);
             self.journaled(settings, &folder, onnx)?
         } else {
-            self.open_from(settings, &folder).map_err(original)?
+            self.open_from(settings, &folder, None).map_err(original)?
         };
         write_jsonl(&self.work().join("trials.jsonl"), &protocol::trials(&mut judge, name, &heldout, self.context.watch)?)?;
         outputs.push("trials.jsonl".into());
@@ -126,6 +128,9 @@ impl Body<'_> {
         }
         let settings = self.judge_settings(name)?;
         let cell = plan::judge_id(name);
+        // What the judge's own cell found out when it was opened there.
+        let record = self.context.inputs.contains_key(&cell).then(|| self.context.folder(&cell)).transpose()?;
+        let record = record.map(|folder| folder.join(SESSION));
         let folder = match &settings.source {
             JudgeSource::Folder { path } if !self.context.inputs.contains_key(&cell) => self.suite.locate(path),
             JudgeSource::Replay { path } if !self.context.inputs.contains_key(&cell) => {
@@ -136,15 +141,20 @@ impl Body<'_> {
             }
             JudgeSource::Rubric { .. } | JudgeSource::Implicit(_) | JudgeSource::Panel(_) => PathBuf::new(),
         };
-        self.open_from(settings, &folder)
+        self.open_from(settings, &folder, record.as_deref())
     }
 
-    /// `folder`: what the judge's cell left of it.
-    fn open_from<'s>(&'s self, settings: &JudgeSettings, folder: &Path) -> Result<Box<dyn Judge + 's>> {
+    /// `folder`: what the judge's cell left of it; `record`: how an ONNX judge was run there.
+    fn open_from<'s>(&'s self, settings: &JudgeSettings, folder: &Path, record: Option<&Path>) -> Result<Box<dyn Judge + 's>> {
         let (name, tie_width) = (&settings.name, settings.tie_width);
         Ok(match &settings.source {
             JudgeSource::Train(_) | JudgeSource::Folder { .. } => {
-                self.journaled(settings, folder, OnnxJudge::open(folder, settings, self.context.threads)?)?
+                let threads = self.context.threads;
+                let onnx = match record {
+                    Some(record) => OnnxJudge::reopen(folder, settings, threads, record),
+                    None => OnnxJudge::open(folder, settings, threads),
+                };
+                self.journaled(settings, folder, onnx?)?
             }
             JudgeSource::Rubric { rules } => Box::new(Asking::new(name, Rubric::new(rules)?, tie_width, None)),
             JudgeSource::Implicit(implicit) => {
@@ -171,10 +181,10 @@ impl Body<'_> {
 
     /// How the judge is run, and what a reader of its scores should know of it.
     fn record(&self, judge: &OnnxJudge) -> Result<Vec<String>> {
-        let path = self.work().join("session.json");
+        let path = self.work().join(SESSION);
         let text = serde_json::to_string_pretty(&judge.record()?).expect("plain fields serialise") + "\n";
         std::fs::write(&path, text).map_err(|e| Error::io("write", &path, &e))?;
-        let mut outputs = names(&["session.json"]);
+        let mut outputs = names(&[SESSION]);
         if let Some(item) = judge.audit() {
             write_jsonl(&self.work().join("audit.jsonl"), &[item])?;
             outputs.push("audit.jsonl".into());
@@ -187,18 +197,23 @@ impl Body<'_> {
         self.cache.as_ref().map(|_| Journal::open(self.context.store, identity)).transpose()
     }
 
+    /// Judges read texts as one, however policies do.
+    fn judges_tokenizer(&self) -> Result<TextTokenizer> {
+        Ok(self.tokenizer()?.with_tokenization(Tokenization::Joint))
+    }
+
     fn implicit(&self, settings: &ImplicitSettings, max_length: usize) -> Result<Implicit> {
         let reference = match &settings.reference {
-            Some(folder) => self.load(&self.suite.locate(&folder.path))?,
-            None => self.reference_model()?,
+            Some(folder) => model::load(&self.suite.locate(&folder.path), self.suite.numerics)?,
+            None => self.evaluated_reference()?,
         };
         let folder = self.suite.locate(&settings.path);
-        let policy = self.load_policy(&folder, &reference)?;
+        let policy = self.load_evaluated(&folder, reference.as_ref())?;
         let beside = settings.reference.as_ref().map(|folder| self.suite.locate(&folder.path));
         let mut folders = std::iter::once(folder.clone()).chain(beside);
         let tokenizer = match folders.find(|folder| folder.join(TOKENIZER_FILE).exists()) {
             Some(folder) => TextTokenizer::load(&folder)?.for_texts(self.suite.dataset.is_conversational()),
-            None => self.tokenizer()?,
+            None => self.judges_tokenizer()?,
         };
         let reference = (settings.reward == ImplicitReward::LogRatio).then_some(reference);
         Implicit::new(policy, reference, tokenizer, settings.reward, settings.beta, max_length).map_err(|e| e.in_file(&folder))
@@ -236,7 +251,7 @@ impl Body<'_> {
 
     fn judge_inputs(&self) -> Result<JudgeInputs> {
         let pairs = read_jsonl(&self.context.file("pairs", "judge_train.jsonl")?)?;
-        Ok(JudgeInputs { base: self.reference_model()?, tokenizer: self.tokenizer()?, pairs })
+        Ok(JudgeInputs { base: self.reference_model()?, tokenizer: self.judges_tokenizer()?, pairs })
     }
 
     /// An error about a file of our copy of a judge's folder, as one about the user's own file.
