@@ -33,7 +33,7 @@ pub(crate) const METRICS: &[Metric] = &[
         "Variance of preferences",
         "",
         4,
-        "What the slice adds to the variance of a single preference: other prompts, seeds of training, samples of a prompt (with one sample also what a seed does to single prompts), judges, what a judge thinks of single completions. With 20 prompts its intervals hold the truth in 90 to 95 % of cases.",
+        "What the slice adds to the variance of a single preference: other prompts, seeds of training, samples of a prompt (with one sample also what a seed does to single prompts), judges, what a judge thinks of single completions. The parts of prompts and samples are those under the suite's own seeds: for other seeds their intervals are too narrow.",
     ),
     metric("win_rate_hard", "Win rate, hard", "fraction", 3, "Share of wins, a tie counting one half."),
     metric(
