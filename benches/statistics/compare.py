@@ -12,6 +12,7 @@ import time
 
 import evalica
 import numpy
+import scipy.optimize
 import scipy.stats
 
 HERE = pathlib.Path(__file__).parent
@@ -35,9 +36,11 @@ def main():
     right = (left + random.integers(1, 100, left.size)) % 100
     chance = 1 / (1 + numpy.exp(strengths[right] - strengths[left]))
     outcome = numpy.where(random.random(left.size) < 0.1, 1, 2 * (random.random(left.size) < chance))
+    lengths = random.normal(0, 400, 805) + 300 * (values - 0.5)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         (folder / "values.bin").write_bytes(values.astype("<f8").tobytes())
+        (folder / "lengths.bin").write_bytes(lengths.astype("<f8").tobytes())
         (folder / "comparisons.bin").write_bytes(numpy.stack([left, right, outcome], 1).astype("<u4").tobytes())
         lines = subprocess.run([*BUILD, str(folder)], check=True, capture_output=True, text=True).stdout.splitlines()
     ours = {name: (float(time), float(number)) for name, time, number in map(str.split, lines)}
@@ -47,12 +50,26 @@ def main():
         taken, result = seconds(made)
         return taken, result.confidence_interval.high - result.confidence_interval.low
 
+    def refits(count):
+        """The same regression by SciPy's BFGS, each resample from the whole fit on: the prior N(0, 1) on the slope, none on the constant."""
+        def fitted(y, x, start):
+            feature = numpy.tanh(x / x.std(ddof=1))
+            def loss(w):
+                m = w[0] + w[1] * feature
+                slope = 1 / (1 + numpy.exp(-m)) - y
+                return (numpy.logaddexp(0, m) - y * m).sum() + 0.5 * w[1] ** 2, numpy.array([slope.sum(), slope @ feature + w[1]])
+            return scipy.optimize.minimize(loss, start, jac=True, method="BFGS").x
+        whole = fitted(values, lengths, numpy.zeros(2))
+        draws = (random.integers(0, len(values), len(values)) for _ in range(count))
+        return float(numpy.std([1 / (1 + numpy.exp(-fitted(values[d], lengths[d], whole)[0])) for d in draws], ddof=1))
+
     winners = [(evalica.Winner.Y, evalica.Winner.Draw, evalica.Winner.X)[o] for o in outcome]
     xs, ys = left.tolist(), right.tolist()
     taken, result = seconds(lambda: evalica.bradley_terry(xs, ys, winners, tolerance=1e-9, limit=10_000), 3)
     theirs = {
         "bootstrap-percentile": resample("percentile"),
         "bootstrap-bca": resample("BCa"),
+        "length-controlled-1000-refits": seconds(lambda: refits(1000), 1),
         "bradley-terry": (taken, float(result.scores[0])),
     }
     print(f"{'median seconds':34} {'ours':>9} {'theirs':>9} {'ratio':>7}  a number of ours, of theirs")

@@ -26,14 +26,14 @@ pub(crate) const METRICS: &[Metric] = &[
         "Win rate, over other seeds too",
         "fraction",
         3,
-        "The win rate with an interval for trainings with other seeds; two seeds say little of them.",
+        "The win rate with an interval for trainings with other seeds too; few seeds say little of them, and where they hardly differ it is wider than it need be.",
     ),
     metric(
         "win_rate_variance",
         "Variance of preferences",
         "",
         4,
-        "What the slice adds to the variance of a single preference: other prompts, seeds of training, samples of a prompt (with one sample also what a seed does to single prompts), judges, what a judge thinks of single completions.",
+        "What the slice adds to the variance of a single preference: other prompts, seeds of training, samples of a prompt (with one sample also what a seed does to single prompts), judges, what a judge thinks of single completions. The parts of prompts and samples are those under the suite's own seeds: for other seeds their intervals are too narrow.",
     ),
     metric("win_rate_hard", "Win rate, hard", "fraction", 3, "Share of wins, a tie counting one half."),
     metric(

@@ -10,10 +10,10 @@ use rayon::prelude::*;
 
 use crate::worlds::{Items, Kind, WORLDS, World};
 
-const SEED: u64 = 20_261_129;
-const DRAWS: u64 = 2000;
-const PROMPTS: [usize; 3] = [20, 100, 800];
-const LEVEL: f64 = 0.95;
+pub const SEED: u64 = 20_261_129;
+pub const DRAWS: u64 = 2000;
+pub const PROMPTS: [usize; 3] = [20, 100, 800];
+pub const LEVEL: f64 = 0.95;
 
 type Method = (&'static str, bool, fn(&Clustered, &World) -> Option<Interval>);
 
@@ -80,14 +80,30 @@ fn tally(truth: f64, intervals: &[Option<Interval>]) -> (f64, f64, f64, f64) {
     (share(&|i| i.lower <= truth && truth <= i.upper), share(&|i| i.lower > truth), share(&|i| i.upper < truth), width)
 }
 
-fn row(what: &str, method: &str, prompts: usize, truth: f64, intervals: &[Option<Interval>]) {
+pub fn row(what: &str, method: &str, prompts: usize, truth: f64, intervals: &[Option<Interval>]) {
     let (covered, above, below, width) = tally(truth, intervals);
     println!("{what},{method},{prompts},{truth:.5},{covered:.4},{above:.4},{below:.4},{width:.5}");
 }
 
-pub fn print() {
-    println!("# cargo run --release -p dpo-eval-statistics-benches -- coverage (CANDIDATES=1); seed {SEED}, {DRAWS} draws");
-    println!("quantity,method,prompts,truth,covered,interval_above_truth,interval_below_truth,mean_width");
+/// All of it; or a part, without the head: `means`, `pairs`, `seeds`.
+pub fn print(part: Option<&str>) {
+    if part.is_none() {
+        println!("# cargo run --release -p dpo-eval-statistics-benches -- coverage (CANDIDATES=1); seed {SEED}, {DRAWS} draws");
+        println!("quantity,method,prompts,truth,covered,interval_above_truth,interval_below_truth,mean_width");
+    }
+    let wanted = |name: &str| part.is_none_or(|part| part == name);
+    if wanted("means") {
+        means();
+    }
+    if wanted("pairs") {
+        crate::pairs::print();
+    }
+    if wanted("seeds") {
+        crate::pairs::seeds();
+    }
+}
+
+fn means() {
     let slow = std::env::var_os("CANDIDATES").is_some();
     for world in WORLDS {
         let truth = world.truth();

@@ -6,16 +6,18 @@
 //! ```
 
 mod coverage;
+mod pairs;
 mod speed;
 mod worlds;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        ["coverage"] => coverage::print(),
+        ["coverage"] => coverage::print(None),
+        ["coverage", part @ ("means" | "pairs" | "seeds")] => coverage::print(Some(part)),
         ["speed", folder] => speed::print(std::path::Path::new(folder)),
         _ => {
-            eprintln!("usage: coverage | speed FOLDER");
+            eprintln!("usage: coverage [means | pairs | seeds] | speed FOLDER");
             std::process::exit(2);
         }
     }

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Instant;
 
-use dpo_eval_statistics::bootstrap::{ClusterMean, Resampling};
+use dpo_eval_statistics::bootstrap::{Bootstrap, ClusterMean, Resampling};
+use dpo_eval_statistics::length_control::{Data, Item, Recipe};
 use dpo_eval_statistics::mean::Clustered;
 use dpo_eval_statistics::overoptimisation::{Checkpoint, Form, hump};
 use dpo_eval_statistics::ratings::Comparison;
@@ -39,6 +40,38 @@ pub fn print(folder: &Path) {
     println!("bootstrap-percentile {time} {}", interval.width());
     let (time, interval) = seconds(|| mean.bootstrap(resampling).expect("finite").bca(&mean.jackknife(), 0.95).expect("spread"));
     println!("bootstrap-bca {time} {}", interval.width());
+
+    let lengths: Vec<f64> = read::<8>(&folder.join("lengths.bin")).into_iter().map(f64::from_le_bytes).collect();
+    let item = |(prompt, (preference, difference)): (usize, (&f64, &f64))| Item {
+        prompt,
+        preference: Some(*preference),
+        differences: vec![*difference],
+        difficulty: 0.0,
+    };
+    let items: Vec<Item> = values.iter().zip(&lengths).enumerate().map(item).collect();
+    // As AlpacaEval has them: two baselines made longer and shorter, which hardly win.
+    let gamed = [1.0, -1.0].map(|side| {
+        let of = |item: &Item| Item {
+            preference: item.preference.map(|p| 0.2 * p),
+            differences: vec![side * item.differences[0].abs()],
+            ..item.clone()
+        };
+        items.iter().map(of).collect::<Vec<_>>()
+    });
+    let refits = Resampling { resamples: 1000, seed: 1, purpose: "speed/refits" };
+    let recipes = [
+        ("length-controlled-1000-refits", Recipe::Ridge { saturating: true }, &gamed[..0]),
+        ("alpaca-eval-1000-refits", Recipe::AlpacaEval { c: 10.0 }, &gamed[..]),
+    ];
+    for (name, recipe, gamed) in recipes {
+        let data = Data { items: &items, gamed, prompts: items.len() };
+        let (time, spread) = seconds(|| {
+            let fit = data.fit(recipe).expect("an optimum");
+            let draws = data.resampled(recipe, &fit.coefficients, refits).expect("an optimum");
+            Bootstrap::new(fit.win_rate, draws).expect("numbers").standard_error()
+        });
+        println!("{name} {time} {spread}");
+    }
 
     let at = |bytes: &[u8; 12], i: usize| u32::from_le_bytes(bytes[4 * i..4 * i + 4].try_into().expect("four bytes"));
     let comparisons: Vec<Comparison> = read::<12>(&folder.join("comparisons.bin"))
