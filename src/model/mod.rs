@@ -30,6 +30,7 @@ pub use block::{Block, Family, Mlp, Norm, Positions, Residual, RopeScaling};
 pub use config::LlamaConfig;
 pub(crate) use dropout::derived;
 pub use gradients::Gradients;
+pub(crate) use llama::VALUE_HEAD;
 pub use llama::{Comparison, Llama, compare};
 pub use lora::Adapter;
 pub(crate) use lora::fits as check_targets;

@@ -9,6 +9,7 @@ mod hub;
 mod interruption;
 mod judges;
 mod lora;
+mod online;
 mod onnx_judge;
 mod quickstart;
 mod readme;
