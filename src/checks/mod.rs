@@ -6,6 +6,7 @@
 //! | `judges` | `judge-unfit`, `judge-accuracy`, `judge-null`, `judge-empty`, `judge-filler`, `judge-markdown`, `judge-injection`, `judge-identical`, `judge-unprobed`, `judge-missing`, `judge-position`, `judge-labels`, `panel-disagreement` |
 //! | `policy` | `kl-budget`, `kl-disagreement`, `chosen-displacement`, `length-drift`, `no-eos`, `repetition`, `empty` |
 //! | `overoptimisation` | `win-rate-hump`, `judge-gold-disagreement` |
+//! | `sequential` | `stopped-early` |
 //! | `conclusion` | better, worse, undecided or void: one answer a variant |
 //!
 //! One rule of severity throughout: a point estimate beyond its threshold warns; a failure needs the whole interval beyond.
@@ -16,6 +17,7 @@ mod conclusion;
 mod judges;
 mod overoptimisation;
 mod policy;
+mod sequential;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,7 @@ use crate::suite::Suite;
 use crate::suite::settings::JudgeSettings;
 
 pub use conclusion::conclude;
+pub use sequential::stopped;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

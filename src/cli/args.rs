@@ -121,6 +121,10 @@ pub struct SuiteRun {
     /// Compare with the suite's golden file, and let that decide the exit code
     #[arg(long)]
     pub gate: bool,
+    /// Judge prompts in random order and stop as soon as the deciding win rate is told from one half, with --gate from the golden's
+    /// less the margin too; intervals then hold whenever it stops
+    #[arg(long)]
+    pub sequential: bool,
     /// Where the report is written [default: reports/<suite>]
     #[arg(long, value_name = "DIR")]
     pub report_dir: Option<PathBuf>,

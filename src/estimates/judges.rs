@@ -8,11 +8,13 @@
 //! 3. On what the policies wrote, at each variant's last checkpoint over all seeds: a panel's `panel_alpha`, and every judge's
 //!    `label_kappa` and `label_alpha` with gold, or with whoever labels.
 //! 4. `win_rate_corrected` of every policy, where the suite has labels.
+//! 5. At each variant's last checkpoint `win_rate_variance`: what prompts, seeds, samples and judges add to the spread of preferences.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Estimate;
 use super::summary::{Evidence, Policy, distinct, policies};
+use super::variance;
 use crate::digest::Digest;
 use crate::judge::probes::Probe;
 use crate::judge::{GOLD, JudgeProbe, JudgeTrial, Judgment, Outcome};
@@ -44,6 +46,16 @@ pub struct Scheme<'a> {
     pub labels: Option<(&'a str, f64)>,
 }
 
+impl Scheme<'_> {
+    /// Judges whose opinions are their own, and opinions: neither panels nor whoever says the truth.
+    fn alike<'e>(&self, evidence: &Evidence<'e>) -> Vec<&'e str> {
+        let mut judges = distinct(evidence.judgments.iter().map(|j| j.judge.as_str()));
+        let is_panel = |judge: &str| self.panels.iter().any(|(panel, _)| *panel == judge);
+        judges.retain(|judge| *judge != GOLD && !is_panel(judge) && self.labels.is_none_or(|(labels, _)| labels != *judge));
+        judges
+    }
+}
+
 pub fn estimates(evidence: &Evidence, scheme: &Scheme) -> Vec<Estimate> {
     let mut table = Table { scheme, rows: Vec::new() };
     for judge in distinct(evidence.judge_trials.iter().map(|t| t.judge.as_str())) {
@@ -53,18 +65,25 @@ pub fn estimates(evidence: &Evidence, scheme: &Scheme) -> Vec<Estimate> {
         table.probes(judge, evidence.judge_probes);
     }
     let all = policies(evidence);
-    for policy in all.iter().filter(|policy| policy.seed.is_none()) {
-        if all.iter().all(|other| other.variant != policy.variant || other.checkpoint <= policy.checkpoint) {
-            table.agreement(*policy, evidence);
-        }
-    }
-    if let Some((labels, share)) = scheme.labels {
-        let labelled = labelled_prompts(evidence.judgments, labels, share, scheme.seed);
+    let is_last =
+        |policy: &&Policy| all.iter().all(|other| other.variant != policy.variant || other.checkpoint <= policy.checkpoint);
+    let last: Vec<Policy> = all.iter().filter(|policy| policy.seed.is_none()).filter(is_last).copied().collect();
+    last.iter().for_each(|policy| table.agreement(*policy, evidence));
+    if let Some((labels, labelled)) = labelled(evidence, scheme) {
         for policy in all {
             table.corrected(policy, evidence, labels, &labelled);
         }
     }
-    table.rows
+    let mut rows = table.rows;
+    let judges = scheme.alike(evidence);
+    rows.extend(last.into_iter().flat_map(|policy| variance::estimates(policy, evidence, &judges, scheme.level)));
+    rows
+}
+
+/// Who labels, and the prompts whose labels are used.
+pub fn labelled<'a>(evidence: &Evidence<'a>, scheme: &Scheme<'a>) -> Option<(&'a str, BTreeSet<&'a str>)> {
+    let (labels, share) = scheme.labels?;
+    Some((labels, labelled_prompts(evidence.judgments, labels, share, scheme.seed)))
 }
 
 /// The prompts whose labels are used: a share of those that have any, drawn by hash, so that it is the same for all policies.

@@ -28,6 +28,13 @@ pub(crate) const METRICS: &[Metric] = &[
         3,
         "The win rate with an interval for trainings with other seeds; two seeds say little of them.",
     ),
+    metric(
+        "win_rate_variance",
+        "Variance of preferences",
+        "",
+        4,
+        "What the slice adds to the variance of a single preference: other prompts, seeds of training, samples of a prompt (with one sample also what a seed does to single prompts), judges, what a judge thinks of single completions.",
+    ),
     metric("win_rate_hard", "Win rate, hard", "fraction", 3, "Share of wins, a tie counting one half."),
     metric(
         "win_rate_corrected",

@@ -5,5 +5,6 @@ pub mod cost;
 pub mod execute;
 mod fit;
 pub mod plan;
+pub mod power;
 pub mod repro;
 pub mod stages;

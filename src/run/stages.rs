@@ -24,7 +24,7 @@ const PAIRS: &str = "pairs";
 
 /// Where a judge stands among its cell's outputs.
 pub use crate::judge::train::FOLDER as JUDGE_FOLDER;
-pub use judging::{PROBES, cells_of_judge, use_judge};
+pub use judging::{PROBES, STOPPED, cells_of_judge, use_judge};
 pub use rounds::ROUND_AUDIT;
 
 pub fn run_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec<String>> {
@@ -43,7 +43,8 @@ fn run_body(body: &Body<'_>, cell: &Cell) -> Result<Vec<String>> {
         Stage::Train { variant, seed, round } => body.train(variant, *seed, *round),
         Stage::Evaluate { variant: None, .. } => body.evaluate_reference(),
         Stage::Evaluate { variant: Some(variant), seed } => body.evaluate(variant, *seed),
-        Stage::Judgments { judge, variant, seed } => body.judgments(judge, variant, *seed),
+        Stage::Judgments { judge, variant, seed, after } => body.judgments(judge, variant, *seed, after.as_deref()),
+        Stage::Sequential { judge, variant, seeds, rule } => body.sequential(judge, variant, seeds, rule),
     }
 }
 
@@ -65,6 +66,8 @@ pub fn is_repeatable(suite: &Suite, stage: &Stage) -> bool {
             suite.judges.iter().any(|j| &j.name == judge && matches!(j.source, JudgeSource::Train(_)))
         }
         Stage::Judgments { judge, .. } | Stage::Probes { judge } => !plan::through_onnx(suite, judge),
+        // What it stopped at rests on the golden of its time.
+        Stage::Sequential { .. } => false,
         _ => true,
     }
 }

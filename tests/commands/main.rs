@@ -16,6 +16,7 @@ mod readme;
 mod real_input;
 mod repro;
 mod rounds;
+mod sequential;
 mod smoke;
 mod support;
 mod training;

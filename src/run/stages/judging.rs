@@ -1,5 +1,6 @@
 //! Judges: trained or brought along, measured on held-out pairs, probed, and asked about what the policies wrote.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -8,7 +9,9 @@ use super::{Body, JUDGE_FOLDER, names};
 use crate::data::Pair;
 use crate::data::files::{read_jsonl, write_jsonl};
 use crate::data::tokenize::TextTokenizer;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::estimates::sequential::{self, Rule, Stopped};
 use crate::generate::Completion;
 use crate::hub::{self, Files};
 use crate::judge::asking::Asking;
@@ -20,7 +23,8 @@ use crate::judge::probes::{self, Answered};
 use crate::judge::replay::Replay;
 use crate::judge::rubric::Rubric;
 use crate::judge::session::{OnnxJudge, TOKENIZER_FILE};
-use crate::judge::{self, GOLD, Judge, protocol};
+use crate::judge::verdict::Item;
+use crate::judge::{self, GOLD, Judge, Judgment, protocol};
 use crate::model::Llama;
 use crate::run::execute::Context;
 use crate::run::plan;
@@ -28,9 +32,13 @@ use crate::store::CHAIN;
 use crate::suite::Suite;
 use crate::suite::settings::{ImplicitReward, ImplicitSettings, JudgeSettings, JudgeSource, Numerics};
 use crate::train::ScoreCache;
+use crate::watch::Watch;
 
 /// What a judge said of its probes.
 pub const PROBES: &str = "probes.jsonl";
+
+/// Which prompts were judged before judging stopped.
+pub const STOPPED: &str = "stopped.jsonl";
 
 /// What a judge starts from and learns.
 struct JudgeInputs {
@@ -241,15 +249,89 @@ impl Body<'_> {
         error
     }
 
-    pub(super) fn judgments(&self, judge: &str, variant: &str, seed: Option<u64>) -> Result<Vec<String>> {
-        let read = |id: String| read_jsonl::<Completion>(&self.context.file(&id, "completions.jsonl")?);
-        let reference = read(plan::evaluate_id(None, None))?;
-        let policy = read(plan::evaluate_id(Some(variant), seed))?;
-        let items = protocol::items(&policy, &reference)?;
+    fn completions_of(&self, variant: Option<&str>, seed: Option<u64>) -> Result<Vec<Completion>> {
+        read_jsonl(&self.context.file(&plan::evaluate_id(variant, seed), "completions.jsonl")?)
+    }
+
+    /// `after`: the cell that says which prompts are judged.
+    pub(super) fn judgments(&self, judge: &str, variant: &str, seed: Option<u64>, after: Option<&str>) -> Result<Vec<String>> {
+        let (reference, policy) = (self.completions_of(None, None)?, self.completions_of(Some(variant), seed)?);
+        let mut items = protocol::items(&policy, &reference)?;
+        if let Some(cell) = after {
+            let stopped: Vec<Stopped> = read_jsonl(&self.context.file(cell, STOPPED)?)?;
+            let order: Vec<&str> = stopped.iter().flat_map(|s| &s.prompts).map(String::as_str).collect();
+            items = in_order(&items, &order);
+        }
         let rows = protocol::judgments(&mut self.open_judge(judge)?, judge, &items, self.context.watch)?;
         write_jsonl(&self.work().join("judgments.jsonl"), &rows)?;
         Ok(names(&["judgments.jsonl"]))
     }
+
+    /// Prompt by prompt, all samples, seeds and checkpoints of each, until the rule has enough.
+    pub(super) fn sequential(&self, judge: &str, variant: &str, seeds: &[Option<u64>], rule: &Rule) -> Result<Vec<String>> {
+        let reference = self.completions_of(None, None)?;
+        let of_seeds = seeds.iter().map(|seed| self.completions_of(Some(variant), *seed)).collect::<Result<Vec<_>>>()?;
+        let policy = of_seeds.concat();
+        let items = protocol::items(&policy, &reference)?;
+        let order = sequential::order(policy.iter().map(|c| c.prompt_id.as_str()), self.suite.seed);
+        let texts: BTreeMap<&str, String> =
+            policy.iter().map(|c| (c.prompt_id.as_str(), Digest::of_bytes(c.prompt.as_bytes()).short())).collect();
+        let last = policy.iter().map(|c| c.checkpoint).max();
+        let mut asked = self.open_judge(judge)?;
+        let mut rows: Vec<Judgment> = Vec::new();
+        let (mut used, mut decided) = (0, false);
+        for block in order.chunks(sequential::BLOCK) {
+            let watch = BlockWatch { whole: self.context.watch, before: used, block: block.len(), of: order.len() };
+            rows.extend(protocol::judgments(&mut asked, judge, &in_order(&items, block), &watch)?);
+            used += block.len();
+            let deciding = rows.iter().filter(|j| Some(j.checkpoint) == last).map(|j| (j.prompt_id.as_str(), j.preference));
+            decided = rule.decides(&sequential::by_prompt(deciding), &texts);
+            if decided {
+                break;
+            }
+        }
+        let stopped = Stopped {
+            variant: variant.to_owned(),
+            judge: judge.to_owned(),
+            prompts: order[..used].iter().map(|&prompt| prompt.to_owned()).collect(),
+            of: order.len(),
+            decided,
+            compared: rule.golden.is_some(),
+        };
+        write_jsonl(&self.work().join("judgments.jsonl"), &rows)?;
+        write_jsonl(&self.work().join(STOPPED), &[stopped])?;
+        Ok(names(&["judgments.jsonl", STOPPED]))
+    }
+}
+
+/// A block's progress as progress of the whole, in prompts.
+struct BlockWatch<'a> {
+    whole: &'a dyn Watch,
+    before: usize,
+    block: usize,
+    of: usize,
+}
+
+impl Watch for BlockWatch<'_> {
+    fn advance(&self, done: u64, total: u64, note: &str) {
+        let within = self.block as u64 * done / total.max(1);
+        self.whole.advance(self.before as u64 + within, self.of as u64, note);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.whole.interrupted()
+    }
+
+    fn warn(&self, message: &str) {
+        self.whole.warn(message);
+    }
+}
+
+/// The items of these prompts, prompt by prompt.
+fn in_order<'a>(items: &[Item<'a>], prompts: &[&str]) -> Vec<Item<'a>> {
+    let mut of: BTreeMap<&str, Vec<Item<'a>>> = BTreeMap::new();
+    items.iter().for_each(|item| of.entry(&item.policy.prompt_id).or_default().push(*item));
+    prompts.iter().filter_map(|prompt| of.remove(prompt)).flatten().collect()
 }
 
 /// Copies the files of a judge's folder; gives their names in order.
