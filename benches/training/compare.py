@@ -2,7 +2,7 @@
 """Training and decoding beside TRL and transformers: same model, same pairs, same batches, in one run.
 
     pip install torch transformers trl==1.16.0 datasets
-    cargo build --release --manifest-path benches/training/Cargo.toml
+    cargo build --release -p dpo-eval-training-benches
     python3 benches/training/compare.py [--dir DIR] [--rounds 3] [--steps 32] [--threads 2] [--ten-times]
 
 DIR gets `model/` (a Llama of 12.6M parameters with random weights: hidden 384, 6 layers, 6 heads, 2 of keys and values, inner 1024,
@@ -107,7 +107,7 @@ def transformers_decode(folder, threads):
 
 
 def ours(folder, what, threads):
-    target = Path(os.environ.get("CARGO_TARGET_DIR", HERE / "target")) / "release/dpo-eval-training-benches"
+    target = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parents[1] / "target")) / "release/dpo-eval-training-benches"
     environment = dict(os.environ, RAYON_NUM_THREADS=str(threads))
     return json.loads(subprocess.run([target, *what, folder], env=environment, check=True, capture_output=True, text=True).stdout)
 
