@@ -29,6 +29,8 @@ pub mod generate;
 
 pub mod judge;
 
+pub mod rlhf;
+
 pub mod estimates;
 
 pub mod checks;

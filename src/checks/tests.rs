@@ -36,6 +36,7 @@ fn training() -> TrainSettings {
         sampling: Sampling::Shuffle,
         lora: None,
         rounds: None,
+        online: None,
         evaluation: EvaluationSettings::default(),
     }
 }

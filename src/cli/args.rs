@@ -248,9 +248,9 @@ pub struct TrainArguments {
     /// One of the suite's seeds [default: the first]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Gets train_log.csv, eval_log.csv where the suite has eval_steps, timing.jsonl, tensorboard/ and final/, a Hugging Face
-    /// folder; of an adapter final/ is a PEFT folder, and base/ what it adapts; with several rounds timing.jsonl and tensorboard/ are
-    /// in round-1/, round-2/, …
+    /// Gets train_log.csv, online_log.csv of PPO and RLOO, eval_log.csv where the suite has eval_steps, timing.jsonl, tensorboard/ and
+    /// final/, a Hugging Face folder (last/ beside it where training ends with its best weights and these are others); of an adapter
+    /// final/ is a PEFT folder, and base/ what it adapts; with several rounds timing.jsonl and tensorboard/ are in round-1/, round-2/, …
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
 }

@@ -15,6 +15,7 @@ use crate::hub::{Files, Repo};
 use crate::judge::runtime;
 use crate::model::{Adapter, Llama, Packed, Target};
 use crate::report::write_logs;
+use crate::rlhf::{ONLINE_LOG, OnlineStep};
 use crate::run::plan::{Plan, Stage, plan, train_ids};
 use crate::run::stages::checkpoints_of;
 use crate::store::{Store, TENSORBOARD, TIMING};
@@ -43,9 +44,12 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     let receipts = execute_plan(&suite, &plan, &store, common)?;
     let rounds = ids.iter().map(|id| store.verified_folder(&receipts[id])).collect::<Result<Vec<PathBuf>>>()?;
     let reference = store.verified_folder(&receipts["reference"])?;
-    let (mut log, mut evaluations) = (Vec::<TrainStep>::new(), Vec::<EvalStep>::new());
+    let (mut log, mut online, mut evaluations) = (Vec::<TrainStep>::new(), Vec::<OnlineStep>::new(), Vec::<EvalStep>::new());
     for (number, (id, trained)) in (1..).zip(ids.iter().zip(&rounds)) {
         log.extend(read_jsonl::<TrainStep>(&trained.join("train_log.jsonl"))?);
+        if receipts[id].outputs.contains_key(ONLINE_LOG) {
+            online.extend(read_jsonl::<OnlineStep>(&trained.join(ONLINE_LOG))?);
+        }
         if receipts[id].outputs.contains_key(EVAL_LOG) {
             evaluations.extend(read_jsonl::<EvalStep>(&trained.join(EVAL_LOG))?);
         }
@@ -57,7 +61,7 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
             copy_aside(&trained.join(name), &beside.join(name))?;
         }
     }
-    write_logs(&arguments.output, &log, &evaluations)?;
+    write_logs(&arguments.output, &log, &online, &evaluations)?;
     let last = checkpoints_of(&rounds)?.pop();
     let (_, checkpoint) = last.ok_or_else(|| Error::unexpected("the training left no checkpoint"))?;
     let folder = arguments.output.join("final");

@@ -118,6 +118,7 @@ fn report(prompts: usize, run: u64, shift: f64) -> ReportData {
         gate_settings: settings(),
         cells: vec![cell("train/dpo/seed-1", "train", run), cell("judgments/pairwise/dpo", "judgments", 99)],
         provenance: vec![],
+        online_log: Vec::new(),
         eval_log: Vec::new(),
         train_log: (1..=40).map(|s| step(s, 0.7 - 0.01 * s as f64)).collect(),
         chains: [("train/dpo/seed-1".to_owned(), chain(40, run, 1))].into(),

@@ -19,6 +19,9 @@ use crate::suite::settings::{FreshModel, Numerics};
 /// Target rows whose logits exist at one time.
 const CHUNK: usize = 256;
 
+/// (1, hidden): the value head of a policy that PPO trains, under the name that TRL gives it. It is no part of the model.
+pub(crate) const VALUE_HEAD: &str = "v_head.weight";
+
 /// Elementary steps of one logit in a row kernel, roughly (its exponential, mostly).
 const ROW_WORK: usize = 16;
 
@@ -113,6 +116,12 @@ impl Llama {
             None => self,
             Some(adapter) => Self { parameters: adapter.merged(&self.config, self.parameters), adapter: None, ..self },
         }
+    }
+
+    /// With a value head that says 0 of everything.
+    pub fn with_value_head(mut self) -> Self {
+        self.parameters.insert(VALUE_HEAD, Tensor::filled(&[1, self.config.hidden_size], 0.0));
+        self
     }
 
     /// What training changes: the adapter's tensors where there is one, else all weights.
@@ -225,6 +234,12 @@ impl Llama {
         self.token_scores(&self.pass(packed, targets, false), targets)
     }
 
+    /// [`Self::score`] and [`Self::values`] of one pass.
+    pub fn score_valued(&self, packed: &Packed, targets: &[Target]) -> (Vec<TokenScore>, Vec<f32>) {
+        let tape = self.pass(packed, targets, false);
+        (self.token_scores(&tape, targets), self.values(&tape, targets))
+    }
+
     /// One score a target. Logits exist for target rows only, a chunk at a time.
     pub fn token_scores(&self, tape: &Tape, targets: &[Target]) -> Vec<TokenScore> {
         match tape {
@@ -239,6 +254,21 @@ impl Llama {
         let trunk = self.trunk();
         let tape = trunk.forward(packed, rows_of(targets), false);
         trunk.final_normed(&trunk.gather(&tape.hidden, &tape.places(rows_of(targets)))).0
+    }
+
+    /// What the value head says at the rows of `targets`, one number each: of the text before the target's token.
+    ///
+    /// # Panics
+    /// Without such a head, and in the fast arithmetic, which has none.
+    pub fn values(&self, tape: &Tape, targets: &[Target]) -> Vec<f32> {
+        let Tape::Strict(tape) = tape else { panic!("the fast arithmetic has no value head") };
+        let mut values = vec![0.0; targets.len()];
+        for (chunk, values) in targets.chunks(CHUNK).zip(values.chunks_mut(CHUNK)) {
+            let x = self.trunk().gather(&tape.hidden, &tape.places(rows_of(chunk)));
+            let (normed, _) = self.trunk().final_normed(&x);
+            linear::forward(&normed, &self.parameters.get(VALUE_HEAD).values, self.config.hidden_size, values, false);
+        }
+        values
     }
 
     fn chunk_logits(&self, tape: &trunk::Tape, chunk: &[Target]) -> Buffer {
@@ -269,20 +299,49 @@ impl Llama {
     ///
     /// Under an adapter the gradients are its own, and no other weight has any.
     pub fn backward(&self, tape: Tape, packed: &Packed, targets: &[Target], dlogps: &[f32], grads: &mut Gradients) {
+        self.backward_valued(tape, packed, targets, dlogps, None, grads);
+    }
+
+    /// [`Self::backward`] of Σ dlogps[i] · logp(targets[i]) + Σ dvalues[i] · value(targets[i]), see [`Self::values`].
+    ///
+    /// # Panics
+    /// With `dvalues` in the fast arithmetic, which has no value head.
+    pub fn backward_valued(
+        &self,
+        tape: Tape,
+        packed: &Packed,
+        targets: &[Target],
+        dlogps: &[f32],
+        dvalues: Option<&[f32]>,
+        grads: &mut Gradients,
+    ) {
+        assert!(dvalues.is_none_or(|dvalues| dvalues.len() == targets.len()), "one gradient a target");
         assert_eq!(targets.len(), dlogps.len(), "one gradient a target");
         let mut tape = match tape {
             Tape::Strict(tape) => tape,
-            Tape::Fast(pass) => return pass.token_backward(&self.head_name(), targets, dlogps, grads),
+            Tape::Fast(pass) => {
+                assert!(dvalues.is_none(), "the fast arithmetic has no value head");
+                return pass.token_backward(&self.head_name(), targets, dlogps, grads);
+            }
         };
         let mut dhidden = Buffer::zeros(tape.hidden.len());
-        for (chunk, dlogps) in targets.chunks(CHUNK).zip(dlogps.chunks(CHUNK)) {
-            self.chunk_backward(&tape, chunk, dlogps, &mut dhidden, grads);
+        for (at, (chunk, dlogps)) in targets.chunks(CHUNK).zip(dlogps.chunks(CHUNK)).enumerate() {
+            let dvalues = dvalues.map(|dvalues| &dvalues[at * CHUNK..][..chunk.len()]);
+            self.chunk_backward(&tape, chunk, dlogps, dvalues, &mut dhidden, grads);
         }
         let masks = std::mem::take(&mut tape.masks);
         self.trunk_under(&masks).backward(tape, packed, dhidden, grads);
     }
 
-    fn chunk_backward(&self, tape: &trunk::Tape, chunk: &[Target], dlogps: &[f32], dhidden: &mut [f32], grads: &mut Gradients) {
+    fn chunk_backward(
+        &self,
+        tape: &trunk::Tape,
+        chunk: &[Target],
+        dlogps: &[f32],
+        dvalues: Option<&[f32]>,
+        dhidden: &mut [f32],
+        grads: &mut Gradients,
+    ) {
         let (trunk, hidden, vocabulary) = (self.trunk(), self.config.hidden_size, self.config.vocab_size);
         let places = tape.places(rows_of(chunk));
         let x = trunk.gather(&tape.hidden, &places);
@@ -307,6 +366,10 @@ impl Llama {
         }
         let mut dnormed = Buffer::unspecified(normed.len());
         linear::backward_input(&dlogits, &self.parameters.get(&head).values, hidden, &mut dnormed, false);
+        if let Some(dvalues) = dvalues {
+            linear::backward_weight(dvalues, &normed, hidden, grads.get_mut(VALUE_HEAD));
+            linear::backward_input(dvalues, &self.parameters.get(VALUE_HEAD).values, hidden, &mut dnormed, true);
+        }
         let mut dx = Buffer::zeros(x.len());
         trunk.final_norm_backward(&x, &spread, &dnormed, &mut dx, grads);
         trunk.scatter_add(&dx, &places, dhidden);

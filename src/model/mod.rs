@@ -36,6 +36,7 @@ pub use config::LlamaConfig;
 pub(crate) use dropout::derived;
 pub use evaluated::Evaluated;
 pub use gradients::Gradients;
+pub(crate) use llama::VALUE_HEAD;
 pub use llama::{Comparison, Llama};
 pub use lora::Adapter;
 pub(crate) use lora::fits as check_targets;

@@ -67,6 +67,30 @@ pub(crate) const TRAIN_LOG: Table = Table {
     ],
 };
 
+pub(crate) const ONLINE_LOG: Table = Table {
+    file: "online_log.csv",
+    about: "One row an optimizer step of training on what the policy writes (PPO, RLOO): TRL's names, means over the step's completions, \
+            and over its updates where it has several. Nats. Empty: not PPO.",
+    columns: &[
+        VARIANT,
+        column("seed", "Training seed."),
+        column("step", "Optimizer step, from 1."),
+        column("objective/scores", "What the reward model gives, less what an unfinished completion costs."),
+        column("objective/kl", "Σ log π − log π_ref over a completion's tokens."),
+        column("objective/kl_coef", "β at this step."),
+        column("objective/rlhf_reward", "objective/scores − objective/kl_coef · objective/kl."),
+        column("objective/entropy", "−Σ log π over a completion's tokens."),
+        column("completions/mean_length", "Tokens a completion."),
+        column("completions/clipped_ratio", "Share of completions that don't end with EOS."),
+        column("loss/policy_avg", "Clipped surrogate."),
+        column("loss/value_avg", "Clipped squared error of the value head, halved."),
+        column("policy/clipfrac_avg", "Share of tokens whose probability ratio was bounded."),
+        column("val/clipfrac_avg", "Share of tokens whose value was bounded."),
+        column("policy/approxkl_avg", "½ (log π − log π_old)², a token."),
+        column("val/ratio", "π / π_old, a token."),
+    ],
+};
+
 pub(crate) const EVAL_LOG: Table = Table {
     file: "eval_log.csv",
     about: "One row an evaluation on the held-out pairs, where `eval_steps` asks for them: TRL's names, means over all held-out pairs, \
@@ -307,6 +331,8 @@ pub(crate) const GATE: Table = Table {
 pub(crate) const TABLES: &[&Table] = &[
     &CELLS,
     &TRAIN_LOG,
+    &ONLINE_LOG,
+    &EVAL_LOG,
     &COMPLETIONS,
     &JUDGMENTS,
     &JUDGE_TRIALS,

@@ -14,6 +14,7 @@ pub(crate) fn render(data: &ReportData) -> Result<Vec<(&'static str, Vec<u8>)>> 
     Ok(vec![
         (columns::CELLS.file, table(&columns::CELLS, &data.cells)?),
         (columns::TRAIN_LOG.file, table(&columns::TRAIN_LOG, &data.train_log)?),
+        (columns::ONLINE_LOG.file, table(&columns::ONLINE_LOG, &data.online_log)?),
         (columns::EVAL_LOG.file, table(&columns::EVAL_LOG, &data.eval_log)?),
         (columns::COMPLETIONS.file, table(&columns::COMPLETIONS, &data.completions)?),
         (columns::JUDGMENTS.file, table(&columns::JUDGMENTS, &data.judgments)?),

@@ -6,6 +6,7 @@ use crate::estimates::Estimate;
 use crate::generate::{Completion, REFERENCE};
 use crate::judge::probes::{self, Answered, Probe};
 use crate::judge::{GOLD, JudgeProbe, JudgeTrial, Judgment, Outcome};
+use crate::rlhf::OnlineStep;
 use crate::rng::Stream;
 use crate::suite::settings::{GateSettings, Numerics, OnInconclusive};
 use crate::train::chain::Abridged;
@@ -44,6 +45,7 @@ pub(crate) fn report() -> ReportData {
         cells: cells(),
         provenance: provenance(),
         train_log: train_log(),
+        online_log: online_log(),
         eval_log: eval_log(),
         chains: [("train/dpo/seed-1".to_owned(), Abridged { last: Digest::of_bytes(b"link"), links: "0a1b2c3d".into() })].into(),
         judged: Default::default(),
@@ -111,6 +113,28 @@ fn provenance() -> Vec<Fact> {
 }
 
 /// Every tenth step of the training log, as if it had been measured on held-out pairs.
+fn online_log() -> Vec<OnlineStep> {
+    let row = |ppo: bool| OnlineStep {
+        variant: if ppo { "ppo" } else { "rloo" }.into(),
+        seed: 1,
+        step: 1,
+        scores: 0.25,
+        kl: 1.5,
+        kl_coef: 0.05,
+        rlhf_reward: 0.175,
+        entropy: 20.5,
+        mean_length: 18.25,
+        clipped_ratio: 0.125,
+        policy_loss: ppo.then_some(-0.01),
+        value_loss: ppo.then_some(0.5),
+        policy_clipped: ppo.then_some(0.1),
+        value_clipped: ppo.then_some(0.2),
+        approximate_kl: ppo.then_some(0.004),
+        ratio: ppo.then_some(1.001),
+    };
+    vec![row(true), row(false)]
+}
+
 fn eval_log() -> Vec<EvalStep> {
     let row = |row: &TrainStep| {
         let fields = serde_json::to_value(row).unwrap();

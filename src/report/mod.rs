@@ -35,6 +35,7 @@ use crate::estimates::Estimate;
 use crate::estimates::sequential::Stopped;
 use crate::generate::Completion;
 use crate::judge::{JudgeProbe, JudgeTrial, Judgment};
+use crate::rlhf::OnlineStep;
 use crate::suite::settings::{GateSettings, Numerics};
 use crate::train::chain::Abridged;
 use crate::train::{EvalStep, PairScore, PairSimilarity, TrainStep};
@@ -68,9 +69,12 @@ impl GateRow {
     }
 }
 
-/// Writes `train_log.csv` alone, and `eval_log.csv` where there were evaluations.
-pub fn write_logs(dir: &Path, steps: &[TrainStep], evaluations: &[EvalStep]) -> Result<()> {
+/// Writes `train_log.csv` alone, and `online_log.csv` and `eval_log.csv` where they have rows.
+pub fn write_logs(dir: &Path, steps: &[TrainStep], online: &[OnlineStep], evaluations: &[EvalStep]) -> Result<()> {
     let mut files = vec![(columns::TRAIN_LOG.file, csv::table(&columns::TRAIN_LOG, steps)?)];
+    if !online.is_empty() {
+        files.push((columns::ONLINE_LOG.file, csv::table(&columns::ONLINE_LOG, online)?));
+    }
     if !evaluations.is_empty() {
         files.push((columns::EVAL_LOG.file, csv::table(&columns::EVAL_LOG, evaluations)?));
     }
@@ -116,6 +120,8 @@ pub struct ReportData {
     /// Names and values: digests of inputs and models, versions, modes.
     pub provenance: Vec<Fact>,
     pub train_log: Vec<TrainStep>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub online_log: Vec<OnlineStep>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub eval_log: Vec<EvalStep>,
     /// Digest chains of the cells that train, by cell id.

@@ -15,6 +15,7 @@ use crate::estimates::sequential::{self, Stopped};
 use crate::estimates::summary::{self, Evidence};
 use crate::model::Adapter;
 use crate::report::{CellRow, Fact, Labelled, ReportData, SCHEMA, SuiteInfo, VariantInfo};
+use crate::rlhf::ONLINE_LOG;
 use crate::run::plan::{self, Plan, Stage};
 use crate::run::stages::{
     JUDGE_FOLDER, OPPOSITE_SCORES, PAIR_SCORES, PROBES, ROUND_AUDIT, SIMILARITIES, STOPPED, TRAIN_SCORES, checkpoints_of,
@@ -87,6 +88,7 @@ pub fn collect(
         cells: collector.cells()?,
         provenance: collector.provenance(suite, versions)?,
         train_log: collector.rows("train_log.jsonl")?,
+        online_log: collector.rows(ONLINE_LOG)?,
         eval_log: collector.rows(EVAL_LOG)?,
         chains: collector.chains()?,
         judged: collector.judged(),
@@ -280,6 +282,10 @@ fn label(settings: &TrainSettings) -> String {
     if o.dialect != Dialect::DpoEval {
         parts.push(format!("as {} defines it", o.dialect.name()));
     }
+    if let Some(online) = &settings.online {
+        parts.push(format!("rewarded by {}", online.reward_model));
+        parts.extend(online.target_kl.map(|kl| format!("KL aimed at {kl}")));
+    }
     match &settings.lora {
         None => {}
         Some(AdapterSource::Fresh(lora)) => parts.push(format!("LoRA r = {}", lora.r)),
@@ -296,8 +302,9 @@ fn title(loss: LossType, smoothing: f64) -> String {
     match loss {
         LossType::Sigmoid if smoothing > 0.0 => "conservative DPO".to_owned(),
         LossType::Sigmoid => "DPO".to_owned(),
-        LossType::Sft | LossType::Ipo | LossType::Kto | LossType::Simpo | LossType::Orpo | LossType::Cpo => {
-            loss.name().to_uppercase().replace("SIMPO", "SimPO")
+        LossType::Simpo => "SimPO".to_owned(),
+        LossType::Sft | LossType::Ipo | LossType::Kto | LossType::Orpo | LossType::Cpo | LossType::Ppo | LossType::Rloo => {
+            loss.name().to_uppercase()
         }
         _ => loss.name(),
     }

@@ -48,6 +48,12 @@ pub fn expected_seconds(suite: &Suite, cell: &Cell, rate: f64) -> f64 {
         }),
         // The reference reads everything once; two completions a pair.
         Stage::Train { variant, .. } => training(suite, variant).map_or(0.0, |t| {
+            if let Some(online) = &t.online {
+                // Written, measured by both models and scored once, learnt from in each update's share.
+                let epochs = online.ppo.as_ref().map_or(1, |ppo| ppo.num_ppo_epochs);
+                let written = sampled(train_prompts(suite), online.num_generations);
+                return (4.0 + 3.0 * epochs as f64) * passes(t) / 3.0 * written;
+            }
             let sides = if suite.dataset.has_pairs() { 2 } else { 1 };
             let (examples, texts) = if t.objective.is_unpaired() { (sides, 1.0) } else { (1, 2.0) };
             (1.0 + passes(t)) * trained_tokens(t, examples * train_pairs(suite), texts)

@@ -398,13 +398,19 @@ impl Planner<'_> {
     fn training_cells(&mut self, variant: &str, settings: &TrainSettings, seed: u64) -> Result<()> {
         let suite = self.suite;
         let training = without_adapter_path(suite, &settings.of_one_round(None))?;
-        let own = json!({"train": training, "seed": seed, "name": variant, "numerics": suite.numerics});
-        self.add(
-            train_id(variant, seed, 1),
-            Stage::Train { variant: variant.to_owned(), seed, round: 1 },
-            &["reference".into(), "pairs".into()],
-            own.clone(),
-        );
+        let mut own = json!({"train": training, "seed": seed, "name": variant, "numerics": suite.numerics});
+        let mut inputs = vec!["reference".to_owned(), "pairs".into()];
+        if let Some(online) = &settings.online {
+            own["max_new_tokens"] = json!(suite.generate.max_new_tokens);
+            if let Dataset::World(_) = suite.dataset {
+                inputs.push("data".into());
+            }
+            if online.reward_model != GOLD {
+                inputs.push(judge_id(&online.reward_model));
+            }
+        }
+        let stage = Stage::Train { variant: variant.to_owned(), seed, round: 1 };
+        self.add(train_id(variant, seed, 1), stage, &inputs, own.clone());
         let Some(rounds) = &settings.rounds else { return Ok(()) };
         for round in 2..=rounds.rounds {
             let (pairs, before) = (round_pairs_id(variant, seed, round), train_id(variant, seed, round - 1));

@@ -90,6 +90,7 @@ pub(super) fn training(purpose: Purpose, sampling: Sampling) -> TrainSettings {
         sampling,
         lora: None,
         rounds: None,
+        online: None,
         evaluation: EvaluationSettings::default(),
     }
 }

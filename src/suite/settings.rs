@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 mod encoding;
 mod judging;
+mod online;
 mod onnx;
 mod rounds;
 mod verdict;
@@ -18,6 +19,7 @@ pub use judging::{
     Combine, FitnessSettings, Folder, ImplicitReward, ImplicitSettings, LabelSettings, PanelSettings, RuleSettings, RuleTest,
     TextFormat,
 };
+pub use online::{OnlineSettings, PpoSettings};
 pub use onnx::{InputRole, Label, OnnxSettings, Provider, Side, Values};
 pub use rounds::{RoundReference, RoundSettings};
 pub use verdict::{
@@ -299,12 +301,21 @@ pub enum LossType {
     Kto,
     /// `apo_zero` on single examples; pairs are split likewise.
     ApoZeroUnpaired,
+    /// On what the policy itself writes, scored by a reward model: proximal policy optimization.
+    Ppo,
+    /// The same by REINFORCE with a leave-one-out baseline.
+    Rloo,
 }
 
 impl LossType {
     /// Learns from single completions with a label, not from pairs.
     pub fn is_unpaired(self) -> bool {
         matches!(self, Self::Kto | Self::ApoZeroUnpaired)
+    }
+
+    /// Learns from what the policy writes, and from no data but prompts.
+    pub fn is_online(self) -> bool {
+        matches!(self, Self::Ppo | Self::Rloo)
     }
 
     /// Doesn't look at the reference.
@@ -622,6 +633,9 @@ pub struct TrainSettings {
     /// None: there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rounds: Option<RoundSettings>,
+    /// None: it learns from data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub online: Option<OnlineSettings>,
     #[serde(flatten)]
     pub evaluation: EvaluationSettings,
 }

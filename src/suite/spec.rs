@@ -315,6 +315,31 @@ training_tables! {
     round_samples: usize,
     /// Rounds after the first: pairs made of the completions of a prompt; if not given, a world's pairs_per_prompt, else 1.
     round_pairs: usize,
+    /// ppo, rloo: who scores what the policy writes: a `[[judge]]` of kind reward_model that this suite trains, or, in a world, `gold`. If
+    /// not given: the only such judge.
+    reward_model: String,
+    /// ppo, rloo: completions of each prompt a step; if not given, 1 (ppo) or 2 (rloo).
+    num_generations: usize,
+    /// ppo, rloo: taken off the score of a completion that doesn't end with EOS; 0 if not given.
+    missing_eos_penalty: f64,
+    /// ppo, rloo: the KL to the reference, nats a completion, that `beta` is moved towards from step to step; if not given, beta stays.
+    target_kl: f64,
+    /// ppo: how often a step goes over what was written for it; 4 if not given.
+    num_ppo_epochs: usize,
+    /// ppo: updates in each of these; 1 if not given.
+    num_mini_batches: usize,
+    /// ppo: how far a token's probability ratio counts to either side of 1; 0.2 if not given.
+    cliprange: f64,
+    /// ppo: how far a value counts from what it was when the text was written; 0.2 if not given.
+    cliprange_value: f64,
+    /// ppo: weight of the value head's loss; 0.1 if not given.
+    vf_coef: f64,
+    /// ppo: discount of later rewards; 1 if not given.
+    gamma: f64,
+    /// ppo: λ of generalised advantage estimation; 0.95 if not given.
+    lam: f64,
+    /// ppo: divide rewards by their standard deviation over the step; false if not given.
+    whiten_rewards: bool,
 }
 
 /// A linear layer by its name in Hugging Face's model, or all of them: Llama's and its likes', GPT-2's `c_…`, GPT-NeoX's, Phi's.

@@ -7,6 +7,7 @@ use super::templates::TEMPLATES;
 use super::*;
 
 mod judges;
+mod online;
 
 const WORLD: &str = r#"name = "toy"
 seeds = [1, 2]

@@ -28,6 +28,28 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// Of the updates of one step together: means, and the sum of tokens.
+    ///
+    /// # Panics
+    /// Without an update.
+    pub(crate) fn mean(rows: Vec<Self>) -> Self {
+        let n = rows.len() as f64;
+        let mut rows = rows.into_iter();
+        let mut all = rows.next().expect("a step has an update");
+        for row in rows {
+            all.loss += row.loss;
+            all.grad_norm += row.grad_norm;
+            all.num_tokens += row.num_tokens;
+            for (name, value) in row.values {
+                *all.values.entry(name).or_default() += value;
+            }
+        }
+        all.loss /= n;
+        all.grad_norm /= n;
+        all.values.values_mut().for_each(|value| *value /= n);
+        all
+    }
+
     /// The first of its numbers that is not finite.
     pub(crate) fn not_finite(&self) -> Option<&str> {
         let own = [("loss", self.loss), ("grad_norm", self.grad_norm), ("learning_rate", self.learning_rate)];

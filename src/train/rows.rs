@@ -46,7 +46,8 @@ macro_rules! rows {
             /// This step of a preference training as a row.
             pub fn train_step(&self, variant: &str, seed: u64) -> Result<TrainStep> {
                 let value = |name: &str| self.values.get(name).copied();
-                if value("rewards/chosen").or(value("rewards/rejected")).is_none() {
+                let rewards = ["rewards/chosen", "rewards/rejected", "objective/scores"];
+                if !rewards.into_iter().any(|name| self.values.contains_key(name)) {
                     return Err(Error::unexpected(format!("step {} has no rewards: it is no preference training", self.step)));
                 }
                 Ok(TrainStep {

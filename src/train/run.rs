@@ -96,8 +96,7 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
             past.evaluations.push(evaluation);
         }
         let checkpoint = past.checkpoint(settings, &plan).map(|step| checkpoint_folder(work, step));
-        let save =
-            |folder: PathBuf| save_checkpoint(&folder, row.step, task.learner().weights_file(), task.learner().parameters());
+        let save = |folder: PathBuf| save_checkpoint(&folder, row.step, task.learner().weights_file(), &task.learner().kept());
         let weights = checkpoint.map(save).transpose()?;
         chain.extend(&row, weights)?;
         if weights.is_some() || past.is_over(settings, &plan) || row.step.is_multiple_of(STATE_EVERY) {
@@ -109,7 +108,7 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
         let best = verdict(&settings.evaluation, &past.evaluations).best.expect("the last step is evaluated");
         if best != past.steps() {
             let learner = task.learner();
-            save_checkpoint(&work.join(LAST), past.steps(), learner.weights_file(), learner.parameters())?;
+            save_checkpoint(&work.join(LAST), past.steps(), learner.weights_file(), &learner.kept())?;
         }
         restore_best(task, work, best, plan.total, chain.checkpoints()[&best])?;
     }
@@ -225,6 +224,7 @@ pub fn checkpoint(work: &Path, step: u64) -> Result<Parameters> {
     Parameters::from_safetensors(&bytes).map_err(|e| e.in_file(path))
 }
 
+/// One step: an update, or several on parts of what was begun, whose metrics are averaged.
 fn step<T: Task>(
     task: &mut T,
     settings: &TrainSettings,
@@ -235,27 +235,42 @@ fn step<T: Task>(
 ) -> Result<Metrics> {
     let done = metrics.len() as u64;
     let batch = plan.batch(done);
-    grads.clear();
-    let result = gradients(task, &batch, plan.micro_batch, done == 0, grads)?;
-    let grads = grads.total();
-    let row = Metrics {
-        step: done + 1,
-        epoch: plan.epoch(done + 1),
-        loss: result.loss,
-        grad_norm: optimizer::grad_norm(grads),
-        learning_rate: learning_rate(settings, done, plan.total),
-        num_tokens: metrics.last().map_or(0, |m| m.num_tokens) + result.tokens,
-        values: result.metrics,
-    };
-    if let Some(name) = row.not_finite() {
-        return Err(diverged(task, &row, name, &batch, &result.losses, metrics.last()));
+    let begun = task.begin(plan.seed, done + 1, &batch)?;
+    let updates = task.updates();
+    let mut rows = Vec::with_capacity(updates);
+    for update in 0..updates {
+        let part = task.part(plan.seed, done + 1, update, &batch);
+        grads.clear();
+        let first = done == 0 && update == 0;
+        let result = gradients(task, &part, plan.micro_batch, first, grads)?;
+        let grads = grads.total();
+        let row = Metrics {
+            step: done + 1,
+            epoch: plan.epoch(done + 1),
+            loss: result.loss,
+            grad_norm: optimizer::grad_norm(grads),
+            learning_rate: learning_rate(settings, done, plan.total),
+            num_tokens: result.tokens,
+            values: result.metrics,
+        };
+        if let Some(name) = row.not_finite() {
+            return Err(diverged(task, &row, name, &part, &result.losses, metrics.last()));
+        }
+        if first {
+            check_every_gradient(task, grads)?;
+        }
+        let number = done * updates as u64 + update as u64 + 1;
+        optimizer.update(task.learner_mut().parameters_mut(), grads, row.learning_rate, row.grad_norm, number);
+        rows.push(row);
     }
-    if done == 0 {
-        check_every_gradient(task, grads)?;
+    task.learner_mut().updated(done + 1);
+    let mut row = Metrics::mean(rows);
+    row.num_tokens += metrics.last().map_or(0, |m| m.num_tokens);
+    row.values.extend(begun);
+    match row.not_finite() {
+        None => Ok(row),
+        Some(name) => Err(diverged(task, &row, name, &batch, &[], metrics.last())),
     }
-    optimizer.update(task.learner_mut().parameters_mut(), grads, row.learning_rate, row.grad_norm, row.step);
-    task.learner_mut().updated(row.step);
-    Ok(row)
 }
 
 /// Loss and gradients of one optimizer batch (see `Task`). Adds to `grads`.

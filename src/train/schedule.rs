@@ -42,7 +42,7 @@ pub(crate) struct Plan {
     batch: usize,
     examples: usize,
     sampling: Sampling,
-    seed: u64,
+    pub seed: u64,
 }
 
 impl Plan {

@@ -1,6 +1,7 @@
 //! What the loop trains: the seams between "how steps go" (`run`), "what is trained" (`Learner`) and "what is learnt" (`Task`: SFT,
 //! preferences, judges).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::metrics::Metrics;
@@ -14,6 +15,11 @@ pub trait Learner {
     fn parameters(&self) -> &Parameters;
 
     fn parameters_mut(&mut self) -> &mut Parameters;
+
+    /// What of them a checkpoint keeps: all but what only training needs.
+    fn kept(&self) -> Cow<'_, Parameters> {
+        Cow::Borrowed(self.parameters())
+    }
 
     /// The file name of the weights in a checkpoint.
     fn weights_file(&self) -> &'static str {
@@ -92,6 +98,22 @@ pub trait Task {
     /// How error messages call an example.
     fn example_id(&self, example: usize) -> String;
 
+    /// Called before optimizer step `step`, from 1, with its examples: what the policy of this moment writes for them, say. Returns
+    /// metrics of the step.
+    fn begin(&mut self, _seed: u64, _step: u64, _batch: &[usize]) -> Result<BTreeMap<String, f64>> {
+        Ok(BTreeMap::new())
+    }
+
+    /// How many updates a step makes; each has a part of the batch, see [`Self::part`].
+    fn updates(&self) -> usize {
+        1
+    }
+
+    /// The examples of an update, from 0, of step `step`.
+    fn part(&self, _seed: u64, _step: u64, _update: usize, batch: &[usize]) -> Vec<usize> {
+        batch.to_vec()
+    }
+
     /// `examples`: indices into the training set. Returns one output an example, in order.
     fn forward(&self, examples: &[usize]) -> (Self::Pass, Vec<Self::Output>);
 
@@ -110,7 +132,7 @@ pub trait Task {
     /// stands in the steps' metrics.
     fn recall(&mut self, _last: &Metrics) {}
 
-    /// Called once, before the first update: what must hold then (the loss is a known constant, the policy equals the
+    /// Called once, before the first update, on its examples: what must hold then (the loss is a known constant, the policy equals the
     /// reference bit for bit, …) is an error if it doesn't. The loop itself checks that every tensor got a gradient.
     fn check_first_step(&self, _examples: &[usize], _outputs: &[Self::Output], _loss: f64) -> Result<()> {
         Ok(())

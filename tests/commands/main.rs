@@ -11,6 +11,7 @@ mod interruption;
 mod judges;
 mod known_truth;
 mod lora;
+mod online;
 mod onnx_judge;
 mod quickstart;
 mod readme;

@@ -79,6 +79,7 @@ fn training(max_steps: u64) -> TrainSettings {
         save_steps: None,
         sampling: Sampling::Shuffle,
         rounds: None,
+        online: None,
         evaluation: EvaluationSettings::default(),
     }
 }

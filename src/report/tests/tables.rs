@@ -31,6 +31,7 @@ pub(super) fn hostile() -> ReportData {
         odd(&mut e.method);
     });
     data.train_log.iter_mut().for_each(|r| renamed(&mut r.variant));
+    data.online_log.iter_mut().for_each(|r| renamed(&mut r.variant));
     data.eval_log.iter_mut().for_each(|r| renamed(&mut r.variant));
     data.pair_scores.iter_mut().for_each(|r| renamed(&mut r.variant));
     data.judgments.iter_mut().for_each(|r| renamed(&mut r.variant));
@@ -83,6 +84,7 @@ fn the_documented_columns_are_the_fields_in_their_order() {
     let names = |t: &columns::Table| t.columns.iter().map(|c| c.name.to_owned()).collect::<Vec<_>>();
     assert_eq!(names(&columns::CELLS), header_of(&data.cells[0]));
     assert_eq!(names(&columns::TRAIN_LOG), header_of(&data.train_log[0]));
+    assert_eq!(names(&columns::ONLINE_LOG), header_of(&data.online_log[0]));
     assert_eq!(names(&columns::EVAL_LOG), header_of(&data.eval_log[0]));
     assert_eq!(names(&columns::COMPLETIONS), header_of(&data.completions[0]));
     assert_eq!(names(&columns::JUDGMENTS), header_of(&data.judgments[0]));
@@ -102,6 +104,7 @@ fn every_csv_reads_back_to_the_same_rows() {
         let files = written(&data);
         assert_eq!(rows::<CellRow>(&files, "cells.csv"), data.cells);
         assert_eq!(rows::<TrainStep>(&files, "train_log.csv"), data.train_log);
+        assert_eq!(rows::<OnlineStep>(&files, "online_log.csv"), data.online_log);
         assert_eq!(rows::<EvalStep>(&files, "eval_log.csv"), data.eval_log);
         assert_eq!(rows::<Completion>(&files, "completions.csv"), data.completions);
         assert_eq!(rows::<Judgment>(&files, "judgments.csv"), data.judgments);

@@ -79,7 +79,7 @@ pub fn use_judge<T>(
 }
 
 impl Body<'_> {
-    fn judge_settings(&self, name: &str) -> Result<&JudgeSettings> {
+    pub(super) fn judge_settings(&self, name: &str) -> Result<&JudgeSettings> {
         let found = self.suite.judges.iter().find(|j| j.name == name);
         found.ok_or_else(|| Error::unexpected(format!("the suite has no judge `{name}`")))
     }

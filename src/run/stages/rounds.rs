@@ -152,7 +152,7 @@ impl Body<'_> {
     }
 
     /// The prompts of the training pairs, each once.
-    fn round_prompts(&self) -> Result<Vec<Prompt>> {
+    pub(super) fn round_prompts(&self) -> Result<Vec<Prompt>> {
         match &self.suite.dataset {
             Dataset::World(_) => read_jsonl(&self.context.file("data", "train_prompts.jsonl")?),
             Dataset::Pairs(settings) => {

@@ -1,12 +1,15 @@
 //! Training: the reference by fine-tuning, and the policies by preferences.
 
-use super::{Body, PAIRS, checkpoints_in, names};
+use super::{Body, JUDGE_FOLDER, PAIRS, checkpoints_in, names};
 use crate::data::files::{read_jsonl, write_jsonl};
 use crate::data::sources;
 use crate::data::tokenize::TextTokenizer;
 use crate::data::{Demonstration, LabelledCompletion, Pair, PreferenceRow, TokenizedPair, world};
 use crate::error::{Error, Result};
+use crate::judge::GOLD;
 use crate::model::{Adapter, Llama, copy_evaluated, evaluated_only};
+use crate::rlhf::{ONLINE_LOG, OnlineStep, OnlineTask, Reward, RewardModel};
+use crate::run::plan;
 use crate::store::{CHAIN, write_atomically};
 use crate::suite::settings::{AdapterSource, Dataset, ModelSource, PairsSettings, PolicySource, TrainSettings};
 use crate::train::{
@@ -130,7 +133,12 @@ impl Body<'_> {
         let (watch, cache, settings) = (self.context.watch, self.cache.as_ref(), &settings);
         let adapter = policy.adapter.clone();
         let evaluates = settings.evaluation.eval_steps.is_some();
-        let metrics = if settings.objective.is_unpaired() {
+        let metrics = if let Some(online) = &settings.online {
+            let (prompts, longest) = (self.round_prompts()?, self.suite.generate.max_new_tokens);
+            let (reward, beta) = (self.reward(&online.reward_model, &tokenizer)?, settings.objective.beta);
+            let mut task = OnlineTask::new(policy, &reference, &tokenizer, reward, prompts, online, beta, longest);
+            train::run(&mut task, settings, start.seed, self.work(), watch)?
+        } else if settings.objective.is_unpaired() {
             let examples = self.feedback(&start.pairs, "train.jsonl", &tokenizer)?;
             let mut task = UnpairedTask::with_cache(policy, &reference, &examples, settings, cache, watch)?;
             if evaluates {
@@ -154,6 +162,11 @@ impl Body<'_> {
         let log = metrics.iter().map(row).collect::<Result<Vec<TrainStep>>>()?;
         write_jsonl(&self.work().join("train_log.jsonl"), &log)?;
         let mut outputs = vec!["train_log.jsonl".to_owned(), CHAIN.to_owned()];
+        if settings.online.is_some() {
+            let rows: Vec<OnlineStep> = metrics.iter().map(|m| OnlineStep::of(m, name, seed)).collect();
+            write_jsonl(&self.work().join(ONLINE_LOG), &rows)?;
+            outputs.push(ONLINE_LOG.to_owned());
+        }
         if evaluates {
             let rows: Vec<Evaluation> = read_jsonl(&self.work().join(EVAL_LOG))?;
             let row = |row: EvalStep| EvalStep { step: row.step + before.steps, ..row };
@@ -183,12 +196,22 @@ impl Body<'_> {
 
     fn first_round(&self, settings: &TrainSettings, seed: u64, tokenizer: &TextTokenizer) -> Result<Start> {
         let base = self.reference_model()?;
-        if settings.rounds.is_some() {
+        if settings.rounds.is_some() || settings.online.is_some() {
             self.check_round_prompts(tokenizer, base.config.max_position_embeddings)?;
         }
         let (policy, reference) = self.start(base, settings, seed)?;
         let settings = settings.of_one_round(None);
         Ok(Start { policy, reference, settings, seed, pairs: PAIRS.to_owned(), before: Before::default() })
+    }
+
+    /// Who scores what a policy writes.
+    fn reward(&self, name: &str, tokenizer: &TextTokenizer) -> Result<Reward> {
+        if name == GOLD {
+            return self.gold().map(Reward::Gold).ok_or_else(|| Error::unexpected("gold scores in a world alone"));
+        }
+        let judge = self.judge_settings(name)?;
+        let folder = self.context.folder(&plan::judge_id(name))?.join(JUDGE_FOLDER);
+        Ok(Reward::Model(Box::new(RewardModel::load(&folder, judge, tokenizer, self.suite.numerics)?)))
     }
 
     /// What a training starts from, and its frozen reference, of the weights `base`: without an adapter both are these.

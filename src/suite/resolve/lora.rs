@@ -81,6 +81,7 @@ pub(super) fn fits_numerics(
     let mut trained = sft.into_iter().chain(of_variants).filter(|_| numerics == Numerics::Fast);
     let missing = trained.find_map(|settings| match settings {
         s if s.lora.is_some() => Some("low-rank adapters (`lora_r`, `lora_adapter`)"),
+        s if s.online.as_ref().is_some_and(|online| online.ppo.is_some()) => Some("by \"ppo\": it has no value head"),
         s if s.resid_pdrop > 0.0 => Some("under dropout (`resid_pdrop`)"),
         _ => None,
     });

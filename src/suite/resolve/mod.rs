@@ -10,7 +10,7 @@ use super::settings::{
     CheckSettings, CompareSettings, Dataset, GateSettings, GenerateSettings, JudgeSettings, JudgeSource, LabelSettings,
     ModelSource, ReportSettings, StatisticsSettings, Suite,
 };
-use super::spec::SuiteSpec;
+use super::spec::{JudgeKindSpec, SuiteSpec};
 use crate::error::Result;
 
 mod data;
@@ -19,6 +19,7 @@ mod judges;
 mod kinds;
 mod lora;
 mod objective;
+mod online;
 mod onnx;
 mod rounds;
 mod training;
@@ -40,6 +41,7 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
         pairs: dataset.has_pairs(),
         held_out: !matches!(&dataset, Dataset::Pairs(pairs) if pairs.heldout_share == 0.0),
         labelling: labelling(spec, &dataset),
+        reward_models: reward_models(spec, &dataset),
     };
     let sft = training::sft(spec, &model, &surroundings, document)?;
     let variants = training::variants(spec, &surroundings, document)?;
@@ -90,6 +92,13 @@ fn labelling(spec: &SuiteSpec, dataset: &Dataset) -> rounds::Labelling {
             rounds::Labelling { judge, judges: names, samples_per_prompt, pairs_per_prompt, conversational }
         }
     }
+}
+
+/// Who can score what a policy writes.
+fn reward_models(spec: &SuiteSpec, dataset: &Dataset) -> Vec<String> {
+    let trained = spec.judge.iter().filter(|judge| judge.kind == JudgeKindSpec::RewardModel && judge.path.is_none());
+    let gold = matches!(dataset, Dataset::World(_)).then(|| GOLD.to_owned());
+    trained.map(|judge| judge.name.clone()).chain(gold).collect()
 }
 
 fn sampling(dataset: &Dataset) -> super::settings::Sampling {

@@ -103,6 +103,9 @@ fn sorts(loss: LossType) -> bool {
 
 /// Whether a key changes a loss.
 fn takes(loss: LossType, key: &str, dialect: Dialect) -> bool {
+    if loss.is_online() {
+        return key == "beta" || key == "loss_type" || key == "loss_weights";
+    }
     use LossType::{Aot, AotUnpaired, Cpo, ExoPair, Robust, Sft, Sigmoid, Simpo, Unlikelihood};
     match key {
         "beta" => !matches!(loss, Sft | Unlikelihood),
@@ -236,10 +239,11 @@ pub(super) fn agrees(settings: &TrainSettings, table: &Table<'_>) -> Result<()> 
 
 /// Whether a dialect has a loss, else why not and what to do.
 fn known(loss: LossType, dialect: Dialect) -> std::result::Result<(), (&'static str, &'static str)> {
-    use LossType::{BcoPair, Hinge, Ipo, Kto, Orpo, Sft, Sigmoid, Simpo, Unlikelihood};
+    use LossType::{BcoPair, Hinge, Ipo, Kto, Orpo, Ppo, Rloo, Sft, Sigmoid, Simpo, Unlikelihood};
     let ours = "leave `dialect` out";
     match (dialect, loss) {
         (Dialect::DpoEval, _) => Ok(()),
+        (_, Ppo | Rloo) => Err(("dialects are of losses over data", ours)),
         (Dialect::Trl, Unlikelihood) => Err(("TRL doesn't implement it", ours)),
         (Dialect::Trl, _) => Ok(()),
         (Dialect::Original | Dialect::Openrlhf, Sigmoid | Ipo | Sft) => Ok(()),

@@ -1,6 +1,6 @@
 //! `[sft]`, `[train]` and `[[variant]]`: training settings, laid over each other.
 
-use super::{evaluation, lora, name_is_free, names_differ, objective, rounds};
+use super::{evaluation, lora, name_is_free, names_differ, objective, online, rounds};
 use crate::error::{Error, Result};
 use crate::suite::defaults::{self, Purpose};
 use crate::suite::document::{Document, Table};
@@ -18,6 +18,8 @@ pub(super) struct Surroundings {
     /// Whether any are held out.
     pub(super) held_out: bool,
     pub(super) labelling: rounds::Labelling,
+    /// Who can score what a policy writes.
+    pub(super) reward_models: Vec<String>,
 }
 
 impl Surroundings {
@@ -32,7 +34,8 @@ impl Surroundings {
 
     /// Refuses a training that asks for what isn't there.
     fn suffice(&self, settings: &TrainSettings, purpose: Purpose, table: &Table<'_>) -> Result<()> {
-        if purpose == Purpose::Preference && !self.pairs && !settings.objective.is_unpaired() {
+        let needs_pairs = settings.online.is_none() && !settings.objective.is_unpaired();
+        if purpose == Purpose::Preference && !self.pairs && needs_pairs {
             let losses: Vec<String> = settings.objective.loss_type.iter().map(|loss| format!("\"{}\"", loss.name())).collect();
             let message = format!("{} learns from pairs, and an unpaired file has none", losses.join(" + "));
             let help = "set loss_type = \"kto\" or \"apo_zero_unpaired\", or give pairs (`format` in [dataset])";
@@ -144,7 +147,13 @@ fn variant(written: &VariantSpec, below: &Below<'_>, surroundings: &Surroundings
         None => {
             let (mut settings, own) = (below.settings.clone(), written.training());
             overlay(&mut settings, &own, surroundings, table)?;
-            settings.rounds = rounds::settings(&[(below.written, below.table), (&own, table)], surroundings)?;
+            let layers = [(below.written, below.table), (&own, table)];
+            settings.online = online::settings(&settings, &layers, surroundings)?;
+            settings.rounds = match settings.online {
+                Some(_) => None,
+                None => rounds::settings(&layers, surroundings)?,
+            };
+            online::narrow(&mut settings);
             if let Some((key, why)) = ineffective(&settings, Purpose::Preference).into_iter().find(|(key, _)| table.has(key)) {
                 return Err(no_effect(table, key, &why));
             }
@@ -236,7 +245,11 @@ const PACKING: [&str; 2] = ["packing", "packing_strategy"];
 /// The keys that would change nothing, each with the reason.
 fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str, String)> {
     let mut keys = match purpose {
-        Purpose::Preference => [objective::ineffective(&settings.objective), rounds::ineffective(settings)].concat(),
+        Purpose::Preference => match &settings.online {
+            None => [objective::ineffective(&settings.objective), rounds::ineffective(settings), online::ineffective(settings)]
+                .concat(),
+            Some(_) => [objective::ineffective(&settings.objective), online::ineffective(settings)].concat(),
+        },
         Purpose::Sft | Purpose::Judge => Vec::new(),
     };
     let mut add = |names: &[&'static str], why: &str| keys.extend(names.iter().map(|&name| (name, why.to_owned())));
@@ -245,6 +258,7 @@ fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str,
         Purpose::Sft => {
             add(&objective::KEYS, "fine-tuning minimises the cross-entropy");
             add(&rounds::KEYS, "fine-tuning has one round");
+            add(&online::KEYS, "fine-tuning learns from demonstrations");
             if !settings.packing {
                 add(&["packing_strategy"], "`packing` isn't true");
             }
@@ -253,6 +267,7 @@ fn ineffective(settings: &TrainSettings, purpose: Purpose) -> Vec<(&'static str,
             add(&objective::KEYS, "judges are trained by the Bradley–Terry likelihood");
             add(&lora::KEYS, "judges are trained whole");
             add(&rounds::KEYS, "judges are trained once");
+            add(&online::KEYS, "judges learn from pairs");
             add(&["resid_pdrop"], "judges are trained without dropout");
             add(&PACKING, "a batch of a judge's training counts pairs; only [sft] packs");
         }

@@ -235,7 +235,9 @@ fn plain(loss: LossType, o: &ObjectiveSettings) -> PairObjective {
         LossType::Orpo => Box::new(orpo::Orpo { beta, nll: orpo::Nll::of(o.dialect) }),
         LossType::Sft => Box::new(sft::OnChosen(Mean::of(o.dialect))),
         LossType::Unlikelihood => Box::new(unlikelihood::Unlikelihood { alpha: o.unlikelihood_alpha }),
-        LossType::Kto | LossType::ApoZeroUnpaired => unreachable!("{} is no loss over pairs", loss.name()),
+        LossType::Kto | LossType::ApoZeroUnpaired | LossType::Ppo | LossType::Rloo => {
+            unreachable!("{} is no loss over pairs", loss.name())
+        }
     }
 }
 

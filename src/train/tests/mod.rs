@@ -39,6 +39,7 @@ pub(crate) fn settings() -> TrainSettings {
         sampling: Sampling::Shuffle,
         lora: None,
         rounds: None,
+        online: None,
         evaluation: EvaluationSettings::default(),
     }
 }

@@ -152,6 +152,7 @@ fn case_settings(case: &Path, config: &Value, kind: &str) -> TrainSettings {
         sampling: Sampling::Sequential,
         lora: None,
         rounds: None,
+        online: None,
         evaluation: EvaluationSettings::default(),
     };
     args.done();
