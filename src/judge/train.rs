@@ -367,6 +367,22 @@ impl Task for JudgeTask {
     fn backward(&self, pass: Pass, _: &[usize], gradients: &[[f64; 2]], grads: &mut Gradients) {
         let dscores = pass.reads.gradients(gradients.iter().flatten().copied());
         self.model.backward(pass.tape, &pass.packed, &pass.reads.rows, &dscores, grads);
+        // What is left of it is rounding, which an optimizer that scales by size would take for a gradient.
+        if let Some(bias) = self.final_bias() {
+            grads.get_mut(&bias).fill(0.0);
+        }
+    }
+
+    fn is_free_of(&self, tensor: &str) -> bool {
+        self.final_bias().is_some_and(|bias| bias == tensor)
+    }
+}
+
+impl JudgeTask {
+    /// The bias of the norm before the head: it adds the same to all scores, and only differences of scores enter the losses.
+    fn final_bias(&self) -> Option<String> {
+        let bias = format!("{}.bias", self.model.config.family.names().final_norm);
+        self.model.parameters.find(&bias).map(|_| bias)
     }
 }
 

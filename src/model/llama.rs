@@ -77,7 +77,7 @@ impl Llama {
         let config = files::read_config(folder)?;
         if config.block.bidirectional {
             return Err(Error::input("`is_causal` is false: a model whose tokens see those after them gives no next token")
-                .in_file(&folder.join("config.json"))
+                .in_file(folder.join("config.json"))
                 .help("an encoder can't be a policy or its reference; give a causal language model"));
         }
         let mut parameters = files::read_tensors(folder, config.family)?;

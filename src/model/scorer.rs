@@ -34,8 +34,10 @@ impl Scorer {
 
     /// The same weights with every token seeing its whole sequence.
     ///
+    /// Windows are left out, so that a sequence longer than [`LlamaConfig::longest_in_both_directions`] is seen as no such model sees it.
+    ///
     /// # Panics
-    /// Its passes, where a sequence is longer than [`LlamaConfig::longest_in_both_directions`] or shares its beginning with another.
+    /// Its passes, where a sequence shares its beginning with another.
     pub fn in_both_directions(mut self) -> Self {
         self.config.block.bidirectional = true;
         self

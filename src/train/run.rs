@@ -303,7 +303,8 @@ fn gradients<T: Task>(
 
 /// A tensor without any gradient was forgotten in a backward pass, or cut off from the loss.
 fn check_every_gradient<T: Task>(task: &T, grads: &Parameters) -> Result<()> {
-    let rests = |name: &str, values: &[f32]| values.iter().all(|&g| g == 0.0) && !task.learner().may_rest_at_first(name);
+    let may_rest = |name: &str| task.learner().may_rest_at_first(name) || task.is_free_of(name);
+    let rests = |name: &str, values: &[f32]| values.iter().all(|&g| g == 0.0) && !may_rest(name);
     match grads.iter().find(|(name, tensor)| rests(name, &tensor.values)) {
         None => Ok(()),
         Some((name, _)) => Err(Error::unexpected(format!("the tensor `{name}` received no gradient at the first step"))

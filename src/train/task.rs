@@ -128,6 +128,11 @@ pub trait Task {
     /// Adds d(loss)/d(parameters) of a micro-batch to `grads`, which has the shapes of the learner's parameters.
     fn backward(&self, pass: Self::Pass, examples: &[usize], gradients: &[Self::Gradient], grads: &mut Gradients);
 
+    /// Whether the loss doesn't depend on a tensor of the learner by its definition: its gradient is then zero.
+    fn is_free_of(&self, _tensor: &str) -> bool {
+        false
+    }
+
     /// `last`: the step before the next one. Called after every step and when a run resumes: what the objective keeps of earlier batches
     /// stands in the steps' metrics.
     fn recall(&mut self, _last: &Metrics) {}

@@ -72,6 +72,7 @@ lora_target_modules = "all-linear"
 [[judge]]
 name = "ours"
 kind = "pairwise"
+max_length = 192
 
 [judge.fitness]
 probes = 0

@@ -29,15 +29,16 @@ impl Form {
     }
 
     /// The positions at which each of a question's texts is read.
-    fn positions(self, question: &Question) -> Vec<Range<usize>> {
+    fn positions(self, question: &Question) -> impl Iterator<Item = Range<usize>> {
         let end = question.ids.len();
         let split = (self.kind == JudgeKind::Pairwise).then(|| question.split.unwrap_or(0));
-        match (self.encoding.pooling, split) {
-            (Pooling::Last, Some(split)) => vec![split..split + 1, end - 1..end],
-            (Pooling::Last, None) => vec![end - 1..end],
-            (Pooling::Mean, Some(split)) => vec![0..split + 1, split + 1..end],
-            (Pooling::Mean, None) => vec![0..end],
-        }
+        let (first, second) = match (self.encoding.pooling, split) {
+            (Pooling::Last, Some(split)) => (split..split + 1, Some(end - 1..end)),
+            (Pooling::Last, None) => (end - 1..end, None),
+            (Pooling::Mean, Some(split)) => (0..split + 1, Some(split + 1..end)),
+            (Pooling::Mean, None) => (0..end, None),
+        };
+        std::iter::once(first).chain(second)
     }
 }
 

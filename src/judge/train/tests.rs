@@ -3,7 +3,6 @@ use crate::judge::asking::Asking;
 use crate::judge::protocol;
 use crate::judge::reader::tests::{PAIRWISE, REWARD};
 use crate::judge::session::OnnxJudge;
-use crate::model::RopeScaling;
 use crate::numerics::isa;
 use crate::rng::Stream;
 use crate::suite::settings::{
@@ -137,24 +136,39 @@ fn both_kinds_learn_and_their_onnx_files_judge_unseen_pairs_right() {
     }
 }
 
+/// A model of another family with random weights for this tokenizer.
+fn base_of(family: &str, tokenizer: &TextTokenizer) -> Llama {
+    let (vocabulary, eos) = (tokenizer.vocab_size(), tokenizer.eos());
+    let sizes = match family {
+        "gpt2" => r#""n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64"#,
+        _ => {
+            r#""hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+            "max_position_embeddings": 64, "head_dim": 8"#
+        }
+    };
+    let sizes = if family == "gpt_neox" || family == "phi" { sizes.replace(", \"head_dim\": 8", "") } else { sizes.to_owned() };
+    let sizes = if family == "gpt_neox" { sizes.replace("\"num_key_value_heads\": 2,", "") } else { sizes };
+    let config = format!("{{\"model_type\": \"{family}\", \"vocab_size\": {vocabulary}, \"eos_token_id\": {eos}, {sizes}}}");
+    Llama::random(LlamaConfig::from_json(&config).unwrap(), 1)
+}
+
 #[test]
 fn a_judge_over_another_family_is_trained_and_exported() {
     let (tokenizer, pairs, work) = (tokenizer(), pairs(4, "train"), tempfile::tempdir().unwrap());
-    let mut base = base(&tokenizer);
-    base.config.block.rope_scaling = Some(RopeScaling::Linear { factor: 2.0 });
-    base.config.block.windows = vec![Some(8); 2];
-    for kind in [JudgeKind::RewardModel, JudgeKind::Pairwise] {
-        let judge = train_judge(
-            &settings(kind),
-            &training(1),
-            &base,
-            &tokenizer,
-            &pairs,
-            7,
-            &work.path().join(format!("{kind:?}")),
-            &Silent,
-        );
-        assert!(judge.unwrap().disagreement <= TOLERANCE);
+    for family in ["mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "phi", "gemma", "gemma2", "gemma3_text"] {
+        let base = base_of(family, &tokenizer);
+        for (kind, encoding) in KINDS.into_iter().flat_map(|kind| [EncodingSettings::default(), ENCODER].map(|e| (kind, e))) {
+            let settings = JudgeSettings { encoding, ..settings(kind) };
+            let work = work.path().join(format!("{family} {kind:?} {:?}", encoding.attention));
+            let judge = train_judge(&settings, &training(2), &base, &tokenizer, &pairs, 7, &work, &Silent).unwrap();
+            assert!(judge.disagreement <= TOLERANCE, "{family} {settings:?}");
+            let trained = Scorer::load(&judge.folder).unwrap();
+            let moved = |name: &str| trained.parameters.get(name).values != base.parameters.get(name).values;
+            assert!(moved(&format!("{}.weight", base.config.family.names().final_norm)), "{family}");
+            // A bias that all scores share is no part of any answer.
+            let bias = format!("{}.bias", base.config.family.names().final_norm);
+            assert!(trained.parameters.find(&bias).is_none() || !moved(&bias), "{family}");
+        }
     }
 }
 
