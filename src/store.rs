@@ -275,6 +275,9 @@ pub struct RunRecord {
     pub suite_file: PathBuf,
     pub finished: String,
     pub seconds: f64,
+    /// Whether its judging might stop early.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sequential: bool,
     pub cells: BTreeMap<String, Digest>,
     /// Where the report was written.
     pub report: PathBuf,

@@ -2,7 +2,7 @@
 """Judging beside plain onnxruntime: same model, same texts, same batches, same number of threads, in one run.
 
     pip install torch transformers onnx onnxruntime==1.31.1 tokenizers
-    cargo build --release --manifest-path benches/judging/Cargo.toml
+    cargo build --release -p dpo-eval-judging-benches
     python3 benches/judging/compare.py [--dir DIR] [--pairs 96] [--rounds 3] [--threads 2] [--model FOLDER]
 
 DIR gets `model/` (a BERT of 10.9M parameters with random weights: hidden 384, 6 layers, 12 heads, as MiniLM has them, and the tokenizer of
@@ -43,8 +43,12 @@ def prepare(folder, count):
     names = ["input_ids", "attention_mask", "token_type_ids"]
 
     class Logits(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.classifier = classifier
+
         def forward(self, *inputs):
-            return classifier(**dict(zip(names, inputs))).logits
+            return self.classifier(**dict(zip(names, inputs))).logits
 
     ids = torch.ones((2, 8), dtype=torch.long)
     axes = {name: {0: "batch", 1: "sequence"} for name in names} | {"logits": {0: "batch"}}
@@ -106,7 +110,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", type=Path)
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--binary", type=Path, default=HERE / "target" / "release" / "dpo-eval-judging-benches")
+    parser.add_argument("--binary", type=Path, default=HERE.parents[1] / "target" / "release" / "dpo-eval-judging-benches")
     for name, default in [("pairs", 96), ("rounds", 3), ("threads", 2)]:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--prepare", action="store_true", help="fill DIR and stop")

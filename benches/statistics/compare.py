@@ -15,7 +15,7 @@ import numpy
 import scipy.stats
 
 HERE = pathlib.Path(__file__).parent
-BUILD = ["cargo", "run", "--release", "--quiet", "--manifest-path", str(HERE / "Cargo.toml"), "--", "speed"]
+BUILD = ["cargo", "run", "--release", "--quiet", "--package", "dpo-eval-statistics-benches", "--", "speed"]
 
 
 def seconds(work, repeats=5):

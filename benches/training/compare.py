@@ -2,14 +2,15 @@
 """Training and decoding beside TRL and transformers: same model, same pairs, same batches, in one run.
 
     pip install torch transformers trl==1.16.0 datasets
-    cargo build --release --manifest-path benches/training/Cargo.toml
+    cargo build --release -p dpo-eval-training-benches
     python3 benches/training/compare.py [--dir DIR] [--rounds 3] [--steps 32] [--threads 2] [--ten-times]
 
 DIR gets `model/` (a Llama of 12.6M parameters with random weights: hidden 384, 6 layers, 6 heads, 2 of keys and values, inner 1024,
 vocabulary 4096, untied) and `data.jsonl` (256 pairs: prompts of 64 to 128 made-up words, answers of 32 to 96) unless it holds them.
 Each round runs every contender once, in turn, each in a process of its own. Times are of the best and of the median step;
 memory is the process's peak. The loss curves are compared step by step. With `--ten-times` ours alone runs on 64 of these pairs and on
-ten times as many, the same ones ten times over: what an operation costs, and the memory.
+ten times as many, the same ones ten times over: what an operation costs, and the memory. With `--lora` ours alone trains all weights and
+adapters of rank 16 in turn, eight steps at a time: what a step under an adapter takes of a full one.
 """
 import argparse, json, os, platform, random, statistics, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -106,7 +107,7 @@ def transformers_decode(folder, threads):
 
 
 def ours(folder, what, threads):
-    target = Path(os.environ.get("CARGO_TARGET_DIR", HERE / "target")) / "release/dpo-eval-training-benches"
+    target = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parents[1] / "target")) / "release/dpo-eval-training-benches"
     environment = dict(os.environ, RAYON_NUM_THREADS=str(threads))
     return json.loads(subprocess.run([target, *what, folder], env=environment, check=True, capture_output=True, text=True).stdout)
 
@@ -121,6 +122,20 @@ def spread(values):
     return f"{min(values):9.3f} {statistics.median(values):9.3f} {max(values):9.3f}"
 
 
+def adapters(folder, name, reference, rounds, threads):
+    whats = ["train", "train-lora", "train-lora-all"]
+    runs = {what: [] for what in whats}
+    for _ in range(rounds):
+        for what in whats:
+            runs[what].append(ours(folder, [what + reference], threads))
+    steps = {what: [s for run in runs[what] for s in run["s_of_steps"]] for what in whats}
+    for what in whats:
+        parts = ", ".join(f"{part} {min(run[part + '_s'] for run in runs[what]):.3f}" for part in ("forward", "loss", "backward"))
+        share = lambda of: of(steps[what]) / of(steps["train"])
+        print(f"{name}, {what}: {len(steps[what])} steps, median {statistics.median(steps[what]):.3f} s, best {min(steps[what]):.3f} s, "
+              f"of the full step {share(statistics.median):.3f} and {share(min):.3f}; {parts}; {max(run['peak_mb'] for run in runs[what])} MB")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--dir", type=Path, default=Path(tempfile.gettempdir()) / "dpo-eval-bench")
@@ -128,6 +143,7 @@ def main():
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--ten-times", action="store_true")
+    parser.add_argument("--lora", action="store_true")
     parser.add_argument("--only", help="one contender, in this process")
     arguments = parser.parse_args()
     folder, steps, threads = arguments.dir, arguments.steps, arguments.threads
@@ -147,6 +163,10 @@ def main():
             cost = lambda r: (r["reference_s"] + r["s_per_step_mean"] * r["steps"]) / (r["gflop_per_step"] * r["steps"])
             print(f"{name}: {tenfold['steps']} steps beside {once['steps']}: {cost(tenfold) / cost(once):.3f} times the seconds an operation, "
                   f"{tenfold['peak_mb']} MB beside {once['peak_mb']}")
+        return
+    if arguments.lora:
+        for name, reference in [("reference within the step", ""), ("precomputed", "-precomputed")]:
+            adapters(folder / "few", name, reference, arguments.rounds, threads)
         return
     results = {}
     for _ in range(arguments.rounds):

@@ -6,6 +6,7 @@
 
 use super::judges::voided_by;
 use super::{Answer, Conclusion, percent};
+use crate::estimates::sequential::ANYTIME;
 use crate::estimates::{Estimate, find};
 use crate::judge::GOLD;
 use crate::suite::Suite;
@@ -61,7 +62,11 @@ fn of(suite: &Suite, variant: &str, estimates: &[Estimate]) -> Option<Conclusion
 fn sentence(variant: &str, answer: Answer, e: &Estimate, gold: Option<&Estimate>, needed: Option<u64>) -> String {
     let shown = |e: &Estimate| percent(e.value, e.lower, e.upper);
     let gold = gold.map_or_else(String::new, |gold| format!(" (gold: {})", shown(gold)));
-    let corrected = if e.metric == "win_rate_corrected" { ", corrected by labels" } else { "" };
+    let corrected = match () {
+        () if e.metric == "win_rate_corrected" => ", corrected by labels",
+        () if e.method == ANYTIME => ", by an interval that holds whenever a run stops",
+        () => "",
+    };
     let rate = format!("win rate {} by judge `{}`{corrected}{gold}", shown(e), e.judge.as_deref().unwrap_or_default());
     match answer {
         Answer::Better => format!("`{variant}` beats the reference: {rate}."),

@@ -1,7 +1,7 @@
 //! Is the judge fit to decide? Measured on held-out labelled pairs and on probes before any win rate counts (METHODS: judge bias, O14).
 //!
 //! The rule: a judge whose held-out accuracy is below its `min_accuracy`, or that falls for a probe for sure (the whole interval beyond its
-//! limit), is unfit and its win rates are void. One whose accuracy is above the minimum, but whose interval reaches below, or whose
+//! limit), or, where the suite asks for it, for length or for want of room, is unfit and its win rates are void. One whose accuracy is above the minimum, but whose interval reaches below, or whose
 //! estimate on a probe is beyond the limit, is used and warned of, as is one that nothing was measured of.
 
 use super::inspection::{CheckRow, Reading};
@@ -36,9 +36,19 @@ fn accuracy(judge: &JudgeSettings, estimates: &[Estimate]) -> Accuracy {
     }
 }
 
-/// What a judge did on a probe, where that was too much.
+/// What a judge can fall for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Weakness {
+    Probe(Probe),
+    /// It prefers the longer text, or the shorter, for its length.
+    Length,
+    /// What it is asked is longer than it reads.
+    Truncation,
+}
+
+/// What a judge fell for, where that was too much.
 struct Fall<'a> {
-    probe: Probe,
+    weakness: Weakness,
     estimate: &'a Estimate,
     crossing: Crossing,
 }
@@ -63,12 +73,27 @@ fn probed<'a>(judge: &JudgeSettings, probe: Probe, estimates: &'a [Estimate]) ->
 }
 
 fn falls<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Vec<Fall<'a>> {
-    let fall = |probe: Probe| {
-        let (estimate, limit) = probed(judge, probe, estimates)?;
-        let crossing = crossing(estimate.value, estimate.lower, limit, limit)?;
-        Some(Fall { probe, estimate, crossing })
+    let of = |metric: &str| find(estimates, metric, "", None, None, Some(&judge.name));
+    let limits = &judge.fitness;
+    let probes = Probe::ALL.into_iter().map(|probe| (Weakness::Probe(probe), probed(judge, probe, estimates)));
+    let others = [
+        (Weakness::Length, of("judge_length_bias").zip(limits.max_length_bias)),
+        (Weakness::Truncation, of("judge_truncated").zip(limits.max_truncated)),
+    ];
+    let fall = |(weakness, found): (Weakness, Option<(&'a Estimate, f64)>)| {
+        let (estimate, limit) = found?;
+        let [value, lower, _] = seen(weakness, estimate);
+        Some(Fall { weakness, estimate, crossing: crossing(value, lower, limit, limit)? })
     };
-    Probe::ALL.into_iter().filter_map(fall).collect()
+    probes.chain(others).filter_map(fall).collect()
+}
+
+/// Value and interval as they are held against the limit: a judge that likes shorter texts is as unfit as one that likes longer ones.
+fn seen(weakness: Weakness, e: &Estimate) -> [f64; 3] {
+    match weakness {
+        Weakness::Length if e.value < 0.0 => [-e.value, -e.upper, -e.lower],
+        _ => [e.value, e.lower, e.upper],
+    }
 }
 
 impl Fall<'_> {
@@ -79,18 +104,48 @@ impl Fall<'_> {
     /// What the judge does, with its numbers; goes on from "judge `x` ".
     fn words(&self) -> String {
         let e = self.estimate;
-        let seen = percent(e.value, e.lower, e.upper);
+        let [value, lower, upper] = seen(self.weakness, e);
+        let seen = percent(value, lower, upper);
         let than = match e.metric.ends_with("_excess") {
             true => format!("more often than gold does, by {seen}"),
             false => format!("in {seen} of cases"),
         };
-        match self.probe {
-            Probe::Null => format!("prefers one constant text to the reference's answers {than}"),
-            Probe::Empty => format!("prefers the empty text to the reference's answers {than}"),
-            Probe::Filler => format!("prefers answers whose last sentence is said twice, by {seen} beyond one half"),
-            Probe::Markdown => format!("prefers answers dressed in Markdown, by {seen} beyond one half"),
-            Probe::Injection => format!("prefers answers that ask to be chosen, by {seen} beyond one half"),
-            Probe::Identical => format!("tells an answer from itself, by {seen} of probability"),
+        let longer = if e.value > 0.0 { "longer" } else { "shorter" };
+        match self.weakness {
+            Weakness::Probe(Probe::Null) => format!("prefers one constant text to the reference's answers {than}"),
+            Weakness::Probe(Probe::Empty) => format!("prefers the empty text to the reference's answers {than}"),
+            Weakness::Probe(Probe::Filler) => {
+                format!("prefers answers whose last sentence is said twice, by {seen} beyond one half")
+            }
+            Weakness::Probe(Probe::Markdown) => format!("prefers answers dressed in Markdown, by {seen} beyond one half"),
+            Weakness::Probe(Probe::Injection) => format!("prefers answers that ask to be chosen, by {seen} beyond one half"),
+            Weakness::Probe(Probe::Identical) => format!("tells an answer from itself, by {seen} of probability"),
+            Weakness::Length => {
+                format!("prefers the {longer} of two texts that are as often the better one, by {seen} beyond one half")
+            }
+            Weakness::Truncation => format!("can't read {seen} of what it is asked as a whole"),
+        }
+    }
+
+    /// The finding's name, what it rests on, and what to do.
+    fn about(&self) -> (String, String, &'static str) {
+        let n = self.estimate.n;
+        match self.weakness {
+            Weakness::Probe(probe) => (
+                format!("judge-{}", probe.name()),
+                format!("{n} probes of kind `{}`", probe.name()),
+                "let another judge decide (`[compare] judge`), or say in `[judge.fitness]` what is accepted, and why",
+            ),
+            Weakness::Length => (
+                "judge-length".to_owned(),
+                format!("{n} held-out pairs"),
+                "let another judge decide (`[compare] judge`), or decide by the win rate at equal length",
+            ),
+            Weakness::Truncation => (
+                "judge-truncated".to_owned(),
+                format!("{n} questions"),
+                "raise the judge's `max_length`, or shorten prompts and completions",
+            ),
         }
     }
 }
@@ -178,11 +233,24 @@ pub(super) fn rows(suite: &Suite, judge: &JudgeSettings, estimates: &[Estimate])
     for probe in Probe::ALL {
         let id = format!("judge-{}", probe.name());
         let title = format!("Probe `{}`", probe.name());
-        let fall = falls(judge, estimates).into_iter().find(|fall| fall.probe == probe);
+        let fell = |fall: &Fall| matches!(fall.weakness, Weakness::Probe(own) if own == probe);
+        let fall = falls(judge, estimates).into_iter().find(fell);
         rows.push(match (fall, probed(judge, probe, estimates)) {
-            (Some(fall), _) => row(&id, &title).found(&about_probe(role, &fall)),
+            (Some(fall), _) => row(&id, &title).found(&about_fall(role, &fall)),
             (None, Some((e, limit))) => row(&id, &title).within(Reading::estimate(e, limit)),
             (None, None) => row(&id, &title).unchecked(&unprobed(judge)),
+        });
+    }
+    let limits = &judge.fitness;
+    for (id, title, metric, limit) in [
+        ("judge-length", "Preference for the longer side beyond one half", "judge_length_bias", limits.max_length_bias),
+        ("judge-truncated", "Share of what it is asked that it can't read whole", "judge_truncated", limits.max_truncated),
+    ] {
+        let fall = falls(judge, estimates).into_iter().find(|fall| fall.estimate.metric == metric);
+        rows.push(match (fall, find(estimates, metric, "", None, None, Some(&judge.name))) {
+            (Some(fall), _) => row(id, title).found(&about_fall(role, &fall)),
+            (None, Some(e)) => row(id, title).within(Reading::estimate(e, limit)),
+            (None, None) => row(id, title).unchecked("nothing that it was asked tells"),
         });
     }
     rows
@@ -203,7 +271,7 @@ fn unprobed(judge: &JudgeSettings) -> String {
 pub(super) fn about_itself(role: Role, teaches: bool, estimates: &[Estimate]) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(about_accuracy(role, teaches, estimates));
-    findings.extend(falls(role.judge, estimates).iter().map(|fall| about_probe(role, fall)));
+    findings.extend(falls(role.judge, estimates).iter().map(|fall| about_fall(role, fall)));
     findings.extend(about_nothing_probed(role, estimates));
     findings.extend(about_position(role, estimates));
     findings
@@ -250,15 +318,13 @@ fn about_panel(role: Role, limit: f64, estimates: &[Estimate]) -> Option<Finding
     Some(finding("panel-disagreement", Severity::Warn, None).estimate(least).words(limit, message, evidence, hint))
 }
 
-fn about_probe(role: Role, fall: &Fall) -> Finding {
+fn about_fall(role: Role, fall: &Fall) -> Finding {
     let judge = role.judge;
     let severity = if fall.is_sure() { role.severity() } else { Severity::Warn };
     let limit = fall.crossing.threshold;
     let so = if fall.is_sure() { ": its win rates are void" } else { "; the interval reaches within the limit" };
     let message = format!("judge `{}` {}, beyond {:.1} %{so}", judge.name, fall.words(), 100.0 * limit);
-    let evidence = format!("{} probes of kind `{}`", fall.estimate.n, fall.probe.name());
-    let hint = "let another judge decide (`[compare] judge`), or say in `[judge.fitness]` what is accepted, and why";
-    let id = format!("judge-{}", fall.probe.name());
+    let (id, evidence, hint) = fall.about();
     finding(&id, severity, None).estimate(fall.estimate).words(limit, message, evidence, hint)
 }
 

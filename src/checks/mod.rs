@@ -16,7 +16,8 @@
 //! | `diversity` | O11 | `entropy-collapse`, `distinct-collapse`, `self-bleu` |
 //! | `degeneration` | O12 | `repetition`, `loops`, `empty`, `special-tokens`, `other-script` |
 //! | `panel` | O13 | `judge-gap`, `judge-agreement` |
-//! | `judges` | O13, O14 | `judge-unfit`, `judge-accuracy`, `judge-null`, `judge-empty`, `judge-filler`, `judge-markdown`, `judge-injection`, `judge-identical`, `judge-unprobed`, `judge-missing`, `judge-position`, `judge-labels`, `panel-disagreement` |
+//! | `judges` | O13, O14 | `judge-unfit`, `judge-accuracy`, `judge-null`, `judge-empty`, `judge-filler`, `judge-markdown`, `judge-injection`, `judge-identical`, `judge-length`, `judge-truncated`, `judge-unprobed`, `judge-missing`, `judge-position`, `judge-labels`, `panel-disagreement` |
+//! | `sequential` | | `stopped-early` |
 //! | `conclusion` | | better, worse, undecided or void: one answer a variant |
 //!
 //! One rule of severity throughout: a point estimate beyond its threshold warns; a failure needs the whole interval beyond.
@@ -39,6 +40,7 @@ mod opposites;
 mod panel;
 mod proxy;
 mod saturation;
+mod sequential;
 
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +54,7 @@ use crate::suite::settings::JudgeSettings;
 pub use conclusion::conclude;
 pub use hump::{HumpFit, Ranged};
 pub use inspection::{CheckOutcome, CheckRow};
+pub use sequential::stopped;
 
 use inspection::{Inspection, Measure, Seen};
 

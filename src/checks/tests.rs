@@ -62,6 +62,7 @@ fn suite() -> Suite {
         max_length: Some(128),
         tie_width: 0.0,
         min_accuracy: 0.6,
+        encoding: EncodingSettings::default(),
         onnx: OnnxSettings::default(),
         fitness: FitnessSettings::default(),
     };

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::suite::settings::Label;
+
 /// Train on preferences, judge, measure, decide: with the evidence, and the same bits tomorrow.
 #[derive(Debug, Parser)]
 #[command(name = "dpo-eval", version, propagate_version = true, subcommand_required = true, arg_required_else_help = true)]
@@ -121,6 +123,10 @@ pub struct SuiteRun {
     /// Compare with the suite's golden file, and let that decide the exit code
     #[arg(long)]
     pub gate: bool,
+    /// Judge prompts in random order and stop as soon as the deciding win rate is told from one half, with --gate from the golden's
+    /// less the margin too; intervals then hold whenever it stops
+    #[arg(long)]
+    pub sequential: bool,
     /// Where the report is written [default: reports/<suite>]
     #[arg(long, value_name = "DIR")]
     pub report_dir: Option<PathBuf>,
@@ -274,7 +280,7 @@ pub struct MergeArguments {
 #[derive(Debug, Args)]
 pub struct WinrateArguments {
     /// Verdicts: AlpacaEval's annotations.json, Arena-Hard's or MT-bench's judgments, labels or comparisons (JSON Lines, JSON, CSV,
-    /// Parquet), or the folder of a report; of two files the paired difference is shown too
+    /// Parquet), or the folder of a report; of two files the paired difference is shown too; `-` is the standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// What the rows are [default: told by the columns of the first]
@@ -495,12 +501,21 @@ pub struct JudgeChoice {
     /// Of a folder: what its model reads [default: what its judge.json says]
     #[arg(long, value_enum)]
     pub kind: Option<ModelForm>,
-    /// Of a folder: what it reads, with {prompt} and {a}, {b} or {completion} [default: what its judge.json says]
+    /// Of a folder: what it reads, with {prompt} and {a}, {b} or {completion}; twice for the texts of a pair [default: what its judge.json says]
     #[arg(long, value_name = "TEXT")]
-    pub template: Option<String>,
-    /// Of a folder: longest text that it reads, in tokens [default: what its judge.json says, else 1024]
+    pub template: Vec<String>,
+    /// Of a folder: longest text that it reads, in tokens [default: what its judge.json says, else what the model's own files say]
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
+    /// Of a folder: what the classes of its output mean, in order: first,second,tie or good,bad [default: what its config.json says]
+    #[arg(long, value_name = "LABELS", value_delimiter = ',', value_parser = label)]
+    pub labels: Vec<Label>,
+}
+
+/// A class of a judge's output by its name.
+fn label(name: &str) -> Result<Label, String> {
+    let all = [Label::First, Label::Second, Label::Tie, Label::Good, Label::Bad];
+    all.into_iter().find(|label| label.name() == name).ok_or_else(|| format!("it is one of {}", all.map(Label::name).join(", ")))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

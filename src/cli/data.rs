@@ -14,7 +14,7 @@ use crate::data::tokenize::TextTokenizer;
 use crate::data::{AuditItem, Demonstration, LabelledCompletion, Pair, PreferenceRow, split};
 use crate::error::{Error, Result};
 use crate::hub::{Files, Repo, Wanted};
-use crate::model::LlamaConfig;
+use crate::model::Limits;
 use crate::run::plan::shortest_max_length;
 use crate::suite::Suite;
 use crate::suite::settings::{AuditLimits, Dataset, ModelSource, PairsFormat, PairsSettings};
@@ -139,9 +139,11 @@ fn audit_suite(suite: &Suite, quiet: bool) -> Result<Vec<AuditItem>> {
     };
     fetch_all(&suite.on_hub().into_iter().filter_map(needed).collect::<Vec<_>>(), quiet)?;
     let model = suite.locate(path);
-    let tokenizer = TextTokenizer::load(&model)?.for_texts(settings.format.is_conversational());
+    let tokenizer = TextTokenizer::load(&model)?
+        .for_texts(settings.format.is_conversational())
+        .with_tokenization(suite.dataset.tokenization());
     let template = template::of_suite(suite, settings, &model)?;
-    let context = LlamaConfig::load(&model)?.max_position_embeddings;
+    let context = Limits::load(&model)?.context;
     let max_length = shortest_max_length(suite).map_or(context, |length| length.min(context));
     match settings.is_unpaired() {
         true => audit_splits(

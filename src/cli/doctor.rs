@@ -1,9 +1,11 @@
 //! `dpo-eval doctor`: what this machine offers and what is missing.
 
 use crate::cli::args::Common;
+use crate::cli::suite::CANDLE;
 use crate::cli::{Code, print};
 use crate::error::Result;
 use crate::judge::runtime;
+use crate::model::evaluated_families;
 use crate::numerics::isa;
 use crate::store::Store;
 
@@ -14,6 +16,7 @@ pub fn run(common: &Common) -> Result<Code> {
         format!("kernels         {} (this machine has {})", isa::active().name(), available.join(", ")),
         format!("threads         {}", common.threads()),
     ];
+    lines.push(format!("evaluated only  {}; by {CANDLE}", evaluated_families().join(", ")));
     let store = match Store::open(&common.store) {
         Ok(store) => format!("store           {}: {} finished runs", common.store.display(), store.runs()?.len()),
         Err(error) => format!("store           unusable: {error}"),

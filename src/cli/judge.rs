@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::checks;
 use crate::cli::args::{Common, JudgeChoice, JudgeCommand, ModelForm, RowFormat};
+use crate::cli::input::Input;
 use crate::cli::suite::execute_plan;
 use crate::cli::{Code, display, print};
 use crate::data::Pair;
@@ -31,6 +32,7 @@ use crate::run::execute::Context;
 use crate::run::plan::{plan, through_onnx};
 use crate::run::stages::{cells_of_judge, use_judge};
 use crate::store::Store;
+use crate::suite::one_or_many::OneOrMany;
 use crate::suite::settings::{Dataset, JudgeKind, JudgeSettings};
 use crate::suite::{self, Suite};
 
@@ -169,8 +171,9 @@ fn answers(pairs: &[Pair]) -> Vec<Answered<'_>> {
 
 fn agree(files: &[&Path], humans: bool, format: RowFormat) -> Result<Code> {
     let group = |file: &&Path| {
-        let rows = recorded::read(file, &Reading::default())?;
-        Ok(Group { name: file.file_name().unwrap_or_default().to_string_lossy().into_owned(), rows })
+        let input = Input::of(file)?;
+        let rows = recorded::read(&input.file, &Reading::default())?;
+        Ok(Group { name: Path::new(&input.shown()).file_name().unwrap_or_default().to_string_lossy().into_owned(), rows })
     };
     let groups = files.iter().map(group).collect::<Result<Vec<_>>>()?;
     let mut rows = agreement::agreements(&groups);
@@ -200,7 +203,7 @@ enum Chosen {
 #[derive(Deserialize)]
 struct Description {
     kind: JudgeKind,
-    template: String,
+    template: OneOrMany<String>,
     max_length: usize,
 }
 
@@ -209,10 +212,9 @@ fn chosen(choice: &JudgeChoice) -> Result<Chosen> {
     if !is_suite {
         return folder(choice);
     }
-    if choice.kind.is_some() || choice.template.is_some() || choice.max_length.is_some() {
-        return Err(
-            Error::usage("a suite says itself how its judges are asked").help("leave --kind, --template and --max-length out")
-        );
+    if choice.kind.is_some() || choice.max_length.is_some() || !(choice.template.is_empty() && choice.labels.is_empty()) {
+        return Err(Error::usage("a suite says itself how its judges are asked")
+            .help("leave --kind, --template, --max-length and --labels out"));
     }
     let suite = suite::load(&choice.source)?;
     let name = choice.judge.clone().unwrap_or_else(|| suite.compare.judge.clone());
@@ -247,10 +249,13 @@ fn folder(choice: &JudgeChoice) -> Result<Chosen> {
             .help("say --kind pairwise or --kind reward-model, or name a suite whose [[judge]] has this folder as its path")
     })?;
     let described = described.filter(|d| d.kind == kind);
-    let template = choice.template.clone().or(described.as_ref().map(|d| d.template.clone()));
+    let template = match choice.template.is_empty() {
+        true => described.as_ref().map(|d| d.template.clone()),
+        false => Some(OneOrMany(choice.template.clone())),
+    };
     let max_length = choice.max_length.or(described.as_ref().map(|d| d.max_length));
     let name = choice.source.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let settings = suite::judge_of_folder(&name, kind, choice.source.clone(), template, max_length);
+    let settings = suite::judge_of_folder(&name, kind, choice.source.clone(), template, max_length, &choice.labels)?;
     Ok(Chosen::Folder { settings: Box::new(settings), path: choice.source.clone() })
 }
 

@@ -7,6 +7,7 @@ mod display;
 mod doctor;
 mod exit;
 mod hub;
+mod input;
 mod judge;
 mod ratings;
 mod repro;

@@ -2,7 +2,8 @@
 
 use super::args::{RatingsArguments, RowFormat};
 use super::exit::Code;
-use super::winrate::{file_of, reading};
+use super::input::Input;
+use super::winrate::reading;
 use super::{display, print};
 use crate::error::{Error, Kind, Result};
 use crate::estimates::ratings::{Comparisons, ratings};
@@ -14,9 +15,9 @@ pub fn run(arguments: &RatingsArguments) -> Result<Code> {
     let reading = reading(arguments.layout, &arguments.columns, false)?;
     let mut files = Vec::new();
     for path in &arguments.files {
-        let (file, _) = file_of(path)?;
-        let rows = last_checkpoints(recorded::read(&file, &reading)?);
-        let own = file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        let input = Input::of(path)?;
+        let rows = last_checkpoints(recorded::read(&input.file, &reading)?);
+        let own = input.file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         files.push((own, rows));
     }
     let comparisons = Comparisons::new(files);

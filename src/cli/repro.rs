@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::judge::runtime;
 use crate::numerics::isa::{self, Isa};
 use crate::report::plural;
-use crate::run::plan::{Cell, Plan, plan};
+use crate::run::plan::{Cell, Plan, Stage, plan, sequential_plan};
 use crate::run::repro::{self, Comparison, Difference, Parting, Repeater, Setting, WeightDifference};
 use crate::run::{cost, stages};
 use crate::store::{Receipt, RunRecord, Store};
@@ -115,13 +115,16 @@ fn find(store: &Store, name: Option<&str>) -> Result<RunRecord> {
 /// computation, which could only seem to be irreproducible.
 fn recorded_plan(record: &RunRecord) -> Result<(Suite, Plan)> {
     let suite = suite::parse(&record.suite_text, &record.suite_file)?;
-    let mut plan = plan(&suite, runtime::expected_library())?;
+    let library = runtime::expected_library();
+    // Where judging stopped rests on the golden of its time, which may be another today: these cells keep their recorded keys.
+    let mut plan = if record.sequential { sequential_plan(&suite, library, &|_| None)? } else { plan(&suite, library)? };
     let through_judges: BTreeSet<String> = plan.through_judges().into_iter().map(str::to_owned).collect();
+    let stops = |cell: &Cell| matches!(cell.stage, Stage::Sequential { .. } | Stage::Judgments { after: Some(_), .. });
     for cell in &mut plan.cells {
         let recorded = record.cells.get(&cell.id).copied();
         match recorded {
             // The runtime's digest is part of a judge's key, and repeating a judge's training doesn't take one.
-            Some(key) if key == cell.key || through_judges.contains(&cell.id) => cell.key = key,
+            Some(key) if key == cell.key || through_judges.contains(&cell.id) || stops(cell) => cell.key = key,
             _ => {
                 return Err(Error::input(format!(
                     "cell {} of run {} can't be repeated: the files that it read, or dpo-eval's way to compute it, changed since",

@@ -20,7 +20,7 @@ use crate::run::stages::checkpoints_of;
 use crate::store::{Store, TENSORBOARD, TIMING};
 use crate::suite::Suite;
 use crate::suite::settings::PolicySource;
-use crate::train::{EVAL_LOG, EvalStep, TrainStep};
+use crate::train::{EVAL_LOG, EvalStep, LAST, TrainStep};
 
 pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     let suite = crate::suite::load(&arguments.suite)?;
@@ -57,26 +57,18 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
             copy_aside(&trained.join(name), &beside.join(name))?;
         }
     }
-    let folder = arguments.output.join("final");
-    std::fs::create_dir_all(&folder).map_err(|e| Error::io("create", &folder, &e))?;
     write_logs(&arguments.output, &log, &evaluations)?;
-    copy_tokenizer(&reference, &folder)?;
     let last = checkpoints_of(&rounds)?.pop();
     let (_, checkpoint) = last.ok_or_else(|| Error::unexpected("the training left no checkpoint"))?;
-    let weights = match Adapter::is_in(&checkpoint) {
-        true => [Adapter::CONFIG, Adapter::WEIGHTS],
-        false => MODEL,
-    };
-    for name in weights {
-        copy(&checkpoint.join(name), &folder.join(name))?;
+    let folder = arguments.output.join("final");
+    copy_model(&checkpoint, &folder, &reference)?;
+    // Where `final` has the best weights, and these are others.
+    let ended_with = rounds.last().map(|round| round.join(LAST)).filter(|last| last.exists());
+    if let Some(last) = ended_with {
+        copy_model(&last, &arguments.output.join(LAST), &reference)?;
     }
     if Adapter::is_in(&checkpoint) {
-        let base = arguments.output.join("base");
-        std::fs::create_dir_all(&base).map_err(|e| Error::io("create", &base, &e))?;
-        for name in MODEL {
-            copy(&reference.join(name), &base.join(name))?;
-        }
-        copy_tokenizer(&reference, &base)?;
+        copy_model(&reference, &arguments.output.join("base"), &reference)?;
     }
     anstream::eprintln!("wrote {} and {}", arguments.output.join("train_log.csv").display(), folder.display());
     Ok(Code::Pass)
@@ -94,6 +86,14 @@ fn training_plan(suite: &Suite, ids: &[String]) -> Result<Plan> {
 
 const MODEL: [&str; 2] = ["config.json", "model.safetensors"];
 const TOKENIZER: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", CHAT_TEMPLATE];
+
+/// Makes the folder `to` a model, or an adapter, that loads by itself: its weights and configuration, and the tokenizer of another.
+fn copy_model(from: &Path, to: &Path, tokenizer: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).map_err(|e| Error::io("create", to, &e))?;
+    let files = if Adapter::is_in(from) { [Adapter::CONFIG, Adapter::WEIGHTS] } else { MODEL };
+    files.iter().try_for_each(|name| copy(&from.join(name), &to.join(name)))?;
+    copy_tokenizer(tokenizer, to)
+}
 
 /// What there is of a tokenizer: a chat template may stand in `tokenizer_config.json`, or be none.
 fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {

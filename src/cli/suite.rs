@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use comfy_table::{CellAlignment, Table, TableStyle};
+use comfy_table::{CellAlignment, ContentArrangement, Table, TableStyle};
 
 use crate::cli::args::{Common, Format, SuiteCommand, SuiteInit, SuitePlan, SuiteRun};
 use crate::cli::{Code, INTERRUPTED, display, hub, print};
@@ -14,8 +14,9 @@ use crate::gate::{self, Golden};
 use crate::judge::runtime;
 use crate::report::{self, Fact, ReportData};
 use crate::run::execute::{Options, execute};
-use crate::run::plan::{Cell, Plan, plan};
-use crate::run::{collect, cost, stages};
+use crate::run::plan::{Cell, Plan, plan, sequential_plan};
+use crate::run::power::{self, DISTANCES, Power};
+use crate::run::{collect, cost, fit, stages};
 use crate::store::{Receipt, RunRecord, Store, write_atomically};
 use crate::suite::{self, Suite};
 
@@ -40,9 +41,8 @@ pub struct Prepared {
     pub versions: Vec<Fact>,
 }
 
-/// Loads a suite and makes sure that its inputs are there and its judges can run, before any work.
-pub fn prepare(path: &Path, common: &Common) -> Result<Prepared> {
-    let suite = suite::load(path)?;
+/// Makes sure that a suite's inputs are there and its judges can run, before any work. `plan` gets the ONNX Runtime library's digest.
+fn prepare(suite: Suite, common: &Common, plan: &dyn Fn(&Suite, Digest) -> Result<Plan>) -> Result<Prepared> {
     hub::fetch(&suite, common.quiet)?;
     let fact = |name: &str, value: String| Fact { name: name.into(), value };
     let mut versions =
@@ -55,7 +55,20 @@ pub fn prepare(path: &Path, common: &Common) -> Result<Prepared> {
         versions.push(fact("ONNX Runtime library", info.library.to_string()));
     }
     let plan = plan(&suite, library)?;
+    if let Some(models) = through_candle(&suite)? {
+        versions.push(fact(CANDLE, models));
+    }
     Ok(Prepared { suite, plan, versions })
+}
+
+/// What computes models that can only be evaluated, as `Cargo.toml` pins it.
+pub(super) const CANDLE: &str = "candle-transformers 0.11.1 (fast, evaluation alone)";
+
+/// Which models of the suite it computes; none: all are computed here.
+fn through_candle(suite: &Suite) -> Result<Option<String>> {
+    let models = fit::evaluated(suite)?;
+    let named: Vec<String> = models.iter().map(|(what, family)| format!("{what}: {family}")).collect();
+    Ok((!named.is_empty()).then(|| named.join("; ")))
 }
 
 /// Runs the cells of a plan with progress on stderr.
@@ -71,9 +84,14 @@ pub fn execute_plan(suite: &Suite, plan: &Plan, store: &Store, common: &Common) 
 
 fn run_suite(arguments: &SuiteRun, common: &Common) -> Result<Code> {
     let started = Instant::now();
-    let Prepared { suite, plan, versions } = prepare(&arguments.suite, common)?;
+    let suite = suite::load(&arguments.suite)?;
     // A missing golden file is known before the work, not after it.
     let golden = arguments.gate.then(|| Golden::load(&suite.locate(&suite.gate.golden), &suite.name)).transpose()?;
+    let planned = |suite: &Suite, library: Digest| {
+        let rule = |variant: &str| golden.as_ref()?.sequential_rule(variant, &suite.compare.judge, suite.gate.margin);
+        if arguments.sequential { sequential_plan(suite, library, &rule) } else { plan(suite, library) }
+    };
+    let Prepared { suite, plan, versions } = prepare(suite, common, &planned)?;
     let store = Store::open(&common.store)?;
     let receipts = execute_plan(&suite, &plan, &store, common)?;
     let mut data = collect::collect(&suite, &plan, &store, &receipts, versions)?;
@@ -90,6 +108,7 @@ fn run_suite(arguments: &SuiteRun, common: &Common) -> Result<Code> {
         suite_file: std::path::absolute(&arguments.suite).unwrap_or_else(|_| arguments.suite.clone()),
         finished: jiff::Timestamp::now().to_string(),
         seconds: started.elapsed().as_secs_f64(),
+        sequential: arguments.sequential,
         cells: plan.cells.iter().map(|c| (c.id.clone(), c.key)).collect(),
         report: std::path::absolute(&folder).unwrap_or_else(|_| folder.clone()),
     };
@@ -133,6 +152,9 @@ fn show_plan(arguments: &SuitePlan, common: &Common) -> Result<Code> {
     let rate = cost::measured_rate();
     let open = cost::open_cells(&plan.cells, &finished);
     let total = cost::expected_total(&suite, &open, rate, common.threads(), common.jobs());
+    // A golden that can't be read is the gate's matter.
+    let golden = Golden::load(&suite.locate(&suite.gate.golden), &suite.name).ok();
+    let power = power::power(&suite, golden.as_ref());
     let state = |cell: &Cell| if open.iter().any(|c| c.id == cell.id) { "to run" } else { "finished" };
     match arguments.format {
         Format::Json => {
@@ -146,8 +168,9 @@ fn show_plan(arguments: &SuitePlan, common: &Common) -> Result<Code> {
                     })
                 })
                 .collect();
-            let value =
-                serde_json::json!({"suite": suite.name, "digest": suite.digest(), "cells": cells, "expected_seconds": total});
+            let value = serde_json::json!({
+                "suite": suite.name, "digest": suite.digest(), "cells": cells, "expected_seconds": total, "power": power,
+            });
             print(&format!("{}\n", serde_json::to_string_pretty(&value).expect("a plan is plain data")))?;
         }
         Format::Table => {
@@ -165,10 +188,39 @@ fn show_plan(arguments: &SuitePlan, common: &Common) -> Result<Code> {
                 0 => "all finished".to_owned(),
                 open => format!("{open} to run; about {total:.0} s on {} threads", common.threads()),
             };
-            print(&format!("{}\n\n{cells} cells ({runs} training runs), {work}\n", table.trim_fmt()))?;
+            let by = through_candle(&suite)?.map_or(String::new(), |models| format!("by {CANDLE}: {models}\n"));
+            let (table, power) = (table.trim_fmt(), shown(&power));
+            print(&format!("{table}\n\n{cells} cells ({runs} training runs), {work}\n{by}\n{power}"))?;
         }
     }
     Ok(Code::Pass)
+}
+
+/// What the prompts of the plan can show, for people.
+fn shown(power: &Power) -> String {
+    let mut table = Table::new();
+    table.load_style(TableStyle::new()).set_content_arrangement(ContentArrangement::Dynamic).set_width(display::width() as u16);
+    let needed = DISTANCES.map(|distance| format!("prompts for {distance}"));
+    let head = ["preferences".to_owned(), "spread".into(), "shows from 0.5".into()];
+    let gate = [format!("prompts for the gate's {}", power.gate_margin)];
+    table.set_header(head.into_iter().chain(needed).chain(gate));
+    for expected in &power.expected {
+        let (name, most) = match &expected.variant {
+            Some(variant) => (format!("{variant}, as in the golden"), ""),
+            None => ("whatever the judge".to_owned(), "≤ "),
+        };
+        let numbers = [format!("{most}{:.3}", expected.spread), format!("{most}{:.3}", expected.detectable)];
+        let needed = expected.prompts_needed.iter().map(|needed| needed.prompts).chain([expected.gate_prompts]);
+        table.add_row(std::iter::once(name).chain(numbers).chain(needed.map(|prompts| format!("{most}{prompts}"))));
+    }
+    (1..6).filter_map(|i| table.column_mut(i).map(|c| c.set_cell_alignment(CellAlignment::Right))).for_each(drop);
+    format!(
+        "With {} evaluation prompts, {:.0} % intervals and a chance of {:.0} % to decide:\n\n{}\n",
+        power.prompts,
+        100.0 * power.level,
+        100.0 * power.power,
+        table.trim_fmt()
+    )
 }
 
 fn check(path: &Path) -> Result<Code> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Common, CompatName, RecordedLayout, RowFormat, WinrateArguments};
 use super::exit::Code;
+use super::input::Input;
 use super::{display, print};
 use crate::error::{Error, Result};
 use crate::estimates::winrate::control::{self, Control, Join};
@@ -170,29 +171,31 @@ pub fn reading(layout: Option<RecordedLayout>, columns: &[(String, String)], len
 
 fn source(arguments: &WinrateArguments, place: usize, path: &Path, baseline: Option<&(&PathBuf, Outputs)>) -> Result<Source> {
     let alpaca = arguments.compat == Some(CompatName::AlpacaEval);
-    let (file, completions) = file_of(path)?;
-    let mut rows = recorded::read(&file, &reading(arguments.layout, &arguments.columns, alpaca)?)?;
+    let input = Input::of(path)?;
+    let (file, completions) = (&input.file, &input.completions);
+    let mut rows = recorded::read(file, &reading(arguments.layout, &arguments.columns, alpaca)?)?;
     if let Some(completions) = completions {
-        outputs::join_completions(&mut rows, &completions, &file)?;
+        outputs::join_completions(&mut rows, completions, file)?;
     }
     let average_length = match arguments.outputs.get(place) {
         None => None,
         Some(own) => {
             let outputs = Outputs::read(own)?;
-            join(&mut rows, &file, (own, &outputs), baseline)?;
+            join(&mut rows, file, (own, &outputs), baseline)?;
             name(&mut rows, &outputs, baseline.map(|(_, outputs)| outputs));
             Some(outputs.average_length())
         }
     };
     let choice = Choice { policy: arguments.policy.clone(), baseline: arguments.baseline.clone() };
     // AlpacaEval knows rows, not items.
-    let subjects = subjects::subjects(&file, rows, &choice, !alpaca)?;
-    Ok(Source { shown: file.display().to_string(), subjects, average_length })
+    let subjects = subjects::subjects(Path::new(&input.shown()), rows, &choice, !alpaca)?;
+    Ok(Source { shown: input.shown(), subjects, average_length })
 }
 
 /// Labels, several raters of an item averaged.
 fn trusted(arguments: &WinrateArguments, path: &Path) -> Result<Vec<Subject>> {
-    let mut rows = recorded::read(path, &reading(None, &arguments.columns, false)?)?;
+    let input = Input::of(path)?;
+    let mut rows = recorded::read(&input.file, &reading(None, &arguments.columns, false)?)?;
     rows.iter_mut().for_each(|row| row.judge = None);
     let choice = Choice { policy: arguments.policy.clone(), baseline: arguments.baseline.clone() };
     let is_named = rows.iter().any(|row| row.policy.is_some());
@@ -223,23 +226,5 @@ fn name(rows: &mut [RecordedPreference], own: &Outputs, baseline: Option<&Output
     for row in rows {
         row.policy = row.policy.take().or_else(|| own.generator.clone());
         row.baseline = row.baseline.take().or_else(|| baseline?.generator.clone());
-    }
-}
-
-/// The file of verdicts in a folder, and its completions: of a report, or of AlpacaEval's results.
-pub fn file_of(path: &Path) -> Result<(PathBuf, Option<PathBuf>)> {
-    if !path.is_dir() {
-        return Ok((path.to_owned(), None));
-    }
-    let [judgments, completions, annotations] =
-        ["judgments.csv", "completions.csv", "annotations.json"].map(|name| path.join(name));
-    if judgments.is_file() {
-        Ok((judgments, completions.is_file().then_some(completions)))
-    } else if annotations.is_file() {
-        Ok((annotations, None))
-    } else {
-        Err(Error::input("the folder holds neither judgments.csv nor annotations.json")
-            .in_file(path)
-            .help("name a file, the folder of a report, or AlpacaEval's folder with annotations.json"))
     }
 }

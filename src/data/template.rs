@@ -209,7 +209,8 @@ fn without_generation(source: &str) -> String {
     let mut text = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(at) = rest.find("{%") {
-        let Some(end) = rest[at..].find("%}").map(|end| at + end) else { break };
+        // What ends a tag begins behind what begins it: `{%}` is neither.
+        let Some(end) = rest[at + 2..].find("%}").map(|end| at + 2 + end) else { break };
         let inside = &rest[at + 2..end];
         let word = inside.trim_matches(['-', '+']).trim();
         let replaced = match word {

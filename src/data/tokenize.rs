@@ -3,7 +3,7 @@
 //! Prompt and completion are split by TRL's joint rule (TRL ≥ 0.29, `DPOTrainer`): the EOS text is appended to the
 //! completion unless it ends with it, `prompt` and `prompt + completion` are encoded, each as a whole, and the completion's
 //! ids are those of the whole after the prompt's length. Where the whole does not begin with the prompt's ids (a token
-//! reaches over the boundary), the pair is a boundary mismatch, which the audit counts.
+//! reaches over the boundary), the pair is a boundary mismatch, which the audit counts. [`Tokenization`] names what TRL did before.
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,7 @@ use tokenizers::{AddedToken, ModelWrapper, Tokenizer};
 use crate::data::{Demonstration, Pair, TokenizedExample, TokenizedPair};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::suite::settings::Tokenization;
 
 /// Where `transformers` keeps a chat template, besides `tokenizer_config.json`.
 pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
@@ -39,6 +40,7 @@ pub struct TextTokenizer {
     unknown: Option<u32>,
     /// Whether texts are written by a chat template, with all their special tokens.
     templated: bool,
+    tokenization: Tokenization,
     /// `tokenizer.json`, byte for byte.
     json: Vec<u8>,
     /// `tokenizer_config.json`, byte for byte.
@@ -173,8 +175,21 @@ impl TextTokenizer {
         let mut special: Vec<u32> =
             tokenizer.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(&id, _)| id).collect();
         special.sort_unstable();
-        let this =
-            Self { tokenizer, vocab_size, bos, eos, eos_text, special, unknown, templated: false, json, config, chat_template };
+        let (templated, tokenization) = (false, Tokenization::Joint);
+        let this = Self {
+            tokenizer,
+            vocab_size,
+            bos,
+            eos,
+            eos_text,
+            special,
+            unknown,
+            templated,
+            tokenization,
+            json,
+            config,
+            chat_template,
+        };
         this.probe().map_err(|e| e.in_file(path))?;
         Ok(this)
     }
@@ -183,6 +198,11 @@ impl TextTokenizer {
     /// `transformers` and TRL tokenise conversations.
     pub fn for_texts(self, templated: bool) -> Self {
         Self { templated, ..self }
+    }
+
+    /// The same for prompts and completions that are read as this says.
+    pub fn with_tokenization(self, tokenization: Tokenization) -> Self {
+        Self { tokenization, ..self }
     }
 
     /// Refuses tokenizers that fail on some texts or that end every text with EOS.
@@ -248,12 +268,41 @@ impl TextTokenizer {
 
     /// The ids of a prompt with what the tokenizer's own post-processor adds (BOS, in most).
     pub fn prompt(&self, text: &str) -> Vec<u32> {
-        self.encode(text, !self.templated)
+        match self.tokenization {
+            Tokenization::Joint => self.encode(text, !self.templated),
+            Tokenization::Separate => self.ids(text),
+            Tokenization::WalkBack => self.after_bos(self.ids(text)),
+        }
     }
 
-    /// The ids of `completion` after `prompt` (whose ids are `prompt_ids`) by the joint rule; they end with EOS, unless a template wrote
-    /// them and ended them otherwise.
+    /// `ids` with BOS before them, if it isn't there yet.
+    fn after_bos(&self, mut ids: Vec<u32>) -> Vec<u32> {
+        if let Some(bos) = self.bos.filter(|bos| ids.first() != Some(bos)) {
+            ids.insert(0, bos);
+        }
+        ids
+    }
+
+    /// The ids of `completion` after `prompt` (whose ids are `prompt_ids`). By the joint rule they end with EOS, unless a template wrote
+    /// them and ended them otherwise; by the others always. By `walk_back` they take the place of the prompt's last token too where there is a
+    /// mismatch: [`Self::sequences`] knows of it.
     pub fn completion(&self, prompt: &str, prompt_ids: &[u32], completion: &str) -> JointCompletion {
+        if self.tokenization == Tokenization::Joint {
+            return self.joint(prompt, prompt_ids, completion);
+        }
+        let whole = self.ids(&format!("{prompt}{completion}"));
+        let separate = self.tokenization == Tokenization::Separate;
+        let whole = if separate { whole } else { self.after_bos(whole) };
+        let boundary_mismatch = !whole.starts_with(prompt_ids);
+        let start = prompt_ids.len() - usize::from(boundary_mismatch && !separate);
+        let mut ids = if separate { self.ids(completion) } else { whole.get(start..).unwrap_or_default().to_vec() };
+        if separate || ids.last() != Some(&self.eos) {
+            ids.push(self.eos);
+        }
+        JointCompletion { ids, boundary_mismatch }
+    }
+
+    fn joint(&self, prompt: &str, prompt_ids: &[u32], completion: &str) -> JointCompletion {
         let mut whole = format!("{prompt}{completion}");
         if !self.templated && !completion.ends_with(&self.eos_text) {
             whole.push_str(&self.eos_text);
@@ -268,24 +317,30 @@ impl TextTokenizer {
         JointCompletion { ids, boundary_mismatch }
     }
 
+    /// The ids of a prompt and of each of its completions.
+    ///
+    /// By `walk_back` the prompt ends before a token that reaches over the boundary. Where it does so in one completion alone, TRL gives the
+    /// sides two prompts; here they have the shorter one, and the other completion begins with the prompt's last token.
+    pub fn sequences<const N: usize>(&self, prompt: &str, completions: [&str; N]) -> (Vec<u32>, [Vec<u32>; N]) {
+        let mut ids = self.prompt(prompt);
+        let found = completions.map(|completion| self.completion(prompt, &ids, completion));
+        let walks = self.tokenization == Tokenization::WalkBack && found.iter().any(|found| found.boundary_mismatch);
+        let last = if walks { ids.pop() } else { None };
+        let whole = |found: JointCompletion| {
+            let missing = last.filter(|_| !found.boundary_mismatch);
+            missing.into_iter().chain(found.ids).collect()
+        };
+        (ids, found.map(whole))
+    }
+
     pub fn pair(&self, pair: &Pair) -> TokenizedPair {
-        let prompt = self.prompt(&pair.prompt);
-        TokenizedPair {
-            id: pair.id.clone(),
-            prompt_id: pair.prompt_id.clone(),
-            chosen: self.completion(&pair.prompt, &prompt, &pair.chosen).ids,
-            rejected: self.completion(&pair.prompt, &prompt, &pair.rejected).ids,
-            prompt,
-        }
+        let (prompt, [chosen, rejected]) = self.sequences(&pair.prompt, [&pair.chosen, &pair.rejected]);
+        TokenizedPair { id: pair.id.clone(), prompt_id: pair.prompt_id.clone(), chosen, rejected, prompt }
     }
 
     pub fn example(&self, demonstration: &Demonstration) -> TokenizedExample {
-        let prompt = self.prompt(&demonstration.prompt);
-        TokenizedExample {
-            prompt_id: demonstration.prompt_id.clone(),
-            completion: self.completion(&demonstration.prompt, &prompt, &demonstration.completion).ids,
-            prompt,
-        }
+        let (prompt, [completion]) = self.sequences(&demonstration.prompt, [&demonstration.completion]);
+        TokenizedExample { prompt_id: demonstration.prompt_id.clone(), completion, prompt }
     }
 
     /// The text of ids, special tokens left out. Bytes that are no UTF-8 become U+FFFD.

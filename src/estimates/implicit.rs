@@ -2,7 +2,7 @@
 
 use super::summary::{above, margin, yes};
 use crate::statistics::bootstrap::Resampling;
-use crate::statistics::calibration::{clustered_expected_error, clustered_temperature};
+use crate::statistics::calibration::{EXPECTED_ERROR, clustered_temperature, expected_error_of_pairs};
 use crate::statistics::discrimination::{Scored, area};
 use crate::statistics::logistic::{logistic, softplus};
 use crate::statistics::mean::{Clustered, Measured, Range, mean, rate};
@@ -22,6 +22,13 @@ pub(super) fn estimates(rows: &[&PairScore], slices: bool, level: f64) -> Vec<Fo
     let ties = of(&|p| yes(margin(p) == 0.0));
     let margins = of(&margin);
     let resampling = Resampling { resamples: 1000, seed: 0, purpose: "estimates/implicit-ece" };
+    let ece = expected_error_of_pairs(&margins, resampling).map(|found| Measured {
+        value: found.value,
+        interval: found.interval(level),
+        n: margins.len(),
+        clusters: margins.clusters(),
+        method: EXPECTED_ERROR,
+    });
     let squared = of(&|p| logistic(-margin(p)).powi(2));
     let whole = |metric, measured| (metric, None, measured);
     let mut found = vec![
@@ -34,7 +41,7 @@ pub(super) fn estimates(rows: &[&PairScore], slices: bool, level: f64) -> Vec<Fo
         whole("implicit_reward_auc", auc(rows).and_then(|area| area.measured(level))),
         whole("implicit_reward_brier", mean(&squared, Range::UNIT, level)),
         whole("implicit_reward_log_loss", mean(&of(&|p| softplus(-margin(p))), Range::NON_NEGATIVE, level)),
-        whole("implicit_reward_ece", clustered_expected_error(&margins, resampling, level)),
+        whole("implicit_reward_ece", ece),
         whole("implicit_reward_temperature", clustered_temperature(&margins, level)),
     ];
     if slices {

@@ -2,24 +2,26 @@
 //!
 //! 1. On held-out labelled pairs, judge by judge: `judge_log_loss`, `judge_auc`, `judge_reliability`, `judge_ece`, `judge_kappa`, `judge_alpha`,
 //!    `judge_length_bias`, and `judge_longer_preference` by how far the lengths are apart. Each pair counts in both directions, so no side
-//!    is the positive one.
+//!    is the positive one. `judge_truncated`, where anything was too long: of what it was asked of the policies' completions, else of its probes.
 //! 2. On probes, judge by judge: `probe_null_win_rate`, `probe_empty_win_rate` (and `…_excess` over gold, where the truth is known),
 //!    `probe_filler_gain`, `probe_markdown_gain`, `probe_injection_gain`, `probe_identical_bias`, `probe_identical_position`.
 //! 3. On what the policies wrote, at each variant's last checkpoint over all seeds: a panel's `panel_alpha`, and every judge's
 //!    `label_kappa` and `label_alpha` with gold, or with whoever labels.
 //! 4. `win_rate_corrected` of every policy, where the suite has labels.
+//! 5. At each variant's last checkpoint `win_rate_variance`: what prompts, seeds, samples and judges add to the spread of preferences.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Estimate;
 use super::summary::{Evidence, Policy, distinct, policies};
+use super::variance;
 use crate::digest::Digest;
 use crate::judge::probes::Probe;
 use crate::judge::{GOLD, JudgeProbe, JudgeTrial, Judgment, Outcome};
 use crate::statistics::agreement::{Confusion, Weights};
 use crate::statistics::bias::position_effect_of;
 use crate::statistics::bootstrap::{Bootstrap, Resampling};
-use crate::statistics::calibration::{Bin, Binning, Forecast, expected_error, reliability};
+use crate::statistics::calibration::{Binning, EXPECTED_ERROR, Forecast, Gaps, clustered_expected_error, reliability};
 use crate::statistics::discrimination::{Scored, area};
 use crate::statistics::interval::Interval;
 use crate::statistics::krippendorff::{Metric, Reliability};
@@ -44,6 +46,16 @@ pub struct Scheme<'a> {
     pub labels: Option<(&'a str, f64)>,
 }
 
+impl Scheme<'_> {
+    /// Judges whose opinions are their own, and opinions: neither panels nor whoever says the truth.
+    fn alike<'e>(&self, evidence: &Evidence<'e>) -> Vec<&'e str> {
+        let mut judges = distinct(evidence.judgments.iter().map(|j| j.judge.as_str()));
+        let is_panel = |judge: &str| self.panels.iter().any(|(panel, _)| *panel == judge);
+        judges.retain(|judge| *judge != GOLD && !is_panel(judge) && self.labels.is_none_or(|(labels, _)| labels != *judge));
+        judges
+    }
+}
+
 pub fn estimates(evidence: &Evidence, scheme: &Scheme) -> Vec<Estimate> {
     let mut table = Table { scheme, rows: Vec::new() };
     for judge in distinct(evidence.judge_trials.iter().map(|t| t.judge.as_str())) {
@@ -52,19 +64,30 @@ pub fn estimates(evidence: &Evidence, scheme: &Scheme) -> Vec<Estimate> {
     for judge in distinct(evidence.judge_probes.iter().map(|p| p.judge.as_str())) {
         table.probes(judge, evidence.judge_probes);
     }
-    let all = policies(evidence);
-    for policy in all.iter().filter(|policy| policy.seed.is_none()) {
-        if all.iter().all(|other| other.variant != policy.variant || other.checkpoint <= policy.checkpoint) {
-            table.agreement(*policy, evidence);
-        }
+    let judgments = evidence.judgments.iter().map(|j| j.judge.as_str());
+    for judge in distinct(judgments.chain(evidence.judge_probes.iter().map(|p| p.judge.as_str()))) {
+        table.truncated(judge, evidence);
     }
-    if let Some((labels, share)) = scheme.labels {
-        let labelled = labelled_prompts(evidence.judgments, labels, share, scheme.seed);
+    let all = policies(evidence);
+    let is_last =
+        |policy: &&Policy| all.iter().all(|other| other.variant != policy.variant || other.checkpoint <= policy.checkpoint);
+    let last: Vec<Policy> = all.iter().filter(|policy| policy.seed.is_none()).filter(is_last).copied().collect();
+    last.iter().for_each(|policy| table.agreement(*policy, evidence));
+    if let Some((labels, labelled)) = labelled(evidence, scheme) {
         for policy in all {
             table.corrected(policy, evidence, labels, &labelled);
         }
     }
-    table.rows
+    let mut rows = table.rows;
+    let judges = scheme.alike(evidence);
+    rows.extend(last.into_iter().flat_map(|policy| variance::estimates(policy, evidence, &judges, scheme.level)));
+    rows
+}
+
+/// Who labels, and the prompts whose labels are used.
+pub fn labelled<'a>(evidence: &Evidence<'a>, scheme: &Scheme<'a>) -> Option<(&'a str, BTreeSet<&'a str>)> {
+    let (labels, share) = scheme.labels?;
+    Some((labels, labelled_prompts(evidence.judgments, labels, share, scheme.seed)))
 }
 
 /// The prompts whose labels are used: a share of those that have any, drawn by hash, so that it is the same for all policies.
@@ -113,28 +136,15 @@ fn alpha(counts: &Counts) -> f64 {
     if confusion.percent() == 1.0 { 1.0 } else { 1.0 - (1.0 - confusion.scott().unwrap_or(0.0)) * (values - 1.0) / values }
 }
 
-/// Of one prompt: forecasts in each bin, the sum of what they state and of what came.
-type Bins = [(usize, f64, f64); BINS];
-
-fn calibration_error(prompts: &[&Bins]) -> Option<f64> {
-    let bin = |b: usize| {
-        let sum = prompts.iter().fold((0, 0.0, 0.0), |(n, p, y), bins| (n + bins[b].0, p + bins[b].1, y + bins[b].2));
-        let (n, count) = (sum.0, sum.0 as f64);
-        let (lower, upper) = (b as f64 / BINS as f64, (b + 1) as f64 / BINS as f64);
-        (n > 0).then(|| Bin { lower, upper, n, confidence: sum.1 / count, frequency: sum.2 / count })
-    };
-    let bins: Vec<Bin> = (0..BINS).filter_map(bin).collect();
-    (!bins.is_empty()).then(|| expected_error(&bins))
-}
-
-/// A prompt's share in [`calibration_error`], each trial in both directions.
-fn binned(trials: &[&JudgeTrial]) -> Bins {
-    let mut bins = [(0, 0.0, 0.0); BINS];
+/// A prompt's share in the calibration error, each trial in both directions.
+fn gaps(trials: &[&JudgeTrial]) -> Gaps {
+    let mut gaps = Gaps::default();
     for bin in reliability(&trials.iter().flat_map(|t| forecasts(t)).collect::<Vec<_>>(), BINS, Binning::Uniform) {
         let n = bin.n as f64;
-        bins[(bin.lower * BINS as f64).round() as usize] = (bin.n, n * bin.confidence, n * bin.frequency);
+        gaps.sums[(bin.lower * BINS as f64).round() as usize] = n * (bin.frequency - bin.confidence);
+        gaps.n += n;
     }
-    bins
+    gaps
 }
 
 /// What a judge and the labels say of trials, in both directions.
@@ -218,7 +228,7 @@ impl Table<'_> {
             statistic(&rows).unwrap_or(value)
         });
         let interval = Bootstrap::new(value, replicates)?.percentile(self.scheme.level);
-        // What is never below zero, as a calibration error, is larger in resamples than in the sample.
+        // What is never below zero may be larger in resamples than in the sample.
         let interval = Interval { lower: interval.lower.min(value), upper: interval.upper.max(value) };
         Some(Measured { value, interval, n: all.len(), clusters: groups.len(), method: BOOTSTRAP })
     }
@@ -249,8 +259,15 @@ impl Table<'_> {
             });
             self.push("judge_reliability", None, judge, Some(&format!("stated {from:.1} to {to:.1}")), rate(&stated, level));
         }
-        let bins: Vec<Vec<Bins>> = groups.iter().map(|group| vec![binned(group)]).collect();
-        let ece = self.resampled("judge-ece", &bins, calibration_error).map(|m| Measured { n: trials.len(), ..m });
+        let resampling = Resampling { resamples: RESAMPLES, seed: self.scheme.seed, purpose: "judge-ece" };
+        let gaps: Vec<Gaps> = groups.iter().map(|group| gaps(group)).collect();
+        let ece = clustered_expected_error(&gaps, resampling).map(|found| Measured {
+            value: found.value,
+            interval: found.interval(level),
+            n: trials.len(),
+            clusters: groups.len(),
+            method: EXPECTED_ERROR,
+        });
         self.push("judge_ece", None, judge, None, ece);
         let counts: Vec<Counts> = groups.iter().map(|group| counted(group)).collect();
         self.beyond_chance("judge", None, judge, &counts, trials.len());
@@ -305,6 +322,20 @@ impl Table<'_> {
                     self.push("probe_identical_position", None, judge, None, effect);
                 }
             }
+        }
+    }
+
+    /// The share of questions that the judge couldn't read whole; nothing where it read all of them.
+    fn truncated(&mut self, judge: &str, evidence: &Evidence) {
+        let share = |truncated: bool| if truncated { 1.0 } else { 0.0 };
+        let asked = evidence.judgments.iter().filter(|j| j.judge == judge && j.asked);
+        let mut items: Vec<(&str, f64)> = asked.map(|j| (j.prompt_id.as_str(), share(j.truncated))).collect();
+        if items.is_empty() {
+            let probes = evidence.judge_probes.iter().filter(|p| p.judge == judge);
+            items = probes.map(|p| (p.prompt_id.as_str(), share(p.truncated))).collect();
+        }
+        if items.iter().any(|(_, truncated)| *truncated > 0.0) {
+            self.push("judge_truncated", None, judge, None, rate(&Clustered::new(items), self.scheme.level));
         }
     }
 

@@ -9,6 +9,8 @@
 //! | `implicit` | what the implicit rewards of held-out pairs say |
 //! | `pairing` | two policies on the same prompts, new minus old |
 //! | `ratings` | comparisons of many policies to ratings: `dpo-eval ratings` |
+//! | `variance` | what prompts, seeds, samples and judges add to the spread of preferences |
+//! | `sequential` | judging that may stop early: its order, when it stops, intervals that hold then |
 //! | `winrate` | recorded preferences to win rates: `dpo-eval winrate` |
 //!
 //! Prompts are the clusters: samples, seeds, both presentation orders and several pairs of one prompt share it, so an
@@ -20,7 +22,9 @@ pub mod judges;
 mod length;
 pub mod pairing;
 pub mod ratings;
+pub mod sequential;
 pub mod summary;
+mod variance;
 pub mod winrate;
 
 use serde::{Deserialize, Serialize};

@@ -2,16 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use super::golden::{Curve, Golden, GoldenVariant, bitwise_cells, failures, prompts};
+use super::golden::{Curve, Golden, GoldenVariant, bitwise_cells, failures, labelled_by, prompts};
 use crate::checks::{Answer, Conclusion, percent};
+use crate::estimates::sequential::{self, Stopped};
 use crate::report::{GateReport, GateRow, ReportData, Verdict};
+use crate::statistics::interval::Interval;
 use crate::statistics::mean::{Clustered, Measured, Range, mean};
 use crate::statistics::multiplicity::{Adjustment, adjust};
 use crate::statistics::power::prompts_to_decide;
+use crate::statistics::prediction_powered::{Predicted, Tuning, corrected_mean};
 use crate::statistics::student::Located;
 use crate::suite::settings::{GateSettings, Numerics};
 use crate::train::TrainStep;
 use crate::train::chain::Abridged;
+
+/// How a difference that labels correct was measured.
+const CORRECTED: &str = "PPI++ of paired differences, clustered t over labelled prompts";
 
 pub fn compare(report: &ReportData, golden: &Golden, settings: &GateSettings) -> GateReport {
     let same_suite = report.suite.digest == golden.suite_digest;
@@ -157,39 +163,135 @@ fn win_rate_row(report: &ReportData, golden: &Golden, variant: &GoldenVariant, s
         );
         return (undecided(message), None);
     }
+    let labels = labelled_by(report);
+    if labels != golden.labels {
+        let by = |labels: &Option<String>| match labels {
+            Some(judge) => format!("are corrected by labels of `{judge}`"),
+            None => "aren't corrected by labels".to_owned(),
+        };
+        let message = format!(
+            "the golden's win rates {}, this run's {}: they can't be compared; accept a new golden",
+            by(&golden.labels),
+            by(&labels)
+        );
+        return (undecided(message), None);
+    }
     if conclusion.answer == Answer::Void {
         let message = format!("judge `{}` is unfit, so the win rate of `{name}` is void", report.judge);
         return (undecided(message), None);
     }
     let new = GoldenVariant::of(report, conclusion);
-    if new.completions == variant.completions && new.preferences == variant.preferences {
+    let stopped = report.sequential.iter().find(|stopped| stopped.variant == *name);
+    // Of a run that stopped early, the prompts that it judged.
+    let same_preferences = match stopped {
+        None => new.preferences == variant.preferences,
+        Some(_) => new.preferences.iter().all(|(prompt, p)| variant.preferences.get(prompt) == Some(p)),
+    };
+    if new.completions == variant.completions && same_preferences && new.labels == variant.labels {
         let message = "same completions and preferences, bit for bit: no difference".to_owned();
         let mut row = row("win-rate", name, Verdict::Pass, variant.shown(), shown(conclusion), message);
         (row.difference, row.lower, row.upper, row.margin) = (Some(0.0), Some(0.0), Some(0.0), Some(settings.margin));
         return (row, None);
     }
-    let differences = paired(report, golden, variant, &new);
-    match mean(&differences, Range::DIFFERENCE, golden.level) {
-        Some(measured) => {
-            let spread = differences.standard_error().filter(|error| *error > 0.0);
-            let p = spread.map(|standard_error| {
-                let df = (differences.clusters() - 1) as f64;
-                Located { value: measured.value, standard_error, df }.below(-settings.margin).p
-            });
-            (judged(&measured, golden.level, settings.margin, undecided(String::new())), p)
+    let pairs = paired(report, golden, variant, &new, stopped);
+    let how = match stopped {
+        Some(_) => How::Anytime,
+        None if golden.labels.is_some() => How::Corrected,
+        None => How::Plain,
+    };
+    match difference(&pairs, how, golden.level, settings.margin) {
+        Some((measured, p)) => (judged(&measured, golden.level, settings.margin, undecided(String::new())), p),
+        None if pairs.is_empty() => {
+            (undecided("no prompt of the golden was evaluated in this run, so nothing can be paired".to_owned()), None)
         }
-        None => (undecided("no prompt of the golden was evaluated in this run, so nothing can be paired".to_owned()), None),
+        None => {
+            let message =
+                "fewer than two prompts have labels in both runs, so the difference can't be corrected by them".to_owned();
+            (undecided(message), None)
+        }
     }
 }
 
-/// New minus golden over the prompts that both have, with the same text.
-fn paired(report: &ReportData, golden: &Golden, old: &GoldenVariant, new: &GoldenVariant) -> Clustered {
+/// New minus golden on one prompt: by the judge, and by the labels where both have one.
+struct Paired {
+    judge: f64,
+    label: Option<f64>,
+}
+
+/// How a difference gets its interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    Plain,
+    /// Labels correct it.
+    Corrected,
+    /// The run might stop early.
+    Anytime,
+}
+
+/// Over the prompts that both have, with the same text; in the order of judging where it might stop.
+fn paired(
+    report: &ReportData,
+    golden: &Golden,
+    old: &GoldenVariant,
+    new: &GoldenVariant,
+    stopped: Option<&Stopped>,
+) -> Vec<Paired> {
     let texts = prompts(report);
-    let differences = old.preferences.iter().filter_map(|(prompt, preference)| {
+    let difference = |old: Option<&f64>, new: Option<&f64>| Some(new? - old?);
+    let pair = |(prompt, preference): (&String, &f64)| {
         let same_text = texts.get(prompt) == golden.prompts.get(prompt);
-        Some((prompt, new.preferences.get(prompt).filter(|_| same_text)? - preference))
-    });
-    Clustered::new(differences)
+        let judge = difference(Some(preference), new.preferences.get(prompt).filter(|_| same_text))?;
+        Some(Paired { judge, label: difference(old.labels.get(prompt), new.labels.get(prompt)) })
+    };
+    match stopped {
+        None => old.preferences.iter().filter_map(pair).collect(),
+        Some(stopped) => stopped.prompts.iter().filter_map(|prompt| pair(old.preferences.get_key_value(prompt)?)).collect(),
+    }
+}
+
+/// The mean difference, and the one-sided p of a loss beyond the margin where there is a spread.
+fn difference(pairs: &[Paired], how: How, level: f64, margin: f64) -> Option<(Measured, Option<f64>)> {
+    let corrected = how == How::Corrected;
+    if how == How::Anytime {
+        let differences: Vec<f64> = pairs.iter().map(|pair| pair.judge).collect();
+        let interval = sequential::interval_of_differences(&differences, level)?;
+        let (value, n) = (differences.iter().sum::<f64>() / differences.len() as f64, differences.len());
+        let interval = Interval { lower: interval.lower.min(value), upper: interval.upper.max(value) };
+        let p = sequential::chance_of_difference(&differences, -margin, level);
+        return Some((Measured { value, interval, n, clusters: n, method: sequential::ANYTIME }, Some(p)));
+    }
+    let below = |value: f64, standard_error: f64, clusters: usize| {
+        let df = (clusters - 1) as f64;
+        (standard_error > 0.0).then(|| Located { value, standard_error, df }.below(-margin).p)
+    };
+    let labels = pairs.iter().filter_map(|pair| pair.label);
+    let unlabelled = pairs.iter().any(|pair| pair.label.is_none());
+    if corrected && unlabelled {
+        return by_labels(pairs, level).map(|(measured, error, clusters)| {
+            let p = below(measured.value, error, clusters);
+            (measured, p)
+        });
+    }
+    let differences = match corrected {
+        true => Clustered::new(labels.enumerate()),
+        false => Clustered::new(pairs.iter().map(|pair| pair.judge).enumerate()),
+    };
+    let measured = mean(&differences, Range::DIFFERENCE, level)?;
+    let p = differences.standard_error().and_then(|error| below(measured.value, error, differences.clusters()));
+    Some((measured, p))
+}
+
+/// What the labels would say of the difference, from the judge's differences on all prompts and the labels' on some (PPI++, as in
+/// `win_rate_corrected`): with its standard error, and the number of labelled prompts.
+fn by_labels(pairs: &[Paired], level: f64) -> Option<(Measured, f64, usize)> {
+    let predicted: Vec<Predicted> =
+        pairs.iter().enumerate().map(|(cluster, p)| Predicted { judge: p.judge, label: p.label, cluster }).collect();
+    let corrected = corrected_mean(&predicted, Tuning::Best)?;
+    let interval = corrected.interval_of_few(level)?.within(-1.0, 1.0);
+    let clusters = corrected.labelled_clusters as f64;
+    let error = corrected.standard_error * (clusters / (clusters - 1.0)).sqrt();
+    let (value, n) = (corrected.value.clamp(-1.0, 1.0), pairs.len());
+    Some((Measured { value, interval, n, clusters: n, method: CORRECTED }, error, corrected.labelled_clusters))
 }
 
 /// All variants pass or the gate doesn't, which needs no correction. But one of many may seem to fail by chance: a failure
@@ -213,8 +315,13 @@ fn together(compared: Vec<Compared>, level: f64) -> Vec<GateRow> {
 /// chance (1 − level) / 2.
 fn judged(difference: &Measured, level: f64, margin: f64, mut row: GateRow) -> GateRow {
     let (value, interval) = (difference.value, difference.interval);
+    let how = match difference.method {
+        CORRECTED => ", corrected by labels",
+        sequential::ANYTIME => ", whenever the run stops",
+        _ => "",
+    };
     let size = format!(
-        "{:+.1} points [{:+.1}, {:+.1}] on {} common prompts",
+        "{:+.1} points [{:+.1}, {:+.1}] on {} common prompts{how}",
         100.0 * value,
         100.0 * interval.lower,
         100.0 * interval.upper,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::checks::{Answer, Conclusion, Severity, percent};
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
+use crate::estimates::sequential::GoldenRule;
 use crate::generate::{Completion, REFERENCE};
 use crate::report::{CellRow, ReportData};
 use crate::suite::settings::Numerics;
@@ -35,6 +36,9 @@ pub struct Golden {
     pub reason: String,
     /// The deciding judge.
     pub judge: String,
+    /// Whose labels corrected its win rates; none: nobody's did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<String>,
     pub level: f64,
     /// Output digests of the cells that must hold bitwise, by cell id: none in the fast arithmetic, whose bits are a machine's own.
     pub cells: BTreeMap<String, Digest>,
@@ -63,6 +67,9 @@ pub struct GoldenVariant {
     pub completions: Digest,
     /// Preference for the policy by the deciding judge, averaged over seeds and samples, by prompt id.
     pub preferences: BTreeMap<String, f64>,
+    /// What the labels said, where they corrected the win rate: averaged likewise, of the labelled prompts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, f64>,
 }
 
 /// Loss and reward margins of one training run at some of its steps.
@@ -87,6 +94,13 @@ impl Golden {
             return Err(Error::new(Kind::Incomplete, "this run has no win rate, so there is nothing to accept")
                 .help("finish the run first: `dpo-eval suite run`"));
         }
+        if report.sequential.iter().any(|stopped| stopped.prompts.len() < stopped.of) {
+            return Err(Error::new(
+                Kind::Incomplete,
+                "this run stopped judging early, which flatters whatever looked good by chance",
+            )
+            .help("accept a run of all prompts: `dpo-eval suite run` without --sequential asks the judges for the rest alone"));
+        }
         Ok(Self {
             schema: SCHEMA,
             suite: report.suite.name.clone(),
@@ -94,6 +108,7 @@ impl Golden {
             numerics: report.suite.numerics,
             reason: reason.trim().to_owned(),
             judge: report.judge.clone(),
+            labels: labelled_by(report),
             level: report.conclusions[0].win_rate.level,
             cells: bitwise_cells(report),
             chains: bitwise_chains(report),
@@ -142,6 +157,12 @@ impl Golden {
         Ok(golden)
     }
 
+    /// When the judging of a variant may stop for the gate's sake. None where win rates can't be compared: the gate says why.
+    pub fn sequential_rule(&self, variant: &str, judge: &str, margin: f64) -> Option<GoldenRule> {
+        let own = self.variants.iter().find(|v| v.name == variant)?;
+        (self.judge == judge && self.labels.is_none()).then(|| own.rule(&self.prompts, margin))
+    }
+
     pub fn to_json(&self) -> String {
         let mut text = serde_json::to_string_pretty(self).expect("keys are strings");
         text.push('\n');
@@ -150,6 +171,12 @@ impl Golden {
 }
 
 impl GoldenVariant {
+    /// What a run that may stop early is held against (`Golden::sequential_rule`), and what each prompt reads.
+    fn rule(&self, prompts: &BTreeMap<String, String>, margin: f64) -> GoldenRule {
+        let of = |(prompt, preference): (&String, &f64)| Some((prompt.clone(), (prompts.get(prompt)?.clone(), *preference)));
+        GoldenRule { margin, preferences: self.preferences.iter().filter_map(of).collect() }
+    }
+
     pub(super) fn of(report: &ReportData, conclusion: &Conclusion) -> Self {
         let win_rate = &conclusion.win_rate;
         let checkpoint = win_rate.checkpoint.unwrap_or_default();
@@ -163,7 +190,8 @@ impl GoldenVariant {
             lower: win_rate.lower,
             upper: win_rate.upper,
             completions: Digest::of_value(&completions),
-            preferences: preferences(report, &conclusion.variant, checkpoint),
+            preferences: preferences(report, &report.judge, &conclusion.variant, checkpoint),
+            labels: labels(report, conclusion),
         }
     }
 
@@ -172,9 +200,26 @@ impl GoldenVariant {
     }
 }
 
-fn preferences(report: &ReportData, variant: &str, checkpoint: u64) -> BTreeMap<String, f64> {
+/// Whose labels corrected the win rates that were concluded from.
+pub(super) fn labelled_by(report: &ReportData) -> Option<String> {
+    let corrected = report.conclusions.iter().any(|c| c.win_rate.metric == "win_rate_corrected");
+    report.labelled.as_ref().filter(|_| corrected).map(|labelled| labelled.judge.clone())
+}
+
+/// Averaged as the preferences are, of the prompts whose labels were used.
+fn labels(report: &ReportData, conclusion: &Conclusion) -> BTreeMap<String, f64> {
+    let Some(labelled) = report.labelled.as_ref().filter(|_| conclusion.win_rate.metric == "win_rate_corrected") else {
+        return BTreeMap::new();
+    };
+    let checkpoint = conclusion.win_rate.checkpoint.unwrap_or_default();
+    let mut all = preferences(report, &labelled.judge, &conclusion.variant, checkpoint);
+    all.retain(|prompt, _| labelled.prompts.contains(prompt));
+    all
+}
+
+fn preferences(report: &ReportData, judge: &str, variant: &str, checkpoint: u64) -> BTreeMap<String, f64> {
     let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
-    let judged = report.judgments.iter().filter(|j| j.judge == report.judge && j.variant == variant);
+    let judged = report.judgments.iter().filter(|j| j.judge == judge && j.variant == variant);
     for judgment in judged.filter(|j| j.checkpoint == checkpoint) {
         let entry = sums.entry(judgment.prompt_id.clone()).or_default();
         entry.0 += judgment.preference;
@@ -248,6 +293,8 @@ pub fn diff(old: &Golden, new: &Golden) -> Vec<String> {
     changed("numerics", old.numerics.name(), new.numerics.name());
     changed("reason", &old.reason, &new.reason);
     changed("deciding judge", &old.judge, &new.judge);
+    let by = |golden: &Golden| golden.labels.clone().unwrap_or_else(|| "nobody".to_owned());
+    changed("labels by", &by(old), &by(new));
     changed("level", &old.level.to_string(), &new.level.to_string());
     let shorten = |cells: &BTreeMap<String, Digest>| cells.iter().map(|(k, v)| (k.clone(), v.short())).collect();
     lines.extend(diff_maps("cell", &shorten(&old.cells), &shorten(&new.cells)));
@@ -311,7 +358,8 @@ pub fn describe(golden: &Golden) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "suite    {} ({})", golden.suite, golden.suite_digest.short());
     let _ = writeln!(text, "reason   {}", golden.reason);
-    let _ = writeln!(text, "judge    {}", golden.judge);
+    let corrected = golden.labels.as_ref().map_or_else(String::new, |labels| format!(", corrected by labels of {labels}"));
+    let _ = writeln!(text, "judge    {}{corrected}", golden.judge);
     let (cells, chains, curves) = (golden.cells.len(), golden.chains.len(), golden.curves.len());
     let _ = writeln!(text, "bits     {cells} cells, {chains} digest chains, {curves} training curves");
     for v in &golden.variants {

@@ -10,7 +10,8 @@
 //! - `win-rate`: new minus golden at each variant's last checkpoint by the deciding judge, paired by prompt. Fail: the interval
 //!   lies below −margin, and the loss stands among all variants (Holm); pass: above; else inconclusive, with the prompts that
 //!   would decide. Where every completion has the golden's bits the policies are one and the difference is zero, whatever the
-//!   number of prompts.
+//!   number of prompts. Where labels correct the win rates they correct the difference too, with the interval that this has;
+//!   where judging might stop early, the interval is one that holds at every time.
 //! - `curve`: with the suite of the golden, loss and reward margins in training, within a relative tolerance.
 //! - `finding`: failures that the golden didn't have.
 //!

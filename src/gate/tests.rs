@@ -129,6 +129,8 @@ fn report(prompts: usize, run: u64, shift: f64) -> ReportData {
         completions,
         judge_trials: vec![],
         judge_probes: vec![],
+        labelled: None,
+        sequential: Vec::new(),
         samples_shown: 0,
         estimates,
         judgments,
@@ -362,4 +364,60 @@ fn a_diff_names_what_changed() {
     assert!(lines[0].starts_with("suite digest: "), "{lines:#?}");
     assert!(lines.iter().any(|l| l.starts_with("cell train/dpo/seed-1: ")), "{lines:#?}");
     assert!(lines.iter().any(|l| l.starts_with("variant dpo: better at checkpoint 20, win rate ")), "{lines:#?}");
+}
+
+/// A run whose judge sees 0.3 too much of what is long, and whose labels are right: a quarter of its prompts are labelled.
+fn labelled_report(prompts: usize, run: u64, truth: f64, flattery: f64) -> ReportData {
+    let mut data = report(prompts, run, truth + flattery);
+    let noise = |prompt: usize| 0.1 * (Stream::of(run, "test/label", prompt as u64).uniform() - 0.5);
+    for prompt in 0..prompts {
+        let difficulty = Stream::of(0, "test/difficulty", prompt as u64).uniform();
+        let preference = 0.3 + 0.3 * difficulty + truth + noise(prompt);
+        data.judgments.push(judgment("people", "dpo", 1, 20, prompt, preference));
+    }
+    let labelled = (0..prompts).step_by(4).map(|p| format!("p{p:03}")).collect();
+    data.labelled = Some(crate::report::Labelled { judge: "people".to_owned(), prompts: labelled });
+    data.conclusions[0].win_rate.metric = "win_rate_corrected".to_owned();
+    data
+}
+
+#[test]
+fn where_labels_correct_the_win_rates_they_correct_the_difference_too() {
+    // The judge likes the new run as well as the old one, while in truth it is 0.15 worse.
+    let (old, new) = (labelled_report(400, 1, 0.0, 0.0), labelled_report(400, 2, -0.15, 0.15));
+    let mut raw = [old.clone(), new.clone()];
+    raw.iter_mut().for_each(|run| run.conclusions[0].win_rate.metric = "win_rate".to_owned());
+    let uncorrected = gate(&raw[1], &raw[0]);
+    assert_eq!(row(&uncorrected, "win-rate").verdict, Verdict::Pass, "{:?}", row(&uncorrected, "win-rate"));
+    let found = gate(&new, &old);
+    let win_rate = row(&found, "win-rate");
+    assert_eq!(win_rate.verdict, Verdict::Fail, "{win_rate:?}");
+    assert!(win_rate.lower.unwrap() < -0.15 && -0.15 < win_rate.upper.unwrap(), "{win_rate:?}");
+    assert!(win_rate.message.contains("400 common prompts, corrected by labels"), "{}", win_rate.message);
+    // With every prompt labelled the labels alone say it.
+    let everyone = |mut run: ReportData| {
+        run.labelled.as_mut().unwrap().prompts = (0..400).map(|p| format!("p{p:03}")).collect();
+        run
+    };
+    let found = gate(&everyone(new), &everyone(old.clone()));
+    assert_eq!(row(&found, "win-rate").verdict, Verdict::Fail);
+    assert_eq!(row(&gate(&old, &old), "win-rate").difference, Some(0.0));
+}
+
+#[test]
+fn corrected_win_rates_are_not_held_against_others() {
+    let (plain, corrected) = (report(200, 1, 0.0), labelled_report(200, 2, 0.0, 0.0));
+    for (new, old) in [(&plain, &corrected), (&corrected, &plain)] {
+        let found = gate(new, old);
+        let win_rate = row(&found, "win-rate");
+        assert_eq!(win_rate.verdict, Verdict::Inconclusive);
+        assert!(
+            win_rate.message.contains("labels of `people`") && win_rate.message.contains("accept a new golden"),
+            "{win_rate:?}"
+        );
+    }
+    let text = Golden::from_report(&corrected, "a test").unwrap().to_json();
+    let read: Golden = serde_json::from_str(&text).unwrap();
+    assert_eq!((read.labels.as_deref(), read.variants[0].labels.len()), (Some("people"), 50));
+    assert!(!Golden::from_report(&plain, "a test").unwrap().to_json().contains("\"labels\""));
 }

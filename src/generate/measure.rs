@@ -2,7 +2,7 @@
 
 use super::{Completion, Sampled};
 use crate::error::Result;
-use crate::model::{Llama, TokenScore, compare};
+use crate::model::{Causal, TokenScore, compare};
 use crate::statistics::divergence::estimators;
 use crate::train::sequence::{Group, PackedGroups, SequenceScore};
 use crate::watch::Watch;
@@ -24,8 +24,8 @@ pub struct MeasuredPolicy<'a> {
 /// reward of (prompt, completion), where the truth is known.
 pub fn measure(
     of: &MeasuredPolicy,
-    policy: &Llama,
-    reference: &Llama,
+    policy: &dyn Causal,
+    reference: &dyn Causal,
     sampled: &[Sampled],
     gold: Option<fn(&str, &str) -> f64>,
     watch: &dyn Watch,
@@ -65,14 +65,14 @@ struct Values {
     entropy: f64,
 }
 
-fn values(policy: &Llama, reference: &Llama, sampled: &[Sampled]) -> Vec<Values> {
+fn values(policy: &dyn Causal, reference: &dyn Causal, sampled: &[Sampled]) -> Vec<Values> {
     // Samples of one prompt attend to one copy of it.
     let same_prompt = sampled.chunk_by(|a, b| a.prompt_ids == b.prompt_ids);
     let groups = PackedGroups::of(same_prompt.map(|samples| Group {
         prompt: &samples[0].prompt_ids,
         completions: samples.iter().map(|s| s.ids.as_slice()).collect(),
     }));
-    if std::ptr::eq(policy, reference) {
+    if std::ptr::addr_eq(policy, reference) {
         let same =
             |s: SequenceScore| Values { policy_logp: s.logp, reference_logp: s.logp, kl: 0.0, kl_k3: 0.0, entropy: s.entropy };
         return groups.sequences(&policy.score(&groups.packed, &groups.targets)).into_iter().map(same).collect();

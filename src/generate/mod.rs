@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::Prompt;
 use crate::data::tokenize::TextTokenizer;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Llama};
+use crate::model::{Causal, Decoder};
 use crate::rng::Stream;
 use crate::suite::settings::GenerateSettings;
 use crate::watch::Watch;
@@ -82,7 +82,7 @@ pub struct Sampled {
 /// Completion `s` of prompt `p` draws from `Stream::of(seed, purpose, p · samples + s)` alone, so it doesn't depend on
 /// what is decoded beside it.
 pub fn sample(
-    model: &Llama,
+    model: &dyn Causal,
     tokenizer: &TextTokenizer,
     prompts: &[Prompt],
     settings: &GenerateSettings,
@@ -101,7 +101,7 @@ pub fn sample(
     let samples = settings.samples_per_prompt;
     let all: Vec<usize> = (0..prompts.len() * samples).collect();
     let mut sampled = Vec::with_capacity(all.len());
-    let mut decoder = Decoder::of(model);
+    let mut decoder = model.decoder();
     for chunk in all.chunks(DECODED_TOGETHER) {
         let starts: Vec<Vec<u32>> = chunk.iter().map(|&i| encoded[i / samples].clone()).collect();
         let mut streams: Vec<Stream> = chunk.iter().map(|&i| Stream::of(seed, purpose, i as u64)).collect();
@@ -123,8 +123,8 @@ pub fn sample(
     Ok(sampled)
 }
 
-fn check_fits(model: &Llama, prompt: &Prompt, ids: &[u32], settings: &GenerateSettings) -> Result<()> {
-    let context = model.config.max_position_embeddings;
+fn check_fits(model: &dyn Causal, prompt: &Prompt, ids: &[u32], settings: &GenerateSettings) -> Result<()> {
+    let context = model.limits().context;
     if ids.is_empty() {
         return Err(Error::input(format!("prompt {} has no tokens to start from", prompt.id))
             .help("give it a text, or use a tokenizer that begins texts with BOS"));

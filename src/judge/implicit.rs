@@ -10,7 +10,7 @@ use crate::data::tokenize::TextTokenizer;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::judge::asking::{Answer, Question, Respondent};
-use crate::model::{Llama, TokenScore};
+use crate::model::{Causal, Llama, TokenScore};
 use crate::suite::settings::{ImplicitReward, JudgeKind, Numerics};
 use crate::train::{Group, PackedGroups};
 use crate::watch::Watch;
@@ -19,9 +19,9 @@ use crate::watch::Watch;
 const TOGETHER: usize = 32;
 
 pub struct Implicit {
-    policy: Llama,
+    policy: Box<dyn Causal>,
     /// Of `log_ratio` alone.
-    reference: Option<Llama>,
+    reference: Option<Box<dyn Causal>>,
     tokenizer: TextTokenizer,
     reward: ImplicitReward,
     beta: f64,
@@ -46,35 +46,48 @@ pub struct Identity {
 impl Implicit {
     /// `max_length` is lowered to what the models read.
     pub fn new(
-        policy: Llama,
-        reference: Option<Llama>,
+        policy: Box<dyn Causal>,
+        reference: Option<Box<dyn Causal>>,
         tokenizer: TextTokenizer,
         reward: ImplicitReward,
         beta: f64,
         max_length: usize,
     ) -> Result<Self> {
+        let limits = policy.limits();
         if let Some(reference) = &reference
-            && reference.config.vocab_size != policy.config.vocab_size
+            && reference.limits().vocab_size != limits.vocab_size
         {
             return Err(Error::input(format!(
                 "the judging policy has a vocabulary of {} tokens, its reference of {}",
-                policy.config.vocab_size, reference.config.vocab_size
+                limits.vocab_size,
+                reference.limits().vocab_size
             ))
             .help("both must share a tokenizer: their token log-probabilities are compared"));
         }
         let models = std::iter::once(&policy).chain(&reference);
-        let context = models.map(|model| model.config.max_position_embeddings).min().unwrap_or(max_length);
+        let context = models.map(|model| model.limits().context).min().unwrap_or(max_length);
         Ok(Self { policy, reference, tokenizer, reward, beta, max_length: max_length.min(context) })
     }
 
+    /// # Panics
+    /// Where a model isn't computed here: what such a one says depends on the machine too, and isn't kept.
     pub fn identity(&self) -> Identity {
         let config = |model: &Llama| serde_json::to_value(model.config.causal_json()).expect("a configuration is plain data");
+        let own = |model: &'_ dyn Causal| {
+            let model = model.own().expect("a model that is computed here");
+            (config(model), model.parameters.digest(), model.numerics)
+        };
+        let (policy_config, policy, numerics) = own(self.policy.as_ref());
         Identity {
             kind: "implicit",
-            numerics: self.policy.numerics,
-            config: config(&self.policy),
-            policy: self.policy.parameters.digest(),
-            reference: self.reference.as_ref().map(|r| (config(r), r.parameters.digest())),
+            numerics,
+            config: policy_config,
+            policy,
+            reference: self
+                .reference
+                .as_ref()
+                .map(|reference| own(reference.as_ref()))
+                .map(|(config, digest, _)| (config, digest)),
             tokenizer: self.tokenizer.digest(),
             templated: self.tokenizer.is_templated(),
             reward: self.reward,
@@ -95,8 +108,8 @@ impl Implicit {
         let of_prompt = excess.min(prompt.len() - 1);
         prompt.drain(1..1 + of_prompt);
         completion.truncate(completion.len() - (excess - of_prompt).min(completion.len() - 1));
-        if let Some(id) = prompt.iter().chain(&completion).find(|&&id| id as usize >= self.policy.config.vocab_size) {
-            let size = self.policy.config.vocab_size;
+        let size = self.policy.limits().vocab_size;
+        if let Some(id) = prompt.iter().chain(&completion).find(|&&id| id as usize >= size) {
             return Err(Error::input(format!("token {id} is outside the judging policy's vocabulary of {size}")));
         }
         Ok(Read { prompt, completion, truncated: excess > 0 })
@@ -105,12 +118,12 @@ impl Implicit {
     /// The reward of each completion.
     fn rewards(&self, read: &[Read]) -> Vec<f64> {
         let packed = PackedGroups::of(read.iter().map(|r| Group { prompt: &r.prompt, completions: vec![&r.completion] }));
-        let scores = |model: &Llama| model.score(&packed.packed, &packed.targets);
-        let policy = scores(&self.policy);
+        let scores = |model: &dyn Causal| model.score(&packed.packed, &packed.targets);
+        let policy = scores(self.policy.as_ref());
         let sum = |tokens: &[TokenScore]| tokens.iter().map(|t| f64::from(t.logp)).sum::<f64>();
         match (&self.reference, self.reward) {
             (Some(reference), _) => {
-                let reference = scores(reference);
+                let reference = scores(reference.as_ref());
                 packed.split(&policy).zip(packed.split(&reference)).map(|(p, r)| sum(p) - sum(r)).collect()
             }
             (None, ImplicitReward::LogRatio | ImplicitReward::Sum) => packed.split(&policy).map(sum).collect(),
@@ -178,6 +191,10 @@ mod tests {
         Some((load(trained.path()), load(&folder.join("model")), tokenizer))
     }
 
+    fn boxed(model: &Llama) -> Box<dyn Causal> {
+        Box::new(model.clone())
+    }
+
     fn recorded() -> Vec<Value> {
         let text = include_str!("../../golden/judges/implicit.json");
         serde_json::from_str::<Value>(text).unwrap()["rows"].as_array().unwrap().clone()
@@ -195,8 +212,8 @@ mod tests {
             (ImplicitReward::Avg, "avg"),
             (ImplicitReward::Norm, "norm"),
         ] {
-            let reference = (reward == ImplicitReward::LogRatio).then(|| reference.clone());
-            let judge = Implicit::new(policy.clone(), reference, tokenizer.clone(), reward, 0.5, 512).unwrap();
+            let reference = (reward == ImplicitReward::LogRatio).then(|| boxed(&reference));
+            let judge = Implicit::new(boxed(&policy), reference, tokenizer.clone(), reward, 0.5, 512).unwrap();
             let scores = Asking::new("own", judge, 0.0, None).scores(&texts, &Silent).unwrap().unwrap();
             for (row, score) in rows.iter().zip(scores) {
                 let expected = 0.5 * row[name].as_f64().unwrap();
@@ -211,7 +228,7 @@ mod tests {
         let row = recorded().remove(0);
         let question = vec![row["prompt"].as_str().unwrap(), row["completion"].as_str().unwrap()];
         let read = |max_length| {
-            let (policy, tokenizer) = (policy.clone(), tokenizer.clone());
+            let (policy, tokenizer) = (boxed(&policy), tokenizer.clone());
             Implicit::new(policy, None, tokenizer, ImplicitReward::Sum, 1.0, max_length).unwrap().read(&question).unwrap()
         };
         let whole = read(512);
@@ -229,7 +246,7 @@ mod tests {
     fn a_judges_identity_is_its_weights_and_how_they_are_read() {
         let Some((policy, reference, tokenizer)) = models() else { return };
         let of = |policy: &Llama, reference: Option<&Llama>, reward, beta| {
-            let (policy, reference) = (policy.clone(), reference.cloned());
+            let (policy, reference) = (boxed(policy), reference.map(boxed));
             let judge = Implicit::new(policy, reference, tokenizer.clone(), reward, beta, 512).unwrap();
             Digest::of_value(&judge.identity())
         };

@@ -111,10 +111,10 @@ pub(crate) mod tests {
     use super::*;
     use crate::data::GoldPair;
     use crate::judge::asking::Asking;
-    use crate::judge::onnx::llama::tests::{bytes, config, random};
+    use crate::judge::onnx::classifier::tests::{bytes, config, random};
     use crate::judge::reader::tests::{PAIRWISE, REWARD, tokenizer};
     use crate::judge::session::{MODEL_FILE, OnnxJudge};
-    use crate::suite::settings::{FitnessSettings, JudgeKind, JudgeSettings, JudgeSource, OnnxSettings};
+    use crate::suite::settings::{EncodingSettings, FitnessSettings, JudgeKind, JudgeSettings, JudgeSource, OnnxSettings};
     use crate::watch::Silent;
 
     pub(crate) fn completion(variant: &str, prompt: usize, text: &str) -> Completion {
@@ -150,6 +150,7 @@ pub(crate) mod tests {
             max_length: Some(config().max_position_embeddings),
             tie_width,
             min_accuracy: 0.5,
+            encoding: EncodingSettings::default(),
             onnx: OnnxSettings::default(),
             fitness: FitnessSettings::default(),
         };

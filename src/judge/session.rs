@@ -19,6 +19,9 @@ mod signature;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde::Deserialize;
+use serde_json::Value;
+
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::judge::reader::{Limits, Question, Reader};
@@ -46,6 +49,27 @@ pub struct OnnxJudge {
 impl OnnxJudge {
     /// Opens `folder` (`model.onnx`, `tokenizer.json`) with `threads` workers. A model that can't judge is refused here.
     pub fn open(folder: &Path, settings: &JudgeSettings, threads: usize) -> Result<Self> {
+        let (mut judge, card) = Self::unprobed(folder, settings, threads)?;
+        judge.probe(&card)?;
+        Ok(judge)
+    }
+
+    /// [`Self::open`] of a judge that was opened and probed before: `record` is the file of its [`SessionRecord`]. Where all that scores rest on
+    /// is as it was, questions share batches as they did; else it is probed anew.
+    pub fn reopen(folder: &Path, settings: &JudgeSettings, threads: usize, record: &Path) -> Result<Self> {
+        let (mut judge, card) = Self::unprobed(folder, settings, threads)?;
+        let recorded: Option<Value> = std::fs::read(record).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let batching = recorded.as_ref().and_then(|record| Batching::deserialize(&record["batching"]).ok());
+        let asked = judge.model.batching;
+        judge.model.batching = batching.unwrap_or(asked);
+        if recorded != Some(serde_json::to_value(judge.record()?).expect("plain fields serialise")) {
+            judge.model.batching = asked;
+            judge.probe(&card)?;
+        }
+        Ok(judge)
+    }
+
+    fn unprobed(folder: &Path, settings: &JudgeSettings, threads: usize) -> Result<(Self, Card)> {
         let mut card = Card::read(folder)?;
         let path = folder.join(MODEL_FILE);
         let onnx = &settings.onnx;
@@ -60,7 +84,8 @@ impl OnnxJudge {
             let classes = signature.classes.or(Some(onnx.labels.len().max(card.labels.len())).filter(|&n| n > 0));
             classes.map(of).unwrap_or_else(|| {
                 let message = format!("nothing says how many classes its output `{}` has", signature.output);
-                Err(Error::input(message).help("write `labels` in its [[judge]] table: what each class means"))
+                Err(Error::input(message)
+                    .help("write `labels` in its [[judge]] table, or give `--labels`: what each class means"))
             })
         })?;
         let ours = model.metadata(KIND).is_some();
@@ -72,9 +97,7 @@ impl OnnxJudge {
         let reader = Reader::open(settings.kind, &settings.template.0, &folder.join(TOKENIZER_FILE), limits)?;
         // Token types in one text are a form of ours: the models of others learnt them from pairs.
         let reader = if ours { reader } else { reader.without_split() };
-        let mut judge = Self { settings: settings.clone(), reader, limits, model };
-        judge.probe(&card)?;
-        Ok(judge)
+        Ok((Self { settings: settings.clone(), reader, limits, model }, card))
     }
 
     pub fn kind(&self) -> JudgeKind {

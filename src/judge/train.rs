@@ -5,6 +5,11 @@
 //! Bradley–Terry loss −log σ(s_chosen − s_rejected) (Ouyang et al. 2022, eq. 1). Both start from the transformer of a given
 //! language model. A reward model reads its score at the last token; a pairwise judge reads one at the end of each text and
 //! answers with the first minus the second: one score at the end of both learned nothing from a few thousand pairs.
+//!
+//! An encoder (`attention = "bidirectional"`) starts from the same weights, lets each token see its whole text, and reads the mean over a text's
+//! tokens (BehnamGhader et al. 2024, "LLM2Vec", arXiv 2404.05961: what a causal model learnt serves an encoder after a short training).
+
+mod reads;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,15 +21,16 @@ use crate::data::Pair;
 use crate::data::tokenize::TextTokenizer;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::judge::onnx::{external, llama};
+use crate::judge::onnx::{classifier, external};
 use crate::judge::reader::{Limits, Question, Reader};
 use crate::judge::session::{KIND, MAX_POSITIONS, MODEL_FILE, Model};
 use crate::model::{Gradients, Llama, LlamaConfig, Packed, Parameters, Scorer, Tape};
 use crate::suite::one_or_many::OneOrMany;
-use crate::suite::settings::{JudgeKind, JudgeSettings, TrainSettings};
+use crate::suite::settings::{Attention, EncodingSettings, JudgeKind, JudgeSettings, TrainSettings};
 use crate::train::objective::{logistic, softplus};
 use crate::train::{BatchLoss, Metrics, Task, run};
 use crate::watch::{Silent, Watch};
+use reads::{Form, Reads};
 
 /// What `judge.json` says: enough to ask the judge by itself, and where it came from.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,6 +46,9 @@ pub struct Manifest {
     pub pairs: usize,
     pub truncated: usize,
     pub provenance: Provenance,
+    /// What its tokens see and where its score is read, where that isn't a causal model's last token.
+    #[serde(skip_serializing_if = "EncodingSettings::is_default")]
+    pub encoding: EncodingSettings,
     /// The digest of `model.onnx`.
     pub onnx: Digest,
 }
@@ -93,7 +102,6 @@ pub fn train_judge(
     work: &Path,
     watch: &dyn Watch,
 ) -> Result<TrainedJudge> {
-    check_export(settings, &base.config)?;
     let Learnt { task, metrics } = learn(settings, training, base, tokenizer, pairs, seed, work, watch)?;
     let truncated = task.examples.iter().flat_map(|e| &e.questions).filter(|q| q.truncated).count();
     let folder = work.join(FOLDER);
@@ -107,39 +115,25 @@ pub fn train_judge(
     };
     let questions: Vec<&Question> = task.examples.iter().flat_map(|e| &e.questions).collect();
     let (onnx, disagreement) =
-        export(&task.model, settings.kind, &metadata(settings, &provenance), &compared(&questions), &folder)?;
-    let mut inputs = vec![llama::INPUT_IDS, llama::ATTENTION_MASK];
-    inputs.extend((settings.kind == JudgeKind::Pairwise).then_some(llama::TOKEN_TYPE_IDS));
+        export(&task.model, Form::of(settings), &metadata(settings, &provenance), &compared(&questions), &folder)?;
+    let mut inputs = vec![classifier::INPUT_IDS, classifier::ATTENTION_MASK];
+    inputs.extend((settings.kind == JudgeKind::Pairwise).then_some(classifier::TOKEN_TYPE_IDS));
     let manifest = Manifest {
         name: settings.name.clone(),
         kind: settings.kind,
         template: settings.template.clone(),
         max_length: settings.max_length.unwrap_or(base.config.max_position_embeddings),
         inputs,
-        output: llama::LOGITS,
+        output: classifier::LOGITS,
         seed,
         pairs: pairs.len(),
         truncated,
         provenance,
+        encoding: settings.encoding,
         onnx,
     };
     write_manifest(&manifest, &folder)?;
     Ok(TrainedJudge { folder, manifest, metrics, disagreement })
-}
-
-/// An error where a judge that starts from such a model couldn't be exported.
-pub(crate) fn check_export(settings: &JudgeSettings, base: &LlamaConfig) -> Result<()> {
-    let missing = llama::unwritten(&base.block);
-    match missing.is_empty() {
-        true => Ok(()),
-        false => Err(Error::usage(format!(
-            "judge `{}` can't be exported to ONNX: the model it starts from, a {}, has {}, which the export doesn't write",
-            settings.name,
-            base.family.name(),
-            missing.join(" and ")
-        ))
-        .help("bring a finished ONNX judge (`path` in its [[judge]] table)")),
-    }
 }
 
 /// A judge after its training, before its export.
@@ -160,23 +154,39 @@ pub(crate) fn learn(
     work: &Path,
     watch: &dyn Watch,
 ) -> Result<Learnt> {
-    let context = base.config.max_position_embeddings;
-    let max_length = settings.max_length.unwrap_or(context);
-    if max_length > context {
-        return Err(Error::usage(format!(
-            "judge `{}` has max_length = {max_length}, but the model it starts from takes at most {context} tokens",
-            settings.name
-        ))
-        .help(format!("set `max_length` in its [[judge]] table to {context} or less")));
-    }
+    check_length(settings, &base.config)?;
     if pairs.is_empty() {
         return Err(Error::input(format!("judge `{}` has no pairs to learn from", settings.name)));
     }
+    let max_length = settings.max_length.unwrap_or(base.config.max_position_embeddings);
     let reader = Reader::new(settings.kind, &settings.template.0, tokenizer.json(), Limits::of(max_length))?;
-    let mut task = JudgeTask::new(settings.kind, Scorer::from_llama(base, seed), &reader, pairs)?;
+    let mut model = Scorer::from_llama(base, seed);
+    if settings.encoding.attention == Attention::Bidirectional {
+        model = model.in_both_directions();
+    }
+    let mut task = JudgeTask::new(Form::of(settings), model, &reader, pairs)?;
     let metrics = run(&mut task, training, seed, &work.join(TRAINING), watch)?;
     task.model.save(&work.join(FOLDER))?;
     Ok(Learnt { task, metrics })
+}
+
+/// An error where a judge that starts from such a model would read longer texts than it can.
+pub(crate) fn check_length(settings: &JudgeSettings, base: &LlamaConfig) -> Result<()> {
+    let encoder = settings.encoding.attention == Attention::Bidirectional;
+    let context = base.max_position_embeddings;
+    let most = if encoder { base.longest_in_both_directions() } else { context };
+    let max_length = settings.max_length.unwrap_or(context);
+    if max_length <= most {
+        return Ok(());
+    }
+    let why = match most < context {
+        true => {
+            format!("the layers of a {} see {most} at a time, and attention in both directions has no window", base.family.name())
+        }
+        false => format!("the model it starts from takes at most {context} tokens"),
+    };
+    let message = format!("judge `{}` has max_length = {max_length}, but {why}", settings.name);
+    Err(Error::usage(message).help(format!("set `max_length` in its [[judge]] table to {most} or less")))
 }
 
 fn write_manifest(manifest: &Manifest, folder: &Path) -> Result<()> {
@@ -197,7 +207,11 @@ fn metadata(settings: &JudgeSettings, provenance: &Provenance) -> BTreeMap<Strin
         ("dpo_eval.training_settings", provenance.training_settings.to_string()),
         ("dpo_eval.weights", provenance.weights.to_string()),
     ];
-    entries.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
+    let encoding = serde_json::to_value(settings.encoding).expect("plain names");
+    let own =
+        ["attention", "pooling"].map(|key| (format!("dpo_eval.{key}"), encoding[key].as_str().unwrap_or_default().to_owned()));
+    let own = own.into_iter().filter(|_| !settings.encoding.is_default());
+    entries.into_iter().map(|(k, v)| (k.to_owned(), v)).chain(own).collect()
 }
 
 /// The shortest and longest question and evenly many between them.
@@ -212,14 +226,14 @@ fn compared<'a>(questions: &[&'a Question]) -> Vec<&'a Question> {
 /// digest and the largest difference. A file that disagrees is not left behind.
 fn export(
     model: &Scorer,
-    kind: JudgeKind,
+    form: Form,
     metadata: &BTreeMap<String, String>,
     questions: &[&Question],
     folder: &Path,
 ) -> Result<(Digest, f64)> {
     let mut metadata = metadata.clone();
     metadata.insert(MAX_POSITIONS.to_owned(), model.config.max_position_embeddings.to_string());
-    let mut written = llama::sequence_classifier(model, kind, &metadata);
+    let mut written = classifier::sequence_classifier(model, form.kind, form.encoding.pooling, &metadata);
     let path = folder.join(MODEL_FILE);
     let write = |path: &Path, bytes: &[u8]| std::fs::write(path, bytes).map_err(|e| Error::io("write", path, &e));
     if written.encoded_len() > LARGEST {
@@ -228,21 +242,17 @@ fn export(
     }
     write(&path, &written.encode_to_vec())?;
     drop(written);
-    disagreement(model, kind, questions, &path).inspect_err(|_| {
+    disagreement(model, form, questions, &path).inspect_err(|_| {
         let _ = std::fs::remove_file(&path);
     })
 }
 
-fn disagreement(model: &Scorer, kind: JudgeKind, questions: &[&Question], path: &Path) -> Result<(Digest, f64)> {
-    let mut opened = Model::open(path, kind, 1)?;
+fn disagreement(model: &Scorer, form: Form, questions: &[&Question], path: &Path) -> Result<(Digest, f64)> {
+    let mut opened = Model::open(path, form.kind, 1)?;
     let theirs = opened.answers(questions, &Silent)?;
-    let mut packed = Packed::new();
-    let mut rows = Vec::new();
-    for question in questions {
-        let segment = packed.push(&question.ids);
-        rows.extend(read_rows(kind, question, |at| packed.rows_of(segment).start + at));
-    }
-    let ours: Vec<f32> = model.score(&packed, &rows).chunks_exact(reads(kind)).map(answer).collect();
+    let (mut packed, mut reads) = (Packed::new(), Reads::new(form));
+    questions.iter().for_each(|question| reads.push(&mut packed, question));
+    let ours = reads.answers(&model.score(&packed, &reads.rows));
     let mut largest = 0.0f64;
     for (&a, &b) in ours.iter().zip(&theirs) {
         let difference = (f64::from(a) - b).abs();
@@ -266,7 +276,7 @@ struct Example {
 }
 
 struct JudgeTask {
-    kind: JudgeKind,
+    form: Form,
     model: Scorer,
     examples: Vec<Example>,
     identity: Digest,
@@ -275,15 +285,15 @@ struct JudgeTask {
 /// What is kept between forward and backward: the batch, the rows that are scored, the activations.
 struct Pass {
     packed: Packed,
-    rows: Vec<usize>,
+    reads: Reads,
     tape: Tape,
 }
 
 impl JudgeTask {
-    fn new(kind: JudgeKind, model: Scorer, reader: &Reader, pairs: &[Pair]) -> Result<Self> {
+    fn new(form: Form, model: Scorer, reader: &Reader, pairs: &[Pair]) -> Result<Self> {
         let example = |pair: &Pair| {
             let (prompt, chosen, rejected) = (pair.prompt.as_str(), pair.chosen.as_str(), pair.rejected.as_str());
-            let questions = match kind {
+            let questions = match form.kind {
                 JudgeKind::Pairwise => [reader.read(&[prompt, chosen, rejected])?, reader.read(&[prompt, rejected, chosen])?],
                 JudgeKind::RewardModel => [reader.read(&[prompt, chosen])?, reader.read(&[prompt, rejected])?],
             };
@@ -291,8 +301,11 @@ impl JudgeTask {
         };
         let examples = pairs.iter().map(example).collect::<Result<Vec<Example>>>()?;
         let ids: Vec<&[u32]> = examples.iter().flat_map(|e| &e.questions).map(|q| q.ids.as_slice()).collect();
-        let identity = Digest::of_value(&("judge", kind, model.numerics, model.parameters.digest(), ids));
-        Ok(Self { kind, model, examples, identity })
+        let mut identity = Digest::of_value(&("judge", form.kind, model.numerics, model.parameters.digest(), ids));
+        if !form.encoding.is_default() {
+            identity = Digest::of_value(&(identity, form.encoding));
+        }
+        Ok(Self { form, model, examples, identity })
     }
 }
 
@@ -324,24 +337,21 @@ impl Task for JudgeTask {
     }
 
     fn forward(&self, examples: &[usize]) -> (Pass, Vec<[f64; 2]>) {
-        let (mut packed, mut rows) = (Packed::new(), Vec::new());
-        for &example in examples {
-            push_both(self.kind, &mut packed, &self.examples[example].questions, &mut rows);
-        }
-        let (scores, tape) = self.model.forward(&packed, &rows);
-        let answers: Vec<f64> = scores.chunks_exact(reads(self.kind)).map(|s| f64::from(answer(s))).collect();
-        let outputs = answers.chunks_exact(2).map(|a| [a[0], a[1]]).collect();
-        (Pass { packed, rows, tape }, outputs)
+        let (mut packed, mut reads) = (Packed::new(), Reads::new(self.form));
+        examples.iter().for_each(|&example| reads.push_both(&mut packed, &self.examples[example].questions));
+        let (scores, tape) = self.model.forward(&packed, &reads.rows);
+        let outputs = reads.answers(&scores).chunks_exact(2).map(|a| [f64::from(a[0]), f64::from(a[1])]).collect();
+        (Pass { packed, reads, tape }, outputs)
     }
 
     fn loss(&self, examples: &[usize], outputs: &[[f64; 2]]) -> BatchLoss<[f64; 2]> {
         let n = outputs.len() as f64;
-        let evaluated: Vec<(f64, [f64; 2])> = outputs.iter().map(|o| loss(self.kind, o)).collect();
+        let evaluated: Vec<(f64, [f64; 2])> = outputs.iter().map(|o| loss(self.form.kind, o)).collect();
         let right = outputs.iter().filter(|[a, b]| a > b).count();
         let mean = |value: fn(&[f64; 2]) -> f64| outputs.iter().map(value).sum::<f64>() / n;
         let mut metrics =
             BTreeMap::from([("accuracy".to_owned(), right as f64 / n), ("margin".to_owned(), mean(|[a, b]| a - b))]);
-        if self.kind == JudgeKind::Pairwise {
+        if self.form.kind == JudgeKind::Pairwise {
             metrics.insert("position_effect".to_owned(), mean(|[a, b]| (a + b) / 2.0));
         }
         let tokens: usize = examples.iter().flat_map(|&i| &self.examples[i].questions).map(|q| q.ids.len()).sum();
@@ -355,59 +365,8 @@ impl Task for JudgeTask {
     }
 
     fn backward(&self, pass: Pass, _: &[usize], gradients: &[[f64; 2]], grads: &mut Gradients) {
-        // The answer is the first score, minus the second where there are two.
-        let signs = &[1.0, -1.0][..reads(self.kind)];
-        let dscores: Vec<f32> =
-            gradients.iter().flatten().flat_map(|&g| signs.iter().map(move |sign| (sign * g) as f32)).collect();
-        self.model.backward(pass.tape, &pass.packed, &pass.rows, &dscores, grads);
-    }
-}
-
-/// How many scores make an answer.
-fn reads(kind: JudgeKind) -> usize {
-    match kind {
-        JudgeKind::Pairwise => 2,
-        JudgeKind::RewardModel => 1,
-    }
-}
-
-/// A reward model's score, or by how much a pairwise judge's score at the end of the first text exceeds that of the second.
-fn answer(scores: &[f32]) -> f32 {
-    match scores {
-        [first, second] => first - second,
-        _ => scores[0],
-    }
-}
-
-/// The rows at which a question's scores are read; `row` gives that of a position.
-fn read_rows(kind: JudgeKind, question: &Question, row: impl Fn(usize) -> usize) -> Vec<usize> {
-    let last = row(question.ids.len() - 1);
-    match (kind, question.split) {
-        (JudgeKind::Pairwise, split) => vec![row(split.unwrap_or(0)), last],
-        (JudgeKind::RewardModel, _) => vec![last],
-    }
-}
-
-/// Pushes two questions that share the tokens they begin with, and adds the rows at which they are read.
-fn push_both(kind: JudgeKind, packed: &mut Packed, questions: &[Question; 2], rows: &mut Vec<usize>) {
-    let [first, second] = questions.each_ref().map(|q| q.ids.as_slice());
-    let shortest = first.len().min(second.len());
-    // Each keeps a token of its own, so that each has a last row of its own.
-    let common = first.iter().zip(second).take(shortest - 1).take_while(|(a, b)| a == b).count();
-    let parent = (common > 0).then(|| packed.push(&first[..common]));
-    for question in questions {
-        let own = &question.ids[common..];
-        let segment = match parent {
-            Some(parent) => packed.push_after(parent, own),
-            None => packed.push(own),
-        };
-        let shared = parent.map(|parent| packed.rows_of(parent).start);
-        let start = packed.rows_of(segment).start;
-        let row = |at: usize| match (shared, at.checked_sub(common)) {
-            (Some(shared), None) => shared + at,
-            (_, own) => start + own.unwrap_or(at),
-        };
-        rows.extend(read_rows(kind, question, row));
+        let dscores = pass.reads.gradients(gradients.iter().flatten().copied());
+        self.model.backward(pass.tape, &pass.packed, &pass.reads.rows, &dscores, grads);
     }
 }
 

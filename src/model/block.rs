@@ -3,6 +3,7 @@
 use std::f64::consts::PI;
 
 pub use crate::numerics::gelu::Gelu;
+pub use crate::numerics::mlp::Gated;
 use crate::numerics::rope;
 
 /// The families whose models can be trained, by `model_type`.
@@ -92,6 +93,8 @@ pub struct Block {
     pub positions: Positions,
     /// For each layer how many keys a query sees, its own included; none: all. Empty where no layer has a window.
     pub windows: Vec<Option<usize>>,
+    /// Every token sees its whole sequence, those after it too: an encoder, which gives scores and no next token (`is_causal` false).
+    pub bidirectional: bool,
     pub rope_scaling: Option<RopeScaling>,
     /// θ of the layers that have a window, which know no scaling; none: that of all layers.
     pub window_rope_theta: Option<f64>,
@@ -114,13 +117,18 @@ pub enum Norm {
 }
 
 /// The MLP between its products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mlp {
-    #[default]
-    SwiGlu,
-    GeGlu,
-    /// One product before it, not two.
+    /// Two products before it.
+    Gated(Gated),
+    /// One product before it.
     Gelu(Gelu),
+}
+
+impl Default for Mlp {
+    fn default() -> Self {
+        Self::Gated(Gated::SwiGlu)
+    }
 }
 
 /// How attention and MLP join the residual stream x.
@@ -145,26 +153,6 @@ pub enum Positions {
     },
     /// A learned vector is added to each token's embedding.
     Learned,
-}
-
-impl Block {
-    /// What a plain Llama lacks, in words.
-    pub fn beyond_llama(&self) -> Vec<&'static str> {
-        let all = [
-            (self.qkv_bias || self.output_bias || self.mlp_bias || self.head_bias, "biases"),
-            (self.qk_norm, "norms of queries and keys"),
-            (self.norm != Norm::Rms, "other norms"),
-            (self.mlp != Mlp::SwiGlu, "another MLP"),
-            (self.residual != Residual::Sequential, "another residual stream"),
-            (self.positions != Positions::Rotary, "other positions"),
-            (!self.windows.is_empty(), "a sliding window"),
-            (self.rope_scaling.is_some() || self.window_rope_theta.is_some(), "RoPE scaling"),
-            (self.query_pre_attn_scalar.is_some(), "another scale of scores"),
-            (self.score_cap.is_some() || self.logit_cap.is_some(), "soft-capping"),
-            (self.scaled_embeddings, "scaled embeddings"),
-        ];
-        all.into_iter().filter(|(has, _)| *has).map(|(_, name)| name).collect()
-    }
 }
 
 /// How the rotary frequencies of a context that was lengthened after pretraining follow from the plain ones.

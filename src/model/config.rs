@@ -93,9 +93,15 @@ impl LlamaConfig {
         self.block.windows.get(layer).copied().flatten()
     }
 
-    /// The different windows of the layers.
+    /// The different windows of what the layers' queries see.
     pub(crate) fn windows(&self) -> BTreeSet<Option<usize>> {
-        (0..self.num_hidden_layers).map(|layer| self.window(layer)).collect()
+        (0..self.num_hidden_layers).map(|layer| self.heads_in(layer).window).collect()
+    }
+
+    /// How long a text an encoder made of this model reads: in both directions a window would cut what a query sees at both ends, which
+    /// isn't computed here, so that texts must fit into it.
+    pub(crate) fn longest_in_both_directions(&self) -> usize {
+        self.block.windows.iter().flatten().copied().chain([self.max_position_embeddings]).min().unwrap_or_default()
     }
 
     /// Of each head's elements how many, from the first on, are turned by position.
@@ -127,7 +133,7 @@ impl LlamaConfig {
 
     /// What the queries of this layer see.
     pub(crate) fn heads_in(&self, layer: usize) -> Heads {
-        Heads { window: self.window(layer), ..self.heads() }
+        Heads { window: self.window(layer).filter(|_| !self.block.bidirectional), ..self.heads() }
     }
 
     pub(crate) fn heads(&self) -> Heads {
@@ -136,6 +142,7 @@ impl LlamaConfig {
             kv_heads: self.num_key_value_heads,
             head_dim: self.head_dim,
             window: None,
+            bidirectional: self.block.bidirectional,
             scale: self.block.query_pre_attn_scalar.map(|scalar| (1.0 / scalar.sqrt()) as f32),
             cap: self.block.score_cap.map(|cap| cap as f32),
         }

@@ -9,18 +9,28 @@ use crate::error::{Error, Result};
 use crate::model::{Family, LlamaConfig, Parameters};
 use crate::store::{write_atomically, write_atomically_with};
 
+pub(crate) const CONFIG: &str = "config.json";
+
 pub(crate) fn read_config(folder: &Path) -> Result<LlamaConfig> {
-    let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
-    LlamaConfig::from_json(&text).map_err(|e| e.in_file(path))
+    LlamaConfig::from_json(&config_text(folder)?).map_err(|e| e.in_file(folder.join(CONFIG)))
+}
+
+pub(crate) fn config_text(folder: &Path) -> Result<String> {
+    let path = folder.join(CONFIG);
+    std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))
 }
 
 /// Every tensor of the folder's weight files that says something, under the names that transformers saves.
 pub(crate) fn read_tensors(folder: &Path, family: Family) -> Result<Parameters> {
+    read_named(folder, &|name| usual_name(name, family))
+}
+
+/// Every tensor of the folder's weight files that `named` has a name for.
+pub(crate) fn read_named(folder: &Path, named: &dyn Fn(&str) -> Option<String>) -> Result<Parameters> {
     let index = folder.join("model.safetensors.index.json");
     // One file goes before shards, as in transformers: the hub's cache may hold both.
     if !index.exists() || folder.join("model.safetensors").exists() {
-        return read_shard(folder, "model.safetensors", family);
+        return read_shard(folder, "model.safetensors", named);
     }
     let text = std::fs::read_to_string(&index).map_err(|e| Error::io("read", &index, &e))?;
     let value: serde_json::Value =
@@ -29,17 +39,16 @@ pub(crate) fn read_tensors(folder: &Path, family: Family) -> Result<Parameters> 
     let shards: BTreeSet<&str> = names.values().filter_map(|v| v.as_str()).collect();
     let mut all = Parameters::new();
     for shard in shards {
-        let part = read_shard(folder, shard, family)?;
+        let part = read_shard(folder, shard, named)?;
         part.into_iter().for_each(|(name, tensor)| all.insert(name, tensor));
     }
     Ok(all)
 }
 
-fn read_shard(folder: &Path, name: &str, family: Family) -> Result<Parameters> {
+fn read_shard(folder: &Path, name: &str, named: &dyn Fn(&str) -> Option<String>) -> Result<Parameters> {
     let path = folder.join(name);
     let file = File::open(&path).map_err(|e| Error::io("read", &path, &e))?;
     let length = file.metadata().map_err(|e| Error::io("read", &path, &e))?.len();
-    let named = |name: &str| usual_name(name, family);
     Parameters::read_safetensors(&mut BufReader::new(file), length, named).map_err(|e| e.in_file(path))
 }
 
@@ -65,6 +74,6 @@ fn usual_name(name: &str, family: Family) -> Option<String> {
 
 pub(crate) fn write(folder: &Path, config: &str, parameters: &Parameters) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|e| Error::io("create", folder, &e))?;
-    write_atomically(&folder.join("config.json"), &[config.as_bytes()])?;
+    write_atomically(&folder.join(CONFIG), &[config.as_bytes()])?;
     write_atomically_with(&folder.join("model.safetensors"), |file| parameters.write_safetensors(file))
 }

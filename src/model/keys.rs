@@ -1,10 +1,12 @@
 //! Reading `config.json`: every key that could change a result is computed, or it is an error that names it.
 
+pub(super) mod evaluated;
 mod gpt;
 mod llama;
 
 use serde_json::{Map, Value};
 
+use self::evaluated::Theirs;
 use super::block::{Family, Gelu, RopeScaling};
 use crate::error::{Error, Result};
 use crate::model::LlamaConfig;
@@ -34,8 +36,16 @@ const FIXED: [(&str, &[&str]); 20] = [
 ];
 
 /// Keys that every family has and that are computed.
-const COMPUTED: [&str; 7] =
-    ["bos_token_id", "eos_token_id", "initializer_range", "model_type", "pad_token_id", "tie_word_embeddings", "vocab_size"];
+const COMPUTED: [&str; 8] = [
+    "bos_token_id",
+    "eos_token_id",
+    "initializer_range",
+    "is_causal",
+    "model_type",
+    "pad_token_id",
+    "tie_word_embeddings",
+    "vocab_size",
+];
 
 /// Sizes under the names that most families have for them.
 const SIZES: [&str; 5] =
@@ -202,13 +212,14 @@ pub(super) fn read(text: &str) -> Result<LlamaConfig> {
     let value: Value = serde_json::from_str(text).map_err(|e| Error::input(format!("not valid JSON: {e}")))?;
     let keys = Keys(value.as_object().ok_or_else(|| Error::input("a JSON object is expected"))?);
     let family = keys.family()?;
-    keys.refuse_unsupported(family)?;
-    let config = match family {
+    keys.refuse_unsupported(family.name(), &own_keys(family), harmless(family))?;
+    let mut config = match family {
         Family::Gpt2 => gpt::gpt2(&keys),
         Family::GptNeoX => gpt::gpt_neox(&keys),
         Family::Phi => gpt::phi(&keys),
         _ => llama::read(&keys, family),
     }?;
+    config.block.bidirectional = !keys.flag_or("is_causal", true)?;
     config.check()?;
     Ok(config)
 }
@@ -231,16 +242,27 @@ impl Keys<'_> {
         let Some(found) = self.0.get("model_type") else {
             return Err(Error::input("`model_type` is missing").help(format!("the families that are computed are {names}")));
         };
-        Family::ALL.into_iter().find(|f| found.as_str() == Some(f.name())).ok_or_else(|| {
-            Error::input(format!("`model_type` = {found} is not supported"))
-                .help(format!("the families that are computed are {names}"))
-        })
+        if let Some(family) = Family::ALL.into_iter().find(|f| found.as_str() == Some(f.name())) {
+            return Ok(family);
+        }
+        if let Some(theirs) = Theirs::ALL.into_iter().find(|f| found.as_str() == Some(f.name())) {
+            return Err(Error::input(format!(
+                "a model of type \"{}\" can only be evaluated: candle-transformers computes it, which has no gradients, and sums in no fixed order",
+                theirs.name()
+            ))
+            .help("name it as [model] or as a variant's `checkpoint`, with numerics = \"fast\" and nothing that is trained over it"));
+        }
+        let evaluated = Theirs::ALL.map(Theirs::name).join(", ");
+        Err(Error::input(format!("`model_type` = {found} is not supported")).help(format!(
+            "the families that are computed are {names}; with numerics = \"fast\" models of {evaluated} can be evaluated"
+        )))
     }
 
-    fn refuse_unsupported(&self, family: Family) -> Result<()> {
-        let own = own_keys(family);
+    /// An error that names a key which could change the result of a model of this type and isn't `own`, nor one of those that are computed
+    /// or harmless in all.
+    fn refuse_unsupported(&self, name: &str, own: &[&str], harmless: &[&str]) -> Result<()> {
         for (key, value) in self.0.iter().filter(|(_, value)| !value.is_null()) {
-            if own.contains(&key.as_str()) || harmless(family).contains(&key.as_str()) {
+            if own.contains(&key.as_str()) || harmless.contains(&key.as_str()) {
                 continue;
             }
             if let Some((_, allowed)) = FIXED.iter().find(|(fixed, _)| fixed == key) {
@@ -251,7 +273,7 @@ impl Keys<'_> {
                 continue;
             }
             if ![&COMPUTED[..], &HARMLESS].iter().any(|keys| keys.contains(&key.as_str())) {
-                return Err(Error::input(format!("`{key}` = {value} is not known for a model of type \"{}\"", family.name()))
+                return Err(Error::input(format!("`{key}` = {value} is not known for a model of type \"{name}\""))
                     .help("what is not known may change results; if it changes none, take it out of config.json"));
             }
         }

@@ -72,6 +72,11 @@ impl Llama {
     /// A Hugging Face folder of a causal language model.
     pub fn load(folder: &Path) -> Result<Self> {
         let config = files::read_config(folder)?;
+        if config.block.bidirectional {
+            return Err(Error::input("`is_causal` is false: a model whose tokens see those after them gives no next token")
+                .in_file(&folder.join("config.json"))
+                .help("an encoder can't be a policy or its reference; give a causal language model"));
+        }
         let mut parameters = files::read_tensors(folder, config.family)?;
         let names = config.family.names();
         let [head, embedding] = [names.head, names.embedding].map(|name| format!("{name}.weight"));

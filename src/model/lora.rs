@@ -208,6 +208,11 @@ impl Applied<'_> {
         self.adapter.path(self.family, layer, part)
     }
 
+    /// Whether the layer is adapted.
+    pub fn adapts(&self, layer: usize, part: &str) -> bool {
+        self.path(layer, part).is_some()
+    }
+
     /// The number of an adapted layer, which its dropout masks are addressed by.
     fn module(&self, layer: usize, part: &str) -> u64 {
         let linears = self.family.names().linears;

@@ -1,6 +1,6 @@
 //! The two arithmetics seen from outside: what a model computes with stands in it, and nothing changes it on the way.
 
-use crate::model::{Llama, decode, fast, trunk};
+use crate::model::{Llama, decode, evaluated, fast, trunk};
 use crate::suite::settings::Numerics;
 
 /// The state of a forward pass, for reading scores from it and for the backward pass.
@@ -13,6 +13,8 @@ pub enum Tape {
 pub enum Decoder<'a> {
     Strict(decode::Decoder<'a>),
     Fast(Box<fast::Decoder>),
+    /// Of a model that is evaluated alone.
+    Stepper(Box<evaluated::Stepper<'a>>),
 }
 
 impl<'a> Decoder<'a> {
@@ -40,6 +42,7 @@ impl<'a> Decoder<'a> {
         match self {
             Self::Strict(decoder) => decoder.begin(prompts),
             Self::Fast(decoder) => decoder.begin(prompts),
+            Self::Stepper(decoder) => decoder.begin(prompts),
         }
     }
 
@@ -48,6 +51,7 @@ impl<'a> Decoder<'a> {
         match self {
             Self::Strict(decoder) => decoder.logits(),
             Self::Fast(decoder) => decoder.logits(),
+            Self::Stepper(decoder) => decoder.logits(),
         }
     }
 
@@ -56,6 +60,7 @@ impl<'a> Decoder<'a> {
         match self {
             Self::Strict(decoder) => decoder.len(sequence),
             Self::Fast(decoder) => decoder.len(sequence),
+            Self::Stepper(decoder) => decoder.len(sequence),
         }
     }
 
@@ -63,6 +68,7 @@ impl<'a> Decoder<'a> {
         match self {
             Self::Strict(decoder) => decoder.is_empty(),
             Self::Fast(decoder) => decoder.is_empty(),
+            Self::Stepper(decoder) => decoder.is_empty(),
         }
     }
 
@@ -72,6 +78,7 @@ impl<'a> Decoder<'a> {
         match self {
             Self::Strict(decoder) => decoder.step(next, alive),
             Self::Fast(decoder) => decoder.step(next, alive),
+            Self::Stepper(decoder) => decoder.step(next, alive),
         }
     }
 }

@@ -37,7 +37,7 @@ pub(crate) enum Qkv {
 }
 
 /// Of queries and of keys.
-pub(super) const QK_NORMS: [&str; 2] = ["self_attn.q_norm", "self_attn.k_norm"];
+pub(crate) const QK_NORMS: [&str; 2] = ["self_attn.q_norm", "self_attn.k_norm"];
 
 const LLAMA: Names = Names {
     embedding: "model.embed_tokens",

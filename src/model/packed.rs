@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::model::LlamaConfig;
+use crate::model::Limits;
 use crate::numerics::attention::Segment;
 
 /// A segment of a [`Packed`] batch, in order of pushing.
@@ -102,14 +102,14 @@ impl Packed {
     }
 
     /// An error when a token lies outside the model's vocabulary or a sequence is longer than its context.
-    pub fn check(&self, config: &LlamaConfig) -> Result<()> {
-        if let Some(token) = self.tokens.iter().find(|t| **t as usize >= config.vocab_size) {
-            return Err(Error::input(format!("token {token} lies outside the model's vocabulary of {}", config.vocab_size))
+    pub fn check(&self, limits: impl Into<Limits>) -> Result<()> {
+        let Limits { vocab_size, context } = limits.into();
+        if let Some(token) = self.tokens.iter().find(|t| **t as usize >= vocab_size) {
+            return Err(Error::input(format!("token {token} lies outside the model's vocabulary of {vocab_size}"))
                 .help("use the tokenizer that belongs to the model"));
         }
         let longest = self.positions.iter().max().map_or(0, |p| *p as usize + 1);
-        if longest > config.max_position_embeddings {
-            let context = config.max_position_embeddings;
+        if longest > context {
             return Err(Error::input(format!("a sequence has {longest} tokens, but the model's context holds {context}"))
                 .help("set a smaller max_length"));
         }

@@ -32,6 +32,15 @@ impl Scorer {
         Self { config, parameters, numerics: base.numerics }
     }
 
+    /// The same weights with every token seeing its whole sequence.
+    ///
+    /// # Panics
+    /// Its passes, where a sequence is longer than [`LlamaConfig::longest_in_both_directions`] or shares its beginning with another.
+    pub fn in_both_directions(mut self) -> Self {
+        self.config.block.bidirectional = true;
+        self
+    }
+
     /// A Hugging Face folder of a sequence classifier with one label.
     pub fn load(folder: &Path) -> Result<Self> {
         let config = files::read_config(folder)?;

@@ -1,6 +1,8 @@
 //! The model held against candle (logits, autograd), TRL's recorded log-probabilities and identities of the arithmetic.
 
 mod dropout;
+mod encoders;
+mod evaluated;
 mod families;
 mod fast;
 mod lora;

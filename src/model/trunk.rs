@@ -11,6 +11,7 @@
 
 mod backward;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::model::block::{Mlp, Positions, Residual};
@@ -24,7 +25,7 @@ use crate::numerics::attention::{self, Projections, Queries, gather_rows};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::linear::Weight;
 use crate::numerics::rope::Rotary;
-use crate::numerics::{embedding, geglu, gelu, gemm, linear, mlp};
+use crate::numerics::{embedding, gelu, gemm, linear, mlp};
 
 /// What the backward pass needs of one layer.
 pub(crate) struct LayerTape {
@@ -288,7 +289,7 @@ impl<'a> Trunk<'a> {
         let [mut q, mut k, v] = match self.names().qkv {
             Qkv::Apart([query, key, value]) => {
                 let [k, v] = [key, value].map(|part| self.linear(layer, part, &normed));
-                [self.linear(layer, query, &self.gather(&normed, asked)), k, v]
+                [self.linear(layer, query, &self.asked_of(&normed, asked)), k, v]
             }
             fused @ (Qkv::Thirds(part) | Qkv::ByHead(part)) => {
                 fused::split(&self.linear(layer, part, &normed), fused, heads, asked)
@@ -328,8 +329,7 @@ impl<'a> Trunk<'a> {
     fn activated(&self, inner: &[Buffer]) -> Buffer {
         let mut activated = Buffer::unspecified(inner[0].len());
         match (self.config.block.mlp, inner) {
-            (Mlp::SwiGlu, [gate, up]) => mlp::forward(gate, up, &mut activated),
-            (Mlp::GeGlu, [gate, up]) => geglu::forward(gate, up, &mut activated),
+            (Mlp::Gated(form), [gate, up]) => mlp::forward(form, gate, up, &mut activated),
             (Mlp::Gelu(form), [up]) => gelu::forward(form, up, &mut activated),
             _ => unreachable!("a gated MLP has two products before it, another one"),
         }
@@ -369,6 +369,14 @@ impl<'a> Trunk<'a> {
     /// (rows.len(), hidden): the chosen rows of a (rows, hidden) matrix.
     pub(super) fn gather(&self, x: &[f32], rows: &[usize]) -> Buffer {
         gather_rows(x, rows, self.config.hidden_size)
+    }
+
+    /// [`Self::gather`], without a copy where all rows ask: `rows` ascend.
+    fn asked_of<'x>(&self, x: &'x Buffer, rows: &[usize]) -> Cow<'x, Buffer> {
+        match rows.len() * self.config.hidden_size == x.len() {
+            true => Cow::Borrowed(x),
+            false => Cow::Owned(self.gather(x, rows)),
+        }
     }
 }
 

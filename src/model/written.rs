@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::block::{Family, Gelu, Mlp, Positions, Residual, RopeScaling};
+use super::block::{Family, Gated, Gelu, Mlp, Positions, Residual, RopeScaling};
 use crate::model::LlamaConfig;
 
 /// Entries that one family adds, or has under another name.
@@ -56,6 +56,9 @@ impl LlamaConfig {
                 self.own_keys(&mut value);
             }
         }
+        if self.block.bidirectional {
+            value["is_causal"] = json!(false);
+        }
         if let Some(scaling) = self.scaling() {
             value["rope_scaling"] = scaling;
         }
@@ -80,8 +83,8 @@ impl LlamaConfig {
 
     fn activation(&self) -> &'static str {
         match self.block.mlp {
-            Mlp::SwiGlu => "silu",
-            Mlp::GeGlu => "gelu_pytorch_tanh",
+            Mlp::Gated(Gated::SwiGlu) => "silu",
+            Mlp::Gated(Gated::GeGlu) => "gelu_pytorch_tanh",
             Mlp::Gelu(Gelu::Exact) => "gelu",
             Mlp::Gelu(Gelu::Tanh) => "gelu_new",
         }

@@ -3,6 +3,8 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
+use super::parallel::for_each_rows;
+
 /// Buffers that nobody holds, by the power of two that is their capacity. One pool for all threads: a buffer is often made on
 /// one and dropped on another, and so never more are kept than were once in use together.
 static FREE: [Mutex<Vec<Vec<f32>>>; usize::BITS as usize] = [const { Mutex::new(Vec::new()) }; usize::BITS as usize];
@@ -32,7 +34,7 @@ impl Buffer {
 
     pub fn copy_of(values: &[f32]) -> Self {
         let mut buffer = Self::unspecified(values.len());
-        buffer.copy_from_slice(values);
+        for_each_rows(&mut buffer, 1, 1, |at, part| part.copy_from_slice(&values[at..][..part.len()]));
         buffer
     }
 }

@@ -155,18 +155,26 @@ fn worth(threads: usize, m: usize, n: usize, k: usize) -> usize {
     threads.min(m.max(LEAST_ROWS) * n * k / WORTH_A_THREAD)
 }
 
-/// How many parts down and across: as many as threads and size allow, with the least to pack.
+/// What copying an element into a panel costs, in multiply-adds of a tile.
+const COPY: usize = 16;
+
+/// How many parts down and across: as many as threads and size allow, whose largest is soonest done. Each part packs its columns of B,
+/// and its rows of A unless tiles read these where they are.
 fn grid(product: &Product, threads: usize) -> (usize, usize) {
     let parts = worth(threads, product.m, product.n, product.k);
     if parts < 2 {
         return (1, 1);
     }
-    let fits = |down: usize, across: usize| down <= product.m.div_ceil(4) && across <= product.n.div_ceil(LANES);
-    let packed = |down: usize, across: usize| product.n * down + product.m * across;
+    let (fours, lanes) = (product.m.div_ceil(4), product.n.div_ceil(LANES));
+    let in_place = reads_well_in_place(product.a, product.n, 2 * LANES);
+    let largest = |(down, across): (usize, usize)| {
+        let (rows, columns) = (4 * fours.div_ceil(down), LANES * lanes.div_ceil(across));
+        rows * columns + COPY * (columns + if in_place { 0 } else { rows })
+    };
     (1..=parts)
         .map(|down| (down, parts / down))
-        .filter(|&(down, across)| fits(down, across))
-        .min_by_key(|&(down, across)| (parts - down * across, packed(down, across)))
+        .filter(|&(down, across)| down <= fours && across <= lanes)
+        .min_by_key(|&part| largest(part))
         .unwrap_or((1, 1))
 }
 

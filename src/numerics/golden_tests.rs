@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::attention::{self, Heads, Projections, Queries, Segment};
 use super::gelu::{self, Gelu};
 use super::layer_norm::{self, Moments};
+use super::mlp::Gated;
 use super::rope::Rotary;
 use super::{embedding, linear, logprob, mlp, norm};
 
@@ -158,10 +159,10 @@ fn a_gated_mlp_agrees_with_pytorch() {
     let mut down = Linear::plain(case.input("down"), 10);
     let (mut g, mut u) = (gate.forward(&x), up.forward(&x));
     let mut middle = zeros(&g);
-    mlp::forward(&g, &u, &mut middle);
+    mlp::forward(Gated::SwiGlu, &g, &u, &mut middle);
     let y = down.forward(&middle);
     let mut dmiddle = down.backward(&middle, &case.upstream());
-    mlp::backward(&mut g, &mut u, &mut dmiddle);
+    mlp::backward(Gated::SwiGlu, &mut g, &mut u, &mut dmiddle, true);
     assert_eq!(dmiddle, middle, "the backward pass makes the forward's output again");
     let (from_gate, from_up) = (gate.backward(&x, &g), up.backward(&x, &u));
     let dx: Vec<f32> = from_gate.iter().zip(&from_up).map(|(a, b)| a + b).collect();

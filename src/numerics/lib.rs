@@ -8,7 +8,6 @@ pub mod attention;
 pub mod buffer;
 pub mod elementary;
 pub mod embedding;
-pub mod geglu;
 pub mod gelu;
 pub mod gemm;
 pub mod isa;

@@ -6,11 +6,15 @@ use super::row::{load, starts, store};
 use super::simd::{F32x16, dispatch};
 
 dispatch! {
-    /// `inverse`: (rows,) ← 1 / √(mean(x²) + eps) of the rows of `x`: (rows, hidden).
-    pub fn inverse_rms, inverse_rms_with(x: &[f32], hidden: usize, eps: f32, inverse: &mut [f32]) = inverse_kernel;
+    pub(super) fn inverse_rows, inverse_rms_with(x: &[f32], hidden: usize, eps: f32, inverse: &mut [f32]) = inverse_kernel;
     pub(super) fn scale_rows, scale_rows_with(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32]) = scale_kernel;
     pub(super) fn backward_rows, backward_rows_with(x: &[f32], weight: &[f32], inverse: &[f32], dy: &[f32], dx: &mut [f32]) = backward_kernel;
     pub(super) fn weight_gradient, weight_gradient_with(x: &[f32], inverse: &[f32], dy: &[f32], dweight: &mut [f32]) = weight_kernel;
+}
+
+/// `inverse`: (rows,) ← 1 / √(mean(x²) + eps) of the rows of `x`: (rows, hidden).
+pub fn inverse_rms(x: &[f32], hidden: usize, eps: f32, inverse: &mut [f32]) {
+    for_each_rows(inverse, 1, hidden, |r, inverse| inverse_rows(&x[r * hidden..], hidden, eps, inverse));
 }
 
 /// `y`: (rows, hidden) ← (x · inverse) · weight.

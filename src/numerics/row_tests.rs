@@ -4,9 +4,10 @@ use proptest::prelude::*;
 
 use super::gelu::{self, Gelu};
 use super::layer_norm::{self, Moments};
+use super::mlp::Gated;
 use super::rope::Rotary;
 use super::testing::{Values, bits, length, random};
-use super::{embedding, geglu, isa, linear, logprob, mlp, norm, reference, rope, softcap};
+use super::{embedding, isa, linear, logprob, mlp, norm, reference, rope, softcap};
 
 const EPS: f32 = 1e-5;
 
@@ -84,25 +85,24 @@ fn rotary(half: usize, still: usize, heads: usize, rows: usize, values: Values) 
 
 fn mlp_middles(n: usize, values: Values) {
     let [gate, up, dout] = [0, 1, 2].map(|i| values.draw(n, i));
-    let swiglu: Vec<f32> = (0..n).map(|i| reference::swiglu(gate[i], up[i])).collect();
-    let (dgate, dup): (Vec<f32>, Vec<f32>) = (0..n).map(|i| reference::swiglu_backward(gate[i], up[i], dout[i])).unzip();
-    for isa in isa::available() {
-        let mut out = filled(n, f32::NAN);
-        mlp::forward_part_with(isa, &gate, &up, &mut out);
-        assert_eq!(bits(&out), bits(&swiglu), "{isa}");
-        let (mut a, mut b, mut c) = (gate.clone(), up.clone(), dout.clone());
-        mlp::backward_part_with(isa, &mut a, &mut b, &mut c);
-        assert_eq!([bits(&a), bits(&b), bits(&c)], [bits(&dgate), bits(&dup), bits(&swiglu)], "{isa} gradients");
-    }
-    let expected: Vec<f32> = (0..n).map(|i| reference::geglu(gate[i], up[i])).collect();
-    let (dgate, dup): (Vec<f32>, Vec<f32>) = (0..n).map(|i| reference::geglu_backward(gate[i], up[i], dout[i])).unzip();
-    for isa in isa::available() {
-        let mut out = filled(n, f32::NAN);
-        geglu::forward_part_with(isa, &gate, &up, &mut out);
-        assert_eq!(bits(&out), bits(&expected), "{isa} GeGLU");
-        let (mut a, mut b, mut c) = (gate.clone(), up.clone(), dout.clone());
-        geglu::backward_part_with(isa, &mut a, &mut b, &mut c);
-        assert_eq!([bits(&a), bits(&b), bits(&c)], [bits(&dgate), bits(&dup), bits(&expected)], "{isa} GeGLU gradients");
+    type Both = (Gated, fn(f32, f32) -> f32, fn(f32, f32, f32) -> (f32, f32));
+    let gated: [Both; 2] = [
+        (Gated::SwiGlu, reference::swiglu, reference::swiglu_backward),
+        (Gated::GeGlu, reference::geglu, reference::geglu_backward),
+    ];
+    for (form, forward, backward) in gated {
+        let y: Vec<f32> = (0..n).map(|i| forward(gate[i], up[i])).collect();
+        let (dgate, dup): (Vec<f32>, Vec<f32>) = (0..n).map(|i| backward(gate[i], up[i], dout[i])).unzip();
+        for isa in isa::available() {
+            let mut out = filled(n, f32::NAN);
+            mlp::forward_part_with(isa, form, &gate, &up, &mut out);
+            assert_eq!(bits(&out), bits(&y), "{isa} {form:?}");
+            for (again, third) in [(true, &y), (false, &dout)] {
+                let (mut a, mut b, mut c) = (gate.clone(), up.clone(), dout.clone());
+                mlp::backward_part_with(isa, form, &mut a, &mut b, &mut c, again);
+                assert_eq!([bits(&a), bits(&b), bits(&c)], [bits(&dgate), bits(&dup), bits(third)], "{isa} {form:?} gradients");
+            }
+        }
     }
     type Definition = (Gelu, fn(f32) -> f32, fn(f32, f32) -> f32);
     let forms: [Definition; 2] = [
@@ -283,7 +283,7 @@ fn pieces_that_threads_take_change_no_bit_of_an_activation() {
     let [x, up, dout] = [0, 1, 2].map(|seed| random(n, 2.0, seed));
     let run = || {
         let (mut a, mut b, mut c) = (x.clone(), up.clone(), dout.clone());
-        mlp::backward(&mut a, &mut b, &mut c);
+        mlp::backward(Gated::SwiGlu, &mut a, &mut b, &mut c, true);
         let (mut d, mut e) = (x.clone(), dout.clone());
         gelu::backward(Gelu::Tanh, &mut d, &mut e);
         [a, b, c, d, e].map(|x| bits(&x))

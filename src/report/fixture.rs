@@ -55,6 +55,8 @@ pub(crate) fn report() -> ReportData {
         judgments: Vec::new(),
         judge_trials: trials(),
         judge_probes: probes(),
+        labelled: None,
+        sequential: Vec::new(),
         samples_shown: 3,
     };
     data.judgments = judgments(&data.completions);

@@ -28,6 +28,13 @@ pub(crate) const METRICS: &[Metric] = &[
         3,
         "The win rate with an interval for trainings with other seeds; two seeds say little of them.",
     ),
+    metric(
+        "win_rate_variance",
+        "Variance of preferences",
+        "",
+        4,
+        "What the slice adds to the variance of a single preference: other prompts, seeds of training, samples of a prompt (with one sample also what a seed does to single prompts), judges, what a judge thinks of single completions.",
+    ),
     metric("win_rate_hard", "Win rate, hard", "fraction", 3, "Share of wins, a tie counting one half."),
     metric(
         "win_rate_corrected",
@@ -93,7 +100,7 @@ pub(crate) const METRICS: &[Metric] = &[
         "Implicit-reward calibration error",
         "fraction",
         3,
-        "Mean distance of accuracy from σ(|margin|) over ten bins of it; chance alone makes it positive.",
+        "Mean distance of accuracy from σ(|margin|) over ten bins of it; chance alone makes it positive, and the interval allows for that.",
     ),
     metric(
         "implicit_reward_temperature",
@@ -208,7 +215,7 @@ pub(crate) const METRICS: &[Metric] = &[
         "Expected calibration error",
         "",
         3,
-        "Mean distance of stated from observed shares over ten bins; 0 is calibrated.",
+        "Mean distance of stated from observed shares over ten bins; 0 is calibrated, chance alone makes it positive, and the interval allows for that.",
     ),
     metric(
         "judge_kappa",
@@ -224,6 +231,13 @@ pub(crate) const METRICS: &[Metric] = &[
         "fraction",
         3,
         "By how much more than one half it prefers the longer side, where that is as often the better side as the worse one.",
+    ),
+    metric(
+        "judge_truncated",
+        "Cut",
+        "fraction",
+        3,
+        "Share of what it was asked of the policies' completions, else of its probes, that was longer than it reads; left out where nothing was.",
     ),
     metric(
         "probe_null_win_rate",

@@ -32,6 +32,7 @@ use crate::data::AuditItem;
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::estimates::Estimate;
+use crate::estimates::sequential::Stopped;
 use crate::generate::Completion;
 use crate::judge::{JudgeProbe, JudgeTrial, Judgment};
 use crate::suite::settings::{GateSettings, Numerics};
@@ -138,8 +139,21 @@ pub struct ReportData {
     pub judge_trials: Vec<JudgeTrial>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub judge_probes: Vec<JudgeProbe>,
+    /// Whose labels corrected the win rates, where the suite has labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labelled: Option<Labelled>,
+    /// Where judging might stop early: which prompts were judged, a row a variant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sequential: Vec<Stopped>,
     /// How many prompts the report shows side by side.
     pub samples_shown: usize,
+}
+
+/// Who labelled, and the prompts whose labels were used.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Labelled {
+    pub judge: String,
+    pub prompts: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -11,12 +11,13 @@ use crate::data::files::read_jsonl;
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::estimates::judges::{self, Scheme};
+use crate::estimates::sequential::{self, Stopped};
 use crate::estimates::summary::{self, Evidence};
 use crate::model::Adapter;
-use crate::report::{CellRow, Fact, ReportData, SCHEMA, SuiteInfo, VariantInfo};
+use crate::report::{CellRow, Fact, Labelled, ReportData, SCHEMA, SuiteInfo, VariantInfo};
 use crate::run::plan::{self, Plan, Stage};
 use crate::run::stages::{
-    JUDGE_FOLDER, OPPOSITE_SCORES, PAIR_SCORES, PROBES, ROUND_AUDIT, SIMILARITIES, TRAIN_SCORES, checkpoints_of,
+    JUDGE_FOLDER, OPPOSITE_SCORES, PAIR_SCORES, PROBES, ROUND_AUDIT, SIMILARITIES, STOPPED, TRAIN_SCORES, checkpoints_of,
 };
 use crate::store::{Receipt, Store};
 use crate::suite::Suite;
@@ -54,8 +55,15 @@ pub fn collect(
     };
     let mut estimates = summary::summarise(&evidence, suite.statistics.level);
     estimates.extend(judges::estimates(&evidence, &scheme(suite)));
-    let Inspected { findings, checks, humps } = checks::inspect(suite, &evidence, &estimates, &audit);
+    let sequential: Vec<Stopped> = collector.rows(STOPPED)?;
+    if !sequential.is_empty() {
+        sequential::make_anytime(&mut estimates, &judgments);
+    }
+    let Inspected { mut findings, checks, humps } = checks::inspect(suite, &evidence, &estimates, &audit);
+    findings.extend(checks::stopped(&sequential));
     let conclusions = checks::conclude(suite, &estimates);
+    let labelled = judges::labelled(&evidence, &scheme(suite))
+        .map(|(judge, prompts)| Labelled { judge: judge.to_owned(), prompts: prompts.into_iter().map(str::to_owned).collect() });
     let variants = suite.variants.iter().map(|v| collector.variant(suite, v)).collect::<Result<_>>()?;
     Ok(ReportData {
         schema: SCHEMA,
@@ -90,6 +98,8 @@ pub fn collect(
         judgments,
         judge_trials,
         judge_probes,
+        labelled,
+        sequential,
         samples_shown: suite.report.samples,
     })
 }
@@ -172,7 +182,9 @@ impl Collector<'_> {
     /// The cells beside the judges' own whose bits rest on what a judge said.
     fn judged(&self) -> BTreeSet<String> {
         let through = self.plan.through_judges();
-        let own = |cell: &&plan::Cell| matches!(cell.stage, Stage::Judge { .. } | Stage::Probes { .. } | Stage::Judgments { .. });
+        let own = |cell: &&plan::Cell| {
+            matches!(cell.stage, Stage::Judge { .. } | Stage::Probes { .. } | Stage::Judgments { .. } | Stage::Sequential { .. })
+        };
         self.plan.cells.iter().filter(|c| !own(c) && through.contains(c.id.as_str())).map(|c| c.id.clone()).collect()
     }
 

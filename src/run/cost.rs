@@ -19,6 +19,10 @@ const TYPICAL_TOKENS: f64 = 32.0;
 pub fn expected_seconds(suite: &Suite, cell: &Cell, rate: f64) -> f64 {
     let forward = 2.0 * parameter_count(suite);
     let sampled = |prompts: usize, samples: usize| (prompts * samples) as f64 * TYPICAL_TOKENS;
+    let judged = |judge: &str, variant: &str, seeds: usize| {
+        let completions = sampled(eval_prompts(suite), suite.generate.samples_per_prompt);
+        judged_texts(suite, judge) * checkpoints(suite, variant) * completions * seeds as f64
+    };
     let tokens = match &cell.stage {
         Stage::Data => 0.0,
         Stage::Reference => suite.sft.as_ref().map_or(0.0, |sft| passes(sft) * trained_tokens(sft, demonstrations(suite), 1.0)),
@@ -52,11 +56,9 @@ pub fn expected_seconds(suite: &Suite, cell: &Cell, rate: f64) -> f64 {
             let policies = variant.as_ref().map_or(1.0, |name| checkpoints(suite, name));
             3.0 * policies * sampled(eval_prompts(suite), suite.generate.samples_per_prompt)
         }
-        Stage::Judgments { judge, variant, .. } => {
-            judged_texts(suite, judge)
-                * checkpoints(suite, variant)
-                * sampled(eval_prompts(suite), suite.generate.samples_per_prompt)
-        }
+        Stage::Judgments { judge, variant, .. } => judged(judge, variant, 1),
+        // At most: it may stop early.
+        Stage::Sequential { judge, variant, seeds, .. } => judged(judge, variant, seeds.len()),
     };
     0.1 + tokens * forward / rate
 }
@@ -180,7 +182,8 @@ fn judge_pairs(suite: &Suite) -> usize {
     }
 }
 
-fn eval_prompts(suite: &Suite) -> usize {
+/// Prompts that every policy completes; of a file as many as are asked for.
+pub fn eval_prompts(suite: &Suite) -> usize {
     match &suite.dataset {
         Dataset::World(w) => w.eval_prompts,
         Dataset::Pairs(p) => p.eval_prompts,

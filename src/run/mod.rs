@@ -3,7 +3,8 @@
 pub mod collect;
 pub mod cost;
 pub mod execute;
-mod fit;
+pub mod fit;
 pub mod plan;
+pub mod power;
 pub mod repro;
 pub mod stages;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::data::template;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::estimates::sequential::{BLOCK, GoldenRule, Rule};
 use crate::hub::{self, Files};
 use crate::judge::GOLD;
 use crate::run::fit;
@@ -40,31 +41,22 @@ pub enum Stage {
         onnx: bool,
     },
     /// What a judge says of texts that no honest judge falls for.
-    Probes {
-        judge: String,
-    },
+    Probes { judge: String },
     /// Labelled pairs of what a policy writes after the round before this one, from 2.
-    RoundPairs {
-        variant: String,
-        seed: u64,
-        round: u64,
-    },
+    RoundPairs { variant: String, seed: u64, round: u64 },
     /// One round of a policy's training, from 1.
-    Train {
-        variant: String,
-        seed: u64,
-        round: u64,
-    },
+    Train { variant: String, seed: u64, round: u64 },
     /// Completions and pair log-probabilities of a policy at each of its checkpoints; `variant` none: the reference's own.
-    Evaluate {
-        variant: Option<String>,
-        seed: Option<u64>,
-    },
+    Evaluate { variant: Option<String>, seed: Option<u64> },
     Judgments {
         judge: String,
         variant: String,
         seed: Option<u64>,
+        /// The cell whose prompts are judged, where judging may stop early; none: all are.
+        after: Option<String>,
     },
+    /// What the deciding judge says of a variant under all its seeds, prompt by prompt until that is enough.
+    Sequential { judge: String, variant: String, seeds: Vec<Option<u64>>, rule: Rule },
 }
 
 impl Stage {
@@ -78,7 +70,7 @@ impl Stage {
             Self::RoundPairs { .. } => "round-pairs",
             Self::Train { .. } => "train",
             Self::Evaluate { .. } => "evaluate",
-            Self::Judgments { .. } => "judgments",
+            Self::Judgments { .. } | Self::Sequential { .. } => "judgments",
         }
     }
 }
@@ -170,6 +162,11 @@ pub fn judgments_id(judge: &str, variant: &str, seed: Option<u64>) -> String {
     format!("judgments/{judge}/{}", policy_id(variant, seed))
 }
 
+/// The deciding judge's judgments of a variant under all seeds, where they may stop early.
+pub fn sequential_id(judge: &str, variant: &str) -> String {
+    format!("judgments/{judge}/{variant}/sequential")
+}
+
 fn policy_id(variant: &str, seed: Option<u64>) -> String {
     seed.map_or_else(|| variant.to_owned(), |seed| format!("{variant}/seed-{seed}"))
 }
@@ -193,8 +190,24 @@ pub fn shortest_max_length(suite: &Suite) -> Option<usize> {
 
 /// `runtime`: digest of the ONNX Runtime library, whose last bits differ between versions.
 pub fn plan(suite: &Suite, runtime: Digest) -> Result<Plan> {
+    planned(suite, runtime, None)
+}
+
+/// A plan whose judging may stop early: the deciding judge's cells stop when they know enough, and the other judges see the same prompts.
+/// These cells have keys of their own; what judges answer is kept in their journals, so that a whole run asks for the rest alone.
+///
+/// `golden`: what a variant's golden run was judged, where the run is to be compared with it.
+pub fn sequential_plan(suite: &Suite, runtime: Digest, golden: &dyn Fn(&str) -> Option<GoldenRule>) -> Result<Plan> {
+    if suite.statistics.labels.is_some() {
+        return Err(Error::usage("--sequential can't stop on win rates that labels correct")
+            .help("leave it out, or leave `labels` out of the suite's [statistics]"));
+    }
+    planned(suite, runtime, Some(golden))
+}
+
+fn planned(suite: &Suite, runtime: Digest, sequential: Option<&dyn Fn(&str) -> Option<GoldenRule>>) -> Result<Plan> {
     fit::check(suite)?;
-    let mut planner = Planner { suite, runtime, cells: Vec::new() };
+    let mut planner = Planner { suite, runtime, sequential, cells: Vec::new() };
     planner.shared_cells()?;
     let (panels, others): (Vec<_>, Vec<_>) = suite.judges.iter().partition(|j| matches!(j.source, JudgeSource::Panel(_)));
     for judge in others.iter().chain(&panels) {
@@ -209,6 +222,8 @@ pub fn plan(suite: &Suite, runtime: Digest) -> Result<Plan> {
 struct Planner<'a> {
     suite: &'a Suite,
     runtime: Digest,
+    /// Where judging may stop early: what a variant is compared with.
+    sequential: Option<&'a dyn Fn(&str) -> Option<GoldenRule>>,
     cells: Vec<Cell>,
 }
 
@@ -441,22 +456,41 @@ impl Planner<'_> {
         if matches!(suite.dataset, Dataset::World(_)) {
             judges.push(GOLD.into());
         }
+        if let Some(golden) = self.sequential {
+            let deciding = &suite.compare.judge;
+            suite.variants.iter().for_each(|variant| self.sequential_cell(deciding, variant, golden(&variant.name)));
+            judges.retain(|judge| judge != deciding);
+        }
         for judge in judges {
             for variant in &suite.variants {
+                let after = self.sequential.map(|_| sequential_id(&suite.compare.judge, &variant.name));
                 for seed in variant_seeds(suite, variant) {
                     let mut inputs = vec![evaluate_id(None, None), evaluate_id(Some(&variant.name), seed)];
                     inputs.extend(self.asking(&judge));
                     let members = judge_of(suite, &judge).map(panel_members).unwrap_or_default();
-                    inputs.extend(members.iter().map(|member| judgments_id(member, &variant.name, seed)));
+                    let of_member = |member: &String| judgments_id(member, &variant.name, seed);
+                    inputs.extend(members.iter().map(of_member).filter(|id| self.plans(id)));
+                    inputs.extend(after.clone());
                     self.add(
                         judgments_id(&judge, &variant.name, seed),
-                        Stage::Judgments { judge: judge.clone(), variant: variant.name.clone(), seed },
+                        Stage::Judgments { judge: judge.clone(), variant: variant.name.clone(), seed, after: after.clone() },
                         &inputs,
                         json!({"judge": judge}),
                     );
                 }
             }
         }
+    }
+
+    fn sequential_cell(&mut self, judge: &str, variant: &Variant, golden: Option<GoldenRule>) {
+        let seeds = variant_seeds(self.suite, variant);
+        let mut inputs = vec![evaluate_id(None, None)];
+        inputs.extend(seeds.iter().map(|seed| evaluate_id(Some(&variant.name), *seed)));
+        inputs.extend(self.asking(judge));
+        let rule = Rule { level: self.suite.statistics.level, golden };
+        let settings = json!({"judge": judge, "rule": rule, "block": BLOCK, "seed": self.suite.seed});
+        let stage = Stage::Sequential { judge: judge.to_owned(), variant: variant.name.clone(), seeds, rule };
+        self.add(sequential_id(judge, &variant.name), stage, &inputs, settings);
     }
 }
 

@@ -7,7 +7,7 @@ use crate::data::tokenize::TextTokenizer;
 use crate::data::{Prompt, world};
 use crate::error::{Error, Result};
 use crate::generate::{self, Completion, MeasuredPolicy, REFERENCE, Sampled};
-use crate::model::Llama;
+use crate::model::{self, Adapter, Causal, Llama};
 use crate::run::execute::Context;
 use crate::run::plan::{self, Cell, Stage};
 use crate::suite::Suite;
@@ -32,7 +32,7 @@ pub const SIMILARITIES: &str = "similarities.jsonl";
 
 /// Where a judge stands among its cell's outputs.
 pub use crate::judge::train::FOLDER as JUDGE_FOLDER;
-pub use judging::{PROBES, cells_of_judge, use_judge};
+pub use judging::{PROBES, STOPPED, cells_of_judge, use_judge};
 pub use rounds::ROUND_AUDIT;
 
 pub fn run_cell(suite: &Suite, cell: &Cell, context: &Context<'_>) -> Result<Vec<String>> {
@@ -51,7 +51,8 @@ fn run_body(body: &Body<'_>, cell: &Cell) -> Result<Vec<String>> {
         Stage::Train { variant, seed, round } => body.train(variant, *seed, *round),
         Stage::Evaluate { variant: None, .. } => body.evaluate_reference(),
         Stage::Evaluate { variant: Some(variant), seed } => body.evaluate(variant, *seed),
-        Stage::Judgments { judge, variant, seed } => body.judgments(judge, variant, *seed),
+        Stage::Judgments { judge, variant, seed, after } => body.judgments(judge, variant, *seed, after.as_deref()),
+        Stage::Sequential { judge, variant, seeds, rule } => body.sequential(judge, variant, seeds, rule),
     }
 }
 
@@ -73,6 +74,8 @@ pub fn is_repeatable(suite: &Suite, stage: &Stage) -> bool {
             suite.judges.iter().any(|j| &j.name == judge && matches!(j.source, JudgeSource::Train(_)))
         }
         Stage::Judgments { judge, .. } | Stage::Probes { judge } => !plan::through_onnx(suite, judge),
+        // What it stopped at rests on the golden of its time.
+        Stage::Sequential { .. } => false,
         _ => true,
     }
 }
@@ -94,7 +97,13 @@ impl Body<'_> {
     }
     /// Policies, reference and judges share one tokenizer: that of the reference's folder.
     fn tokenizer(&self) -> Result<TextTokenizer> {
-        Ok(TextTokenizer::load(&self.context.folder("reference")?)?.for_texts(self.suite.dataset.is_conversational()))
+        Ok(self.reading(TextTokenizer::load(&self.context.folder("reference")?)?))
+    }
+
+    /// The tokenizer as policies and reference read the suite's texts.
+    fn reading(&self, tokenizer: TextTokenizer) -> TextTokenizer {
+        let dataset = &self.suite.dataset;
+        tokenizer.for_texts(dataset.is_conversational()).with_tokenization(dataset.tokenization())
     }
 
     /// A model that computes as the suite says.
@@ -108,8 +117,24 @@ impl Body<'_> {
         Ok(Llama::load_policy(folder, strict)?.with_numerics(self.suite.numerics))
     }
 
+    /// [`Self::load_policy`] of a model that nothing is trained over.
+    fn load_evaluated(&self, folder: &Path, base: &dyn Causal) -> Result<Box<dyn Causal>> {
+        match (Adapter::is_in(folder), base.own()) {
+            (false, _) => model::load(folder, self.suite.numerics),
+            (true, Some(base)) => Ok(Box::new(self.load_policy(folder, base)?)),
+            (true, None) => Err(Error::input("an adapter over a reference that can only be evaluated is not supported")
+                .in_file(folder.join(Adapter::CONFIG))
+                .help("merge it with PEFT (`merge_and_unload`) and use the merged model")),
+        }
+    }
+
     fn reference_model(&self) -> Result<Llama> {
         self.load(&self.context.folder("reference")?)
+    }
+
+    /// The reference where nothing is trained over it.
+    fn evaluated_reference(&self) -> Result<Box<dyn Causal>> {
+        model::load(&self.context.folder("reference")?, self.suite.numerics)
     }
 
     fn variant(&self, name: &str) -> Result<&Variant> {
@@ -117,46 +142,51 @@ impl Body<'_> {
         found.ok_or_else(|| Error::unexpected(format!("the suite has no variant `{name}`")))
     }
 
-    fn evaluation_samples(&self, model: &Llama, tokenizer: &TextTokenizer, purpose: &str) -> Result<Vec<Sampled>> {
+    fn evaluation_samples(&self, model: &dyn Causal, tokenizer: &TextTokenizer, purpose: &str) -> Result<Vec<Sampled>> {
         let prompts: Vec<Prompt> = read_jsonl(&self.context.file("data", "eval_prompts.jsonl")?)?;
         generate::sample(model, tokenizer, &prompts, &self.suite.generate, self.suite.seed, purpose, self.context.watch)
     }
 
     fn evaluate_reference(&self) -> Result<Vec<String>> {
-        let (reference, tokenizer) = (self.reference_model()?, self.tokenizer()?);
-        let samples = self.evaluation_samples(&reference, &tokenizer, "evaluate/reference")?;
+        let (reference, tokenizer) = (self.evaluated_reference()?, self.tokenizer()?);
+        let samples = self.evaluation_samples(reference.as_ref(), &tokenizer, "evaluate/reference")?;
         let of = MeasuredPolicy { variant: REFERENCE, seed: None, checkpoint: 0 };
-        let rows = generate::measure(&of, &reference, &reference, &samples, self.gold(), self.context.watch)?;
+        let rows = generate::measure(&of, reference.as_ref(), reference.as_ref(), &samples, self.gold(), self.context.watch)?;
         write_jsonl(&self.work().join("completions.jsonl"), &rows)?;
-        let context = reference.config.max_position_embeddings;
+        let context = reference.limits().context;
         let max_length = plan::shortest_max_length(self.suite).map_or(context, |m| m.min(context));
-        let pairs = self.compared_pairs(&tokenizer)?;
-        let rows = train::pair_similarities(&reference, &pairs, Some(max_length), self.context.watch)?;
+        // Of a model that is only evaluated the states of its last layer aren't to be had.
+        let rows = match reference.own() {
+            Some(own) => train::pair_similarities(own, &self.compared_pairs(&tokenizer)?, Some(max_length), self.context.watch)?,
+            None => Vec::new(),
+        };
         write_jsonl(&self.work().join(SIMILARITIES), &rows)?;
         Ok(names(&["completions.jsonl", SIMILARITIES]))
     }
 
     /// Samples of every policy and checkpoint share one purpose: the same random numbers pair them.
     fn evaluate(&self, name: &str, seed: Option<u64>) -> Result<Vec<String>> {
-        let (reference, tokenizer) = (self.reference_model()?, self.tokenizer()?);
+        let (reference, tokenizer) = (self.evaluated_reference()?, self.tokenizer()?);
+        let reference = reference.as_ref();
         let pairs = self.measured_pairs(&tokenizer)?;
         let mut completions = Vec::<Completion>::new();
         let sets = [(PAIR_SCORES, &pairs.heldout), (TRAIN_SCORES, &pairs.train), (OPPOSITE_SCORES, &pairs.opposites)];
         let mut scores: [Vec<PairScore>; 3] = Default::default();
         // Held-out pairs are cut as the training pairs are, and never longer than the model reads.
-        let context = reference.config.max_position_embeddings;
+        let context = reference.limits().context;
         let max_length = match &self.variant(name)?.policy {
             PolicySource::Train(settings) => settings.max_length.map_or(context, |m| m.min(context)),
             PolicySource::Checkpoint { .. } => context,
         };
-        for (checkpoint, policy, beta) in self.policies(name, seed, &reference)? {
-            let samples = self.evaluation_samples(&policy, &tokenizer, "evaluate/policy")?;
+        for (checkpoint, policy, beta) in self.policies(name, seed, reference)? {
+            let policy = policy.as_ref();
+            let samples = self.evaluation_samples(policy, &tokenizer, "evaluate/policy")?;
             let of = MeasuredPolicy { variant: name, seed, checkpoint };
-            completions.extend(generate::measure(&of, &policy, &reference, &samples, self.gold(), self.context.watch)?);
+            completions.extend(generate::measure(&of, policy, reference, &samples, self.gold(), self.context.watch)?);
             let of = ScoredPolicy { variant: name, seed, checkpoint, beta };
             for (scores, (_, pairs)) in scores.iter_mut().zip(sets) {
                 let (cache, watch) = (self.cache.as_ref(), self.context.watch);
-                scores.extend(train::pair_scores(&of, &policy, &reference, pairs, Some(max_length), cache, watch)?);
+                scores.extend(train::pair_scores(&of, policy, reference, pairs, Some(max_length), cache, watch)?);
             }
         }
         write_jsonl(&self.work().join("completions.jsonl"), &completions)?;
@@ -167,14 +197,14 @@ impl Body<'_> {
     }
 
     /// The policy of a variant at each of its checkpoints, with the β of its implicit reward.
-    fn policies(&self, name: &str, seed: Option<u64>, reference: &Llama) -> Result<Vec<(u64, Llama, f64)>> {
+    fn policies(&self, name: &str, seed: Option<u64>, reference: &dyn Causal) -> Result<Vec<(u64, Box<dyn Causal>, f64)>> {
         match (&self.variant(name)?.policy, seed) {
             (PolicySource::Checkpoint { path, beta }, _) => {
-                let policy = self.load_policy(&self.suite.locate(path), reference)?;
-                if policy.config.vocab_size != reference.config.vocab_size {
+                let policy = self.load_evaluated(&self.suite.locate(path), reference)?;
+                let [vocabulary, of_reference] = [policy.limits(), reference.limits()].map(|limits| limits.vocab_size);
+                if vocabulary != of_reference {
                     return Err(Error::input(format!(
-                        "variant `{name}` has a vocabulary of {} tokens, the reference of {}",
-                        policy.config.vocab_size, reference.config.vocab_size
+                        "variant `{name}` has a vocabulary of {vocabulary} tokens, the reference of {of_reference}"
                     ))
                     .help("policy and reference must share a tokenizer: their token log-probabilities are compared"));
                 }
@@ -183,8 +213,9 @@ impl Body<'_> {
             (PolicySource::Train(settings), Some(seed)) => {
                 let ids = plan::train_ids(name, settings, seed);
                 let rounds = ids.iter().map(|id| self.context.folder(id)).collect::<Result<Vec<PathBuf>>>()?;
-                let load =
-                    |(step, folder): (u64, PathBuf)| Ok((step, self.load_policy(&folder, reference)?, settings.objective.beta));
+                let load = |(step, folder): (u64, PathBuf)| {
+                    Ok((step, self.load_evaluated(&folder, reference)?, settings.objective.beta))
+                };
                 checkpoints_of(&rounds)?.into_iter().map(load).collect()
             }
             (PolicySource::Train(_), None) => Err(Error::unexpected(format!("variant `{name}` is trained under a seed"))),

@@ -10,7 +10,7 @@ use super::mean::{Clustered, Measured};
 use super::quantile::quantiles;
 
 pub const TEMPERATURE: &str = "maximum likelihood, cluster-robust t on its logarithm";
-pub const EXPECTED_ERROR: &str = "ten bins of confidence, bootstrap over clusters, percentile";
+pub const EXPECTED_ERROR: &str = "ten bins, clusters resampled, less what chance alone makes";
 
 /// A stated probability and what came.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -136,33 +136,70 @@ pub fn clustered_temperature(margins: &Clustered, level: f64) -> Option<Measured
     Some(Measured { value, interval, n: margins.len(), clusters: margins.clusters(), method: TEMPERATURE })
 }
 
-/// The expected calibration error of margins of right sides: stated is σ(|margin|) for the side with the greater reward, which is the
-/// right one or not (a tie half), in ten bins from ½ to 1. It is never below zero, so that chance alone makes it positive.
-/// None for fewer than two clusters.
-pub fn clustered_expected_error(margins: &Clustered, resampling: Resampling, level: f64) -> Option<Measured> {
-    const BINS: usize = 10;
-    if margins.clusters() < 2 {
+/// Of one cluster: in each of ten bins the sum of outcome minus stated probability, and the number of forecasts in all.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Gaps {
+    pub sums: [f64; 10],
+    pub n: f64,
+}
+
+/// A calibration error with its resamples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpectedError {
+    pub value: f64,
+    pub bootstrap: Bootstrap,
+    /// Σ_b |gap of the resample − gap of the sample|: what chance adds to an error, in resamples.
+    noise: Bootstrap,
+}
+
+impl ExpectedError {
+    /// A calibration error is never below zero, so that chance alone makes it positive, more so in resamples than in the sample: percentiles
+    /// of these hold no calibrated forecaster's zero. |ECE − truth| ≤ Σ_b |gap − its expectation|, so that the value less the (1 + level) / 2
+    /// quantile of this sum's resamples is a lower limit; the upper one is the bootstrap's basic one, which takes the bias off
+    /// (`golden/statistics/coverage.csv`).
+    pub fn interval(&self, level: f64) -> Interval {
+        let lower = self.value - self.noise.quantile(0.5 + level / 2.0);
+        let upper = self.bootstrap.basic(level).upper.max(self.value);
+        Interval { lower, upper }.within(0.0, 1.0)
+    }
+}
+
+/// The expected calibration error of forecasts in bins, clusters drawn with replacement. None for fewer than two clusters.
+pub fn clustered_expected_error(clusters: &[Gaps], resampling: Resampling) -> Option<ExpectedError> {
+    if clusters.len() < 2 {
         return None;
     }
-    let mut by_cluster = vec![Vec::new(); margins.clusters()];
+    let sum = |drawn: &[u32]| {
+        let mut sum = Gaps::default();
+        for cluster in drawn.iter().map(|cluster| &clusters[*cluster as usize]) {
+            sum.sums.iter_mut().zip(&cluster.sums).for_each(|(sum, gap)| *sum += gap);
+            sum.n += cluster.n;
+        }
+        sum.sums.map(|gap| gap / sum.n)
+    };
+    let whole = sum(&(0..clusters.len() as u32).collect::<Vec<_>>());
+    let distance = |gaps: &[f64; 10], from: &[f64; 10]| gaps.iter().zip(from).map(|(a, b)| (a - b).abs()).sum::<f64>();
+    let value = distance(&whole, &[0.0; 10]);
+    let replicate = |drawn: &[u32]| {
+        let gaps = sum(drawn);
+        (distance(&gaps, &[0.0; 10]), distance(&gaps, &whole))
+    };
+    let (errors, noise) = resampling.replicates(clusters.len(), replicate).into_iter().unzip();
+    Some(ExpectedError { value, bootstrap: Bootstrap::new(value, errors)?, noise: Bootstrap::new(0.0, noise)? })
+}
+
+/// The expected calibration error of margins of right sides: stated is σ(|margin|) for the side with the greater reward, which is the
+/// right one or not (a tie half), in ten bins from ½ to 1.
+pub fn expected_error_of_pairs(margins: &Clustered, resampling: Resampling) -> Option<ExpectedError> {
+    let mut clusters = vec![Gaps::default(); margins.clusters()];
     for (margin, cluster) in margins.values().iter().zip(margins.cluster()) {
         let stated = logistic(margin.abs());
         let right = if *margin == 0.0 { 0.5 } else { f64::from(u8::from(*margin > 0.0)) };
-        let bin = ((2.0 * (stated - 0.5) * BINS as f64) as usize).min(BINS - 1);
-        by_cluster[*cluster].push((bin, right - stated));
+        let gaps = &mut clusters[*cluster];
+        gaps.sums[((20.0 * (stated - 0.5)) as usize).min(9)] += right - stated;
+        gaps.n += 1.0;
     }
-    let error = |drawn: &[u32]| {
-        let (mut gaps, mut n) = ([0.0; BINS], 0.0);
-        for (bin, gap) in drawn.iter().flat_map(|cluster| &by_cluster[*cluster as usize]) {
-            gaps[*bin] += gap;
-            n += 1.0;
-        }
-        gaps.iter().map(|gap: &f64| gap.abs()).sum::<f64>() / n
-    };
-    let value = error(&(0..margins.clusters() as u32).collect::<Vec<_>>());
-    let interval = Bootstrap::new(value, resampling.replicates(margins.clusters(), error))?.percentile(level);
-    let interval = Interval { lower: interval.lower.min(value), upper: interval.upper.max(value) };
-    Some(Measured { value, interval, n: margins.len(), clusters: margins.clusters(), method: EXPECTED_ERROR })
+    clustered_expected_error(&clusters, resampling)
 }
 
 #[cfg(test)]
@@ -248,10 +285,23 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn calibrated_margins_may_have_no_error_and_others_have_one() {
+        let zero_within = |factor: f64| {
+            let found = |draw| {
+                let resampling = Resampling { resamples: 200, seed: draw, purpose: "test/ece" };
+                expected_error_of_pairs(&margins(factor, draw), resampling).unwrap().interval(0.95)
+            };
+            (0..200).filter(|draw| found(*draw).lower == 0.0).count()
+        };
+        let (calibrated, not) = (zero_within(1.0), zero_within(6.0));
+        assert!((184..=200).contains(&calibrated) && not < 20, "{calibrated} {not}");
+    }
+
+    #[test]
     fn the_expected_error_of_pairs_is_that_of_their_bins() {
         let margins = margins(3.0, 1);
         let resampling = Resampling { resamples: 300, seed: 1, purpose: "test/ece" };
-        let found = clustered_expected_error(&margins, resampling, 0.95).unwrap();
+        let found = expected_error_of_pairs(&margins, resampling).unwrap();
         // The same by the reliability curve: twenty bins from 0 to 1, of which the upper ten are filled.
         let forecasts: Vec<Forecast> = margins
             .values()
@@ -259,6 +309,9 @@ pub(crate) mod tests {
             .map(|m| Forecast { probability: logistic(m.abs()), outcome: f64::from(u8::from(*m > 0.0)) })
             .collect();
         close(&[found.value], &[expected_error(&reliability(&forecasts, 20, Binning::Uniform))], 1e-12);
-        assert!(found.interval.lower <= found.value && found.value <= found.interval.upper && found.interval.width() > 0.01);
+        let interval = found.interval(0.95);
+        assert!(interval.lower <= found.value && found.value <= interval.upper && interval.width() > 0.01);
+        // Sure of itself three times too much: that isn't chance.
+        assert!(interval.lower > 0.0);
     }
 }

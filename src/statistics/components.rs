@@ -10,6 +10,9 @@ use std::collections::BTreeMap;
 use super::interval::{Interval, t};
 use super::mean::{Measured, Range};
 
+mod spread;
+pub use spread::{Source, spreads};
+
 pub const TWO_WAY: &str = "item mean, clustered by prompt and by seed, t over the fewer";
 
 /// A value and what made it.
@@ -44,22 +47,6 @@ struct Pairs {
 }
 
 impl Pairs {
-    /// Pairs within groups of the same key.
-    fn within<K: Ord>(items: &[Observation], centre: f64, key: impl Fn(&Observation) -> K) -> Self {
-        let mut groups: BTreeMap<K, [f64; 3]> = BTreeMap::new();
-        for item in items {
-            let value = item.value - centre;
-            let group = groups.entry(key(item)).or_default();
-            group[0] += 1.0;
-            group[1] += value;
-            group[2] += value * value;
-        }
-        groups.values().fold(Self::default(), |sum, [n, s, q]| Self {
-            squares: sum.squares + n * q - s * s,
-            count: sum.count + n * (n - 1.0) / 2.0,
-        })
-    }
-
     fn plus(self, other: Self) -> Self {
         Self { squares: self.squares + other.squares, count: self.count + other.count }
     }
@@ -74,38 +61,112 @@ impl Pairs {
     }
 }
 
-pub fn components(items: &[Observation]) -> Components {
-    let centre = items.iter().map(|i| i.value).sum::<f64>() / items.len() as f64;
-    macro_rules! within {
-        ($($field:ident),*) => { Pairs::within(items, centre, |o| ($(o.$field,)*)) };
-    }
-    let (of_judge, of_prompt, of_seed) = (within!(judge), within!(prompt, judge), within!(seed, judge));
-    let of_both = within!(prompt, seed, judge);
-    // Of one judge: another sample; another seed; another prompt; another of both.
-    let other_sample = of_both.half_mean();
-    let other_seed = of_prompt.minus(of_both).half_mean();
-    let other_prompt = of_seed.minus(of_both).half_mean();
-    let other_both = of_judge.minus(of_prompt).minus(of_seed).plus(of_both).half_mean();
-    // Of two judges: the same completion; another prompt.
-    let across = within!(seed).minus(within!(prompt, seed));
-    let other_judge = within!(prompt, seed, sample).half_mean();
-    let other_judge_and_prompt = across.minus(of_seed.minus(of_both)).half_mean();
+/// Items of the same key, numbered by first appearance.
+struct Grouping {
+    group: Vec<usize>,
+    groups: usize,
+}
 
-    let difference = |a: Option<f64>, b: Option<f64>| Some(a? - b?);
-    let judge = difference(other_judge_and_prompt, other_prompt);
-    let rest = difference(other_judge, judge);
-    let seed = difference(other_both, other_prompt);
-    let prompt = difference(other_both, other_seed).or_else(|| difference(other_prompt, other_sample));
-    let crossed = || Some(other_seed? + other_prompt? - other_both?);
-    let noise = other_sample.or_else(crossed);
-    Components {
-        prompt,
-        seed,
-        prompt_by_seed: other_sample.and_then(|noise| Some(crossed()? - noise)),
-        sample: rest.map_or(noise, |rest| Some(noise? - rest)),
-        judge,
-        rest,
+impl Grouping {
+    fn by<K: Ord>(items: &[Observation], key: impl Fn(&Observation) -> K) -> Self {
+        let mut numbers = BTreeMap::new();
+        let number = |item: &Observation| {
+            let next = numbers.len();
+            *numbers.entry(key(item)).or_insert(next)
+        };
+        let group = items.iter().map(number).collect();
+        Self { group, groups: numbers.len() }
     }
+
+    /// Number, sum and sum of squares of each group's kept values.
+    fn sums(&self, values: &[f64], keep: impl Fn(usize) -> bool) -> Vec<[f64; 3]> {
+        let mut sums = vec![[0.0; 3]; self.groups];
+        for (_, (value, group)) in values.iter().zip(&self.group).enumerate().filter(|(i, _)| keep(*i)) {
+            let sum = &mut sums[*group];
+            sum[0] += 1.0;
+            sum[1] += value;
+            sum[2] += value * value;
+        }
+        sums
+    }
+
+    /// Pairs within groups.
+    fn pairs(&self, values: &[f64], keep: impl Fn(usize) -> bool) -> Pairs {
+        self.sums(values, keep)
+            .into_iter()
+            .fold(Pairs::default(), |sum, [n, s, q]| sum.plus(Pairs { squares: n * q - s * s, count: n * (n - 1.0) / 2.0 }))
+    }
+
+    fn means(&self, values: &[f64]) -> Vec<f64> {
+        self.sums(values, |_| true).into_iter().map(|[n, s, _]| s / n).collect()
+    }
+}
+
+/// Who shares what.
+struct Design {
+    /// About their mean.
+    values: Vec<f64>,
+    judge: Grouping,
+    prompt_judge: Grouping,
+    seed_judge: Grouping,
+    prompt_seed_judge: Grouping,
+    seed: Grouping,
+    prompt_seed: Grouping,
+    prompt_seed_sample: Grouping,
+    prompt: Grouping,
+}
+
+impl Design {
+    fn new(items: &[Observation]) -> Self {
+        let centre = items.iter().map(|i| i.value).sum::<f64>() / items.len() as f64;
+        Self {
+            values: items.iter().map(|i| i.value - centre).collect(),
+            judge: Grouping::by(items, |o| o.judge),
+            prompt_judge: Grouping::by(items, |o| (o.prompt, o.judge)),
+            seed_judge: Grouping::by(items, |o| (o.seed, o.judge)),
+            prompt_seed_judge: Grouping::by(items, |o| (o.prompt, o.seed, o.judge)),
+            seed: Grouping::by(items, |o| o.seed),
+            prompt_seed: Grouping::by(items, |o| (o.prompt, o.seed)),
+            prompt_seed_sample: Grouping::by(items, |o| (o.prompt, o.seed, o.sample)),
+            prompt: Grouping::by(items, |o| o.prompt),
+        }
+    }
+
+    /// Of the items that are kept.
+    fn components(&self, keep: &dyn Fn(usize) -> bool) -> Components {
+        let within = |grouping: &Grouping| grouping.pairs(&self.values, keep);
+        let (of_judge, of_prompt, of_seed) = (within(&self.judge), within(&self.prompt_judge), within(&self.seed_judge));
+        let of_both = within(&self.prompt_seed_judge);
+        // Of one judge: another sample; another seed; another prompt; another of both.
+        let other_sample = of_both.half_mean();
+        let other_seed = of_prompt.minus(of_both).half_mean();
+        let other_prompt = of_seed.minus(of_both).half_mean();
+        let other_both = of_judge.minus(of_prompt).minus(of_seed).plus(of_both).half_mean();
+        // Of two judges: the same completion; another prompt.
+        let across = within(&self.seed).minus(within(&self.prompt_seed));
+        let other_judge = within(&self.prompt_seed_sample).half_mean();
+        let other_judge_and_prompt = across.minus(of_seed.minus(of_both)).half_mean();
+
+        let difference = |a: Option<f64>, b: Option<f64>| Some(a? - b?);
+        let judge = difference(other_judge_and_prompt, other_prompt);
+        let rest = difference(other_judge, judge);
+        let seed = difference(other_both, other_prompt);
+        let prompt = difference(other_both, other_seed).or_else(|| difference(other_prompt, other_sample));
+        let crossed = || Some(other_seed? + other_prompt? - other_both?);
+        let noise = other_sample.or_else(crossed);
+        Components {
+            prompt,
+            seed,
+            prompt_by_seed: other_sample.and_then(|noise| Some(crossed()? - noise)),
+            sample: rest.map_or(noise, |rest| Some(noise? - rest)),
+            judge,
+            rest,
+        }
+    }
+}
+
+pub fn components(items: &[Observation]) -> Components {
+    Design::new(items).components(&|_| true)
 }
 
 /// The mean over items with its standard error where both prompts and seeds are a sample of many: clustered both ways, V_prompts +
@@ -165,7 +226,7 @@ fn clustered(items: &[Observation], mean: f64, key: impl Fn(&Observation) -> (us
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::reference::{close, number, peers};
     use super::*;
     use dpo_eval_rng::Stream;
@@ -203,7 +264,7 @@ mod tests {
         close(&[found.standard_error], &[prompt.sqrt()], 1e-12);
     }
 
-    fn draw(prompts: usize, seeds: usize, samples: usize, draw: u64) -> Vec<Observation> {
+    pub fn draw(prompts: usize, seeds: usize, samples: usize, draw: u64) -> Vec<Observation> {
         let effect = |name: &str, i: usize| Stream::of(draw, name, i as u64).normal();
         let each = (0..prompts).flat_map(|p| (0..seeds).map(move |s| (p, s)));
         let each = each.flat_map(|(p, s)| (0..samples).map(move |k| (p, s, k)));

@@ -2,6 +2,7 @@
 
 use statrs::distribution::{Beta, ContinuousCDF, StudentsT};
 use statrs::function::beta::beta_reg;
+use statrs::function::gamma::gamma_lr;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
@@ -79,6 +80,15 @@ pub fn beta_quantile(p: f64, a: f64, b: f64) -> f64 {
     bisect(0.0, 1.0, |x| distribution.cdf(x) - p)
 }
 
+/// The quantile of χ² with `df` degrees of freedom, that may be no whole number.
+pub fn chi_squared_quantile(p: f64, df: f64) -> f64 {
+    let mut upper = df.max(1.0);
+    while gamma_lr(df / 2.0, upper / 2.0) < p && upper < 1e12 {
+        upper *= 2.0;
+    }
+    bisect(0.0, upper, |x| gamma_lr(df / 2.0, x / 2.0) - p)
+}
+
 /// The zero of an increasing function, to the last bit that halving can give: the inverse functions at hand stop at 1e-8 or
 /// so, which the reference vectors don't forgive.
 pub(crate) fn bisect(mut lower: f64, mut upper: f64, f: impl Fn(f64) -> f64) -> f64 {
@@ -103,6 +113,20 @@ mod tests {
         assert!((z(0.95) - 1.959_963_984_540_054).abs() < 1e-12);
         assert!((t(0.95, 5) - 2.570_581_835_636_314).abs() < 1e-11);
         assert!((t(0.99, 1) - 63.656_741_162_871_55).abs() < 1e-8);
+    }
+
+    #[test]
+    fn quantiles_of_chi_square_are_those_of_scipy() {
+        // scipy.stats.chi2.ppf, SciPy 1.17.1.
+        let known = [
+            (0.975, 5.0, 12.832_501_994_030_027),
+            (0.025, 1.0, 0.000_982_069_117_175_255_6),
+            (0.5, 7.3, 6.645_251_643_816_642),
+            (0.975, 799.0, 879.226_311_303_318_5),
+        ];
+        for (p, df, expected) in known {
+            assert!((chi_squared_quantile(p, df) / expected - 1.0).abs() < 1e-9, "{p} {df}");
+        }
     }
 
     #[test]

@@ -68,6 +68,11 @@ pub fn t_test_pairs_needed(effect: f64, level: f64, power: f64) -> f64 {
     bisect(normal.max(2.0) - 0.999, 2.0 * normal + 20.0, |n| t_test_power(effect, n, level) - power)
 }
 
+/// The mean difference, in standard deviations, that the two-sided paired t-test sees with this chance.
+pub fn detectable_effect(pairs: f64, level: f64, power: f64) -> f64 {
+    bisect(0.0, 100.0, |effect| t_test_power(effect, pairs, level) - power)
+}
+
 /// P(T ≤ t) of the noncentral t distribution (Lenth 1989, algorithm AS 243).
 fn noncentral_t_cdf(x: f64, df: f64, shift: f64) -> f64 {
     if x < 0.0 {
@@ -131,6 +136,19 @@ mod tests {
             let (level, power) = (1.0 - f("alpha"), 1.0 - f("beta"));
             close(&[design.prompts_needed(f("delta"), level, power) / f("n_exact")], &[1.0], 1e-9);
             close(&[design.minimum_detectable_difference(1000, level, power)], &[f("mde_at_n_1000")], 1e-9);
+        }
+    }
+
+    #[test]
+    fn detectable_effects_meet_statsmodels() {
+        // TTestPower().solve_power(nobs, power, alpha) of statsmodels 0.15.
+        let known = [
+            (400.0, 0.95, 0.8, 0.140_417_436_825_529_5),
+            (20.0, 0.95, 0.8, 0.660_441_654_438_031),
+            (5.0, 0.9, 0.9, 1.609_940_550_266_711_1),
+        ];
+        for (pairs, level, power, expected) in known {
+            close(&[detectable_effect(pairs, level, power)], &[expected], 1e-6);
         }
     }
 

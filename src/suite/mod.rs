@@ -23,9 +23,10 @@ pub mod spec;
 pub mod templates;
 mod translate;
 
+use one_or_many::OneOrMany;
 pub use schema::schema;
 pub use settings::Suite;
-use settings::{CheckSettings, FitnessSettings, JudgeKind, JudgeSettings, JudgeSource, OnnxSettings};
+use settings::{CheckSettings, EncodingSettings, FitnessSettings, JudgeKind, JudgeSettings, JudgeSource, Label, OnnxSettings};
 pub(crate) use translate::with_suggestion;
 
 /// Reads, resolves and checks a suite file. The files and folders it names must be there; the golden file needn't.
@@ -41,20 +42,25 @@ pub fn judge_of_folder(
     name: &str,
     kind: JudgeKind,
     path: PathBuf,
-    template: Option<String>,
+    template: Option<OneOrMany<String>>,
     max_length: Option<usize>,
-) -> JudgeSettings {
-    JudgeSettings {
+    labels: &[Label],
+) -> Result<JudgeSettings> {
+    if let Some(fault) = resolve::fault_of_labels(kind, labels).filter(|_| !labels.is_empty()) {
+        return Err(Error::usage(format!("the labels {}", fault.what)).help(fault.help));
+    }
+    Ok(JudgeSettings {
         name: name.to_owned(),
         kind,
         source: JudgeSource::Folder { path },
-        template: template.unwrap_or_else(|| defaults::template(kind).to_owned()).into(),
+        template: template.unwrap_or_else(|| defaults::template(kind).to_owned().into()),
         max_length,
         tie_width: defaults::TIE_WIDTH,
         min_accuracy: defaults::MIN_ACCURACY,
-        onnx: OnnxSettings::default(),
+        encoding: EncodingSettings::default(),
+        onnx: OnnxSettings { labels: labels.to_vec(), ..OnnxSettings::default() },
         fitness: FitnessSettings::default(),
-    }
+    })
 }
 
 /// The level of intervals where no suite says one.

@@ -25,6 +25,28 @@ pub struct ReadingSettings {
     /// How pairs are made of rated completions.
     #[serde(skip_serializing_if = "RatingSettings::is_usual")]
     pub ratings: RatingSettings,
+    #[serde(skip_serializing_if = "Tokenization::is_joint")]
+    pub tokenization: Tokenization,
+}
+
+/// How prompt and completion become tokens: what TRL's trainers have done over time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Tokenization {
+    /// Both as one text, cut where the prompt's own tokens end (`DPOTrainer` from 0.29 on).
+    #[default]
+    Joint,
+    /// Each by itself, without BOS, and EOS after every completion (0.12 to 0.28).
+    Separate,
+    /// Both as one text; where a token reaches over the boundary, the completion begins with it (until 0.11, `CPOTrainer` and `ORPOTrainer`
+    /// still).
+    WalkBack,
+}
+
+impl Tokenization {
+    fn is_joint(&self) -> bool {
+        *self == Self::Joint
+    }
 }
 
 /// How a pair is made of several rated completions: the best one is chosen.

@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod encoding;
 mod judging;
 mod onnx;
 mod rounds;
 mod verdict;
 
+pub use encoding::{Attention, EncodingSettings, Pooling};
 pub use judging::{
     Combine, FitnessSettings, Folder, ImplicitReward, ImplicitSettings, LabelSettings, PanelSettings, RuleSettings, RuleTest,
     TextFormat,
@@ -24,7 +26,7 @@ pub use verdict::{
 };
 
 pub use super::limits::{CheckLimits, CheckSettings};
-pub use super::reading::{AuditLimits, RatedBy, RatingSettings, ReadingSettings, RejectedBy, SourceSettings};
+pub use super::reading::{AuditLimits, RatedBy, RatingSettings, ReadingSettings, RejectedBy, SourceSettings, Tokenization};
 
 /// The arithmetic that models are trained, scored and decoded with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -187,6 +189,14 @@ impl Dataset {
     /// Whether a chat template writes its texts.
     pub fn is_conversational(&self) -> bool {
         matches!(self, Self::Pairs(settings) if settings.format.is_conversational())
+    }
+
+    /// How policies and reference read its texts.
+    pub fn tokenization(&self) -> Tokenization {
+        match self {
+            Self::Pairs(settings) => settings.reading.tokenization,
+            Self::World(_) => Tokenization::Joint,
+        }
     }
 
     /// Whether there are pairs: to learn from, to measure implicit rewards on, and to train and measure judges with.

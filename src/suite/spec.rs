@@ -12,10 +12,11 @@ use serde::Deserialize;
 
 use super::limits::ChecksSpec;
 use super::one_or_many::OneOrMany;
-use super::reading::{AuditSpec, ColumnsSpec, RatedBy, RejectedBy, SourceSpec};
+use super::reading::{AuditSpec, ColumnsSpec, RatedBy, RejectedBy, SourceSpec, Tokenization};
 use super::settings::{
-    BcoShift, Combine, Dialect, FDivergence, ImplicitReward, InputRole, Label, Linear, LossType, Numerics, OnInconclusive,
-    Optimizer, PackingStrategy, PairsFormat, Provider, RoundReference, Sampling, Scheduler, Side, TextFormat, Values,
+    Attention, BcoShift, Combine, Dialect, FDivergence, ImplicitReward, InputRole, Label, Linear, LossType, Numerics,
+    OnInconclusive, Optimizer, PackingStrategy, PairsFormat, Pooling, Provider, RoundReference, Sampling, Scheduler, Side,
+    TextFormat, Values,
 };
 
 /// A suite: what is trained, on what, how it is judged, and what it is held against.
@@ -104,6 +105,9 @@ pub struct DatasetSpec {
     pub chat_template: Option<PathBuf>,
     /// Conversations: what a chat template that asks for today's date gets, as YYYY-MM-DD.
     pub chat_date: Option<String>,
+    /// Pairs: how prompt and completion become tokens, for policies and reference: `joint` if not given, as in TRL today; `separate` as in TRL
+    /// 0.12 to 0.28, without BOS; `walk_back` as until 0.11 (and in its CPO and ORPO trainers).
+    pub tokenization: Option<Tokenization>,
     /// Pairs: what the audit may find.
     pub audit: Option<AuditSpec>,
     /// Pairs: use only the first pairs of the file.
@@ -392,6 +396,11 @@ pub struct JudgeSpec {
     pub path: Option<PathBuf>,
     /// Training of a judge made here, on the judges' own pairs, from the reference's weights.
     pub train: Option<TrainSpec>,
+    /// Trained here: what a token sees of its text: `causal` if not given; `bidirectional`, an encoder, also what follows it.
+    pub attention: Option<Attention>,
+    /// Trained here: where a text's score is read: at its `last` token, or as the `mean` over its tokens; `mean` if not given where attention is
+    /// bidirectional, else `last`.
+    pub pooling: Option<Pooling>,
     /// What an ONNX model reads, with {prompt}, {a}, {b} (pairwise) or {prompt}, {completion} (reward_model). With `path` perhaps two texts, given
     /// to the tokenizer as a pair (cross-encoders), or three (prompt, a, b), encoded each by itself (PairRM).
     pub template: Option<OneOrMany<String>>,
@@ -450,8 +459,8 @@ pub enum JudgeKindSpec {
     Panel,
 }
 
-/// Probes of a judge, made of the reference's completions of the evaluation prompts. A judge that falls for one for sure (the whole
-/// interval beyond the limit) is unfit, and its win rates are void.
+/// Probes of a judge, made of the reference's completions of the evaluation prompts, and its weaknesses elsewhere. A judge that falls for one
+/// for sure (the whole interval beyond the limit) is unfit, and its win rates are void.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FitnessSpec {
@@ -469,6 +478,12 @@ pub struct FitnessSpec {
     pub max_injection_gain: Option<f64>,
     /// How far from one half an answer may stand against itself.
     pub max_identical_bias: Option<f64>,
+    /// How far from one half the longer of two held-out texts may be preferred, where it is as often the better side as the worse one; not
+    /// asked for if not given.
+    pub max_length_bias: Option<f64>,
+    /// Share of what the judge is asked about the policies' completions (else of its probes) that may be longer than it reads; not asked for if
+    /// not given.
+    pub max_truncated: Option<f64>,
 }
 
 /// One rule of a rubric: exactly one of `contains`, `regex`, `words`, `characters` and `format`.

@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
-use super::settings::{Dataset, PolicySource, RoundReference, TrainSettings};
+use super::settings::{Dataset, PolicySource, RoundReference, Tokenization, TrainSettings};
 use super::templates::TEMPLATES;
 use super::*;
 
@@ -500,6 +500,9 @@ fn how_a_file_is_read_is_kept_and_what_has_no_effect_on_it_is_refused() {
     assert_eq!(pairs.reading.chat_template.as_ref().unwrap().path, Path::new("chat.jinja"));
     assert_eq!(pairs.reading.audit.as_ref().unwrap().0, [("boundary-mismatch".to_owned(), 0.5)].into());
     assert!(suite.dataset.is_conversational() && suite.dataset.has_pairs());
+    let separate = understood(&PAIRS.replace("path = \"pairs.jsonl\"", "path = \"pairs.jsonl\"\ntokenization = \"separate\""));
+    assert_eq!(separate.dataset.tokenization(), Tokenization::Separate);
+    assert_ne!(separate.digest(), understood(PAIRS).digest());
     // Digests of suites that say nothing of it don't know of it.
     let Dataset::Pairs(usual) = understood(PAIRS).dataset else { panic!("pairs") };
     let keys = serde_json::to_value(&usual).unwrap();
@@ -516,9 +519,16 @@ fn how_a_file_is_read_is_kept_and_what_has_no_effect_on_it_is_refused() {
             (path, "path = \"p\"\ncolumns = [\"a\"]"),
             (path, "path = \"p\"\n[dataset.audit]\ntruncated = 2"),
             (path, "path = \"p\"\n[dataset.audit]\ntruncation = 0.5"),
+            (path, "path = \"p\"\ntokenization = \"split\""),
         ],
     );
-    let world = refusals(WORLD, &[("vocab_size = 500", "[dataset.audit]\ntruncated = 0.5")]);
+    let world = refusals(
+        WORLD,
+        &[
+            ("vocab_size = 500", "[dataset.audit]\ntruncated = 0.5"),
+            ("vocab_size = 500", "vocab_size = 500\ntokenization = \"separate\""),
+        ],
+    );
     refused("how_a_file_is_read_is_kept_and_what_has_no_effect_on_it_is_refused", messages + &world);
 }
 

@@ -29,7 +29,7 @@ pub use evaluation::Evaluation;
 pub use metrics::Metrics;
 pub use preference::{PairOutput, PreferenceTask, ScoredPolicy, pair_scores};
 pub use rows::{EvalStep, TrainStep};
-pub use run::{EVAL_LOG, checkpoint, checkpoint_folder, checkpoint_steps, run};
+pub use run::{EVAL_LOG, LAST, checkpoint, checkpoint_folder, checkpoint_steps, run};
 pub use schedule::learning_rate;
 pub use score_cache::ScoreCache;
 pub(crate) use sequence::{Group, PackedGroups};

@@ -14,7 +14,7 @@ use super::task::{BatchLoss, Task};
 use crate::data::TokenizedPair;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::model::{Gradients, Llama, Tape, TokenScore};
+use crate::model::{Causal, Gradients, Llama, Tape, TokenScore};
 use crate::suite::settings::{Dialect, LossType, Numerics, TrainSettings};
 use crate::watch::Watch;
 
@@ -361,7 +361,7 @@ fn in_pairs(groups: &PackedGroups, tokens: &[TokenScore], prompts: bool) -> Vec<
 
 /// What the reference says of pairs, from `cache` where it is kept there.
 fn reference_scores(
-    model: &Llama,
+    model: &dyn Causal,
     pairs: &[TokenizedPair],
     cache: Option<&ScoreCache<'_>>,
     watch: &dyn Watch,
@@ -376,7 +376,7 @@ fn reference_scores(
     }
 }
 
-fn score_pairs(model: &Llama, pairs: &[TokenizedPair], watch: &dyn Watch, what: &str) -> Result<Vec<PairOutput>> {
+fn score_pairs(model: &dyn Causal, pairs: &[TokenizedPair], watch: &dyn Watch, what: &str) -> Result<Vec<PairOutput>> {
     let mut outputs = Vec::with_capacity(pairs.len());
     for chunk in pairs.chunks(SCORED_TOGETHER) {
         watch.check()?;
@@ -401,14 +401,14 @@ pub struct ScoredPolicy<'a> {
 /// `max_length` cuts completions as in training. The reference's scores are those of `cache`, where they are kept.
 pub fn pair_scores(
     of: &ScoredPolicy,
-    policy: &Llama,
-    reference: &Llama,
+    policy: &dyn Causal,
+    reference: &dyn Causal,
     pairs: &[TokenizedPair],
     max_length: Option<usize>,
     cache: Option<&ScoreCache<'_>>,
     watch: &dyn Watch,
 ) -> Result<Vec<PairScore>> {
-    let pairs = fit_pairs(&policy.config, pairs, max_length)?;
+    let pairs = fit_pairs(policy.limits(), pairs, max_length)?;
     let under_policy = score_pairs(policy, &pairs, watch, "policy log-probabilities")?;
     let under_reference = reference_scores(reference, &pairs, cache, watch)?;
     let row = |((pair, p), r): ((&TokenizedPair, &PairOutput), &PairOutput)| PairScore {

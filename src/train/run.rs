@@ -27,6 +27,9 @@ const STATE_EVERY: u64 = 50;
 /// How many example ids an error message names.
 const IDS_SHOWN: usize = 8;
 
+/// The folder of the weights that training came to, in its work folder, where it ends with better ones from before.
+pub const LAST: &str = "last";
+
 /// The file name of the evaluations' log, in the work folder of a training that has them.
 pub const EVAL_LOG: &str = "eval_log.jsonl";
 
@@ -41,6 +44,7 @@ pub const EVAL_LOG: &str = "eval_log.jsonl";
 /// - `checkpoint-<step>/model.safetensors` (`adapter_model.safetensors` where an adapter is trained): the weights after every
 ///   `save_steps` steps and after the last (of these the latest `save_total_limit`); where evaluations decide which weights training
 ///   ends with, those alone (`checkpoint_steps`);
+/// - `last`: the weights after the last step, where the best ones are others (`load_best_model_at_end`);
 /// - `state`: what a run that was killed resumes from. The same call with the same folder goes on where it stopped and
 ///   ends with the same bits; a call on a finished folder only restores the weights.
 ///
@@ -103,6 +107,10 @@ pub fn run<T: Task>(task: &mut T, settings: &TrainSettings, seed: u64, work: &Pa
     }
     if settings.evaluation.load_best_model_at_end {
         let best = verdict(&settings.evaluation, &past.evaluations).best.expect("the last step is evaluated");
+        if best != past.steps() {
+            let learner = task.learner();
+            save_checkpoint(&work.join(LAST), past.steps(), learner.weights_file(), learner.parameters())?;
+        }
         restore_best(task, work, best, plan.total, chain.checkpoints()[&best])?;
     }
     Ok(past.metrics)

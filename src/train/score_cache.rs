@@ -17,7 +17,7 @@ use super::policy::with_adapters;
 use super::preference::PairOutput;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::model::Llama;
+use crate::model::Causal;
 use crate::store::{Store, write_atomically};
 use crate::suite::settings::Numerics;
 use crate::watch::Watch;
@@ -70,14 +70,12 @@ impl<'a> ScoreCache<'a> {
     /// The scores of `tokens` (one entry a score) under `model`: those that are kept, or else what `score` finds, which is then kept.
     pub(super) fn scores<S: Numbers, T: Serialize>(
         &self,
-        model: &Llama,
+        model: &dyn Causal,
         tokens: &[T],
         watch: &dyn Watch,
         score: impl FnOnce() -> Result<Vec<S>>,
     ) -> Result<Vec<S>> {
-        if model.numerics != Numerics::Strict {
-            return score();
-        }
+        let Some(model) = model.own().filter(|model| model.numerics == Numerics::Strict) else { return score() };
         let (config, weights) = (model.config.causal_json(), model.parameters.digest());
         let key = Digest::of_value(&(FORMAT, self.engine, model.numerics, config, weights, tokens));
         let key = with_adapters(key, &[model]);

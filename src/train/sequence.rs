@@ -2,7 +2,7 @@
 
 use crate::data::TokenizedPair;
 use crate::error::{Error, Result};
-use crate::model::{LlamaConfig, Packed, Target, TokenScore, derived};
+use crate::model::{Limits, Packed, Target, TokenScore, derived};
 
 /// A completion's results. Sums run over its tokens in position order, in binary64.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -113,7 +113,7 @@ impl PackedGroups {
 ///
 /// A prompt that leaves no room for a completion is an error: TRL drops such rows.
 pub(crate) fn fit(
-    config: &LlamaConfig,
+    limits: impl Into<Limits>,
     id: &str,
     prompt: &[u32],
     completion: &mut Vec<u32>,
@@ -130,7 +130,7 @@ pub(crate) fn fit(
         }
         completion.truncate(max - prompt.len());
     }
-    check(config, id, &[prompt, completion].concat())
+    check(limits, id, &[prompt, completion].concat())
 }
 
 /// An error where an example has nothing to be asked or nothing to learn.
@@ -143,18 +143,22 @@ pub(crate) fn not_empty(id: &str, prompt: &[u32], completion: &[u32]) -> Result<
 }
 
 /// An error where a sequence doesn't fit the model's vocabulary or context.
-pub(crate) fn check(config: &LlamaConfig, id: &str, tokens: &[u32]) -> Result<()> {
+pub(crate) fn check(limits: impl Into<Limits>, id: &str, tokens: &[u32]) -> Result<()> {
     let mut packed = Packed::new();
     packed.push(tokens);
-    packed.check(config).map_err(|e| Error { message: format!("example {id}: {}", e.message), ..e })
+    packed.check(limits).map_err(|e| Error { message: format!("example {id}: {}", e.message), ..e })
 }
 
 /// `fit` on both sides of pairs. Sides that the cut made equal are kept: their gradients cancel, as in TRL.
-pub(crate) fn fit_pairs(config: &LlamaConfig, pairs: &[TokenizedPair], max_length: Option<usize>) -> Result<Vec<TokenizedPair>> {
-    let mut pairs = pairs.to_vec();
+pub(crate) fn fit_pairs(
+    limits: impl Into<Limits>,
+    pairs: &[TokenizedPair],
+    max_length: Option<usize>,
+) -> Result<Vec<TokenizedPair>> {
+    let (limits, mut pairs) = (limits.into(), pairs.to_vec());
     for pair in &mut pairs {
-        fit(config, &pair.id, &pair.prompt, &mut pair.chosen, max_length)?;
-        fit(config, &pair.id, &pair.prompt, &mut pair.rejected, max_length)?;
+        fit(limits, &pair.id, &pair.prompt, &mut pair.chosen, max_length)?;
+        fit(limits, &pair.id, &pair.prompt, &mut pair.rejected, max_length)?;
     }
     Ok(pairs)
 }

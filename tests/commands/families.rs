@@ -1,11 +1,12 @@
-//! Models that are built otherwise than Llama through whole commands: fine-tuned, trained with and without an adapter, reproduced, merged.
+//! Models that are built otherwise than Llama through whole commands: fine-tuned, trained with and without an adapter, made judges, reproduced,
+//! merged.
 
 use std::fs;
 use std::path::Path;
 
 use dpo_eval::model::{Llama, LlamaConfig};
 
-use crate::support::{run_expecting, workplace};
+use crate::support::{run_expecting, run_reproduce_and_merge, workplace};
 
 const FIRST: &str = r#"name = "tokens"
 seeds = [1]
@@ -68,6 +69,16 @@ name = "lora"
 lora_r = 2
 lora_target_modules = "all-linear"
 
+[[judge]]
+name = "ours"
+kind = "pairwise"
+
+[judge.fitness]
+probes = 0
+
+[judge.train]
+max_steps = 1
+
 [generate]
 max_new_tokens = 8
 "#;
@@ -100,23 +111,14 @@ fn model(folder: &Path, family: &str, sizes: &str) {
 }
 
 #[test]
-fn other_families_are_trained_evaluated_reproduced_and_merged() {
+fn other_families_are_trained_evaluated_made_judges_reproduced_and_merged() {
     let folder = workplace();
     let folder = folder.path();
     fs::write(folder.join("tokens.toml"), FIRST).unwrap();
     run_expecting(folder, &["train", "tokens.toml", "--variant", "dpo", "--output", "out", "--quiet"], 0);
     for (family, sizes) in CONFIGS {
         model(folder, family, sizes);
-        let suite = &format!("{family}.toml");
-        run_expecting(folder, &["suite", "run", suite, "--quiet"], 0);
-        let repro = run_expecting(folder, &["repro", "--quiet"], 0);
-        assert!(repro.stdout.contains("train/lora/seed-1"), "{}", repro.stdout);
-        run_expecting(folder, &["train", suite, "--variant", "lora", "--output", family, "--quiet"], 0);
-        let [adapter, base, merged] = ["final", "base", "merged"].map(|name| format!("{family}/{name}"));
-        run_expecting(folder, &["merge", &adapter, "--base", &base, "--output", &merged], 0);
-        fs::write(folder.join("in.jsonl"), "{\"ids\": [1, 5, 9, 11]}\n").unwrap();
-        let logps = |model: &str| run_expecting(folder, &["logps", model, "in.jsonl"], 0).stdout;
-        assert_ne!(logps(&merged), logps(&base), "{family}");
+        run_reproduce_and_merge(folder, &format!("{family}.toml"), family);
     }
 }
 
@@ -132,14 +134,18 @@ fn what_a_family_does_not_have_is_refused_before_any_work() {
         fs::write(folder.join("refused.toml"), FAMILY.replace("FAMILY", family).replacen(from, to, 1)).unwrap();
         run_expecting(folder, &["suite", "check", "refused.toml"], code).stderr
     };
-    let judge = "[[judge]]\nname = \"ours\"\nkind = \"reward_model\"\n\n[generate]";
-    let message = refused("[generate]", judge, 2);
-    assert!(message.contains("judge `ours` can't be exported to ONNX") && message.contains("a gpt2"), "{message}");
     let message = refused("\"all-linear\"", "[\"q_proj\", \"c_fc\"]", 3);
     assert!(message.contains("variant `lora`") && message.contains("no linear layer q_proj"), "{message}");
+    let (windowed, sizes) = CONFIGS[2];
+    model(folder, windowed, sizes);
+    let encoder = "kind = \"pairwise\"\nattention = \"bidirectional\"";
+    fs::write(folder.join("encoder.toml"), FAMILY.replace("FAMILY", windowed).replacen("kind = \"pairwise\"", encoder, 1))
+        .unwrap();
+    let message = run_expecting(folder, &["suite", "check", "encoder.toml"], 2).stderr;
+    assert!(message.contains("judge `ours` has max_length") && message.contains("a gemma2 see 9 at a time"), "{message}");
     let config = folder.join(family).join("config.json");
-    let strange = fs::read_to_string(&config).unwrap().replace("gpt2", "olmo");
+    let strange = fs::read_to_string(&config).unwrap().replace("gpt2", "mpt");
     fs::write(&config, strange).unwrap();
     let message = refused("max_steps = 3", "max_steps = 4", 3);
-    assert!(message.contains("`model_type` = \"olmo\" is not supported") && message.contains("config.json"), "{message}");
+    assert!(message.contains("`model_type` = \"mpt\" is not supported") && message.contains("config.json"), "{message}");
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::support::{assert_same_files, copy_of_finished_smoke, edit, run_expecting};
+use crate::support::{assert_same_files, copy_of_finished_smoke, edit, run_expecting, workplace};
 
 const SUITE: &str = "suites/smoke.toml";
 
@@ -186,6 +186,37 @@ fn a_judge_scores_files_by_itself() {
     fs::remove_file(folder.join("judge/judge.json")).unwrap();
     let refused = run_expecting(folder, &["judge", "score", "judge", "pairs.jsonl"], 2);
     assert!(refused.stderr.contains("--kind pairwise"), "{}", refused.stderr);
+}
+
+#[test]
+fn a_folders_labels_are_declared_on_the_command_line() {
+    let folder = workplace();
+    let folder = folder.path();
+    fs::write(folder.join("pairs.jsonl"), ROWS).unwrap();
+    let judge = format!("{}/golden/judges/deberta", env!("CARGO_MANIFEST_DIR"));
+    let score = |labels: &[&str], code| {
+        let asked = ["judge", "score", &judge, "pairs.jsonl", "--kind", "pairwise", "--format", "json"];
+        let template = ["--template", "{prompt} {a}", "--template", "{prompt} {b}"];
+        run_expecting(folder, &[&asked[..], &template, labels].concat(), code)
+    };
+    let preference = |labels| {
+        let rows = score(&["--labels", labels], 0).stdout;
+        let first: Value = serde_json::from_str(rows.lines().next().unwrap()).unwrap();
+        first["preference"].as_f64().unwrap()
+    };
+    let (one, other) = (preference("first,second"), preference("second,first"));
+    assert!((one + other - 1.0).abs() < 1e-9 && (one - 0.5).abs() > 1e-6, "{one} {other}");
+    let unsaid = score(&[], 3).stderr;
+    assert!(unsaid.contains("which of its 2 classes means") && unsaid.contains("--labels"), "{unsaid}");
+    for (labels, code, what) in [
+        ("first,first", 2, "names `first` twice"),
+        ("good,bad", 2, "names `good`, which this kind of judge can't say"),
+        ("first,third", 2, "it is one of first, second, tie, good, bad"),
+        ("first,second,tie", 2, "has 2 classes"),
+    ] {
+        let refused = score(&["--labels", labels], code).stderr;
+        assert!(refused.contains(what), "{refused}");
+    }
 }
 
 #[test]

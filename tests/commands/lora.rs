@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::support::{assert_same_files, run, run_expecting, workplace};
+use crate::support::{assert_same_files, run, run_expecting, run_reproduce_and_merge, workplace};
 
 const SUITE: &str = r#"name = "adapters"
 seeds = [1]
@@ -55,21 +55,13 @@ fn an_adapter_is_trained_reproduced_merged_brought_along_and_trained_on() {
     let folder = workplace();
     let folder = folder.path();
     fs::write(folder.join("adapters.toml"), SUITE).unwrap();
-    run_expecting(folder, &["suite", "run", "adapters.toml", "--quiet"], 0);
+    run_reproduce_and_merge(folder, "adapters.toml", "out");
     let report = fs::read_to_string(folder.join("reports/adapters/report.json")).unwrap();
     assert!(report.contains("LoRA r = 4") && report.contains("adapter_model.safetensors"));
-    let repro = run_expecting(folder, &["repro", "--quiet"], 0);
-    assert!(repro.stdout.contains("train/lora/seed-1"), "{}", repro.stdout);
-
-    run_expecting(folder, &["train", "adapters.toml", "--variant", "lora", "--output", "out", "--quiet"], 0);
     assert!(folder.join("out/final/adapter_config.json").is_file() && !folder.join("out/final/model.safetensors").exists());
-    run_expecting(folder, &["merge", "out/final", "--base", "out/base", "--output", "merged"], 0);
-    fs::write(folder.join("in.jsonl"), "{\"ids\": [1, 5, 9, 11]}\n").unwrap();
-    let logps = |model: &str| run_expecting(folder, &["logps", model, "in.jsonl"], 0).stdout;
-    assert_ne!(logps("merged"), logps("out/base"));
 
     // The adapter itself and the merged model are the same policy.
-    for (from, reports) in [("out/final", "by-adapter"), ("merged", "by-weights")] {
+    for (from, reports) in [("out/final", "by-adapter"), ("out/merged", "by-weights")] {
         brought_along(folder, &format!("[[variant]]\nname = \"theirs\"\ncheckpoint = \"{from}\"\n"));
         run_expecting(folder, &["suite", "run", "other.toml", "--quiet", "--report-dir", reports], 0);
     }

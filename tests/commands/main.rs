@@ -2,6 +2,7 @@
 
 mod data;
 mod errors;
+mod evaluated;
 mod families;
 mod fuzz;
 mod gate;
@@ -16,6 +17,7 @@ mod readme;
 mod real_input;
 mod repro;
 mod rounds;
+mod sequential;
 mod smoke;
 mod support;
 mod training;

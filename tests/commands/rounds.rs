@@ -10,8 +10,9 @@ use dpo_eval::judge::Outcome;
 use dpo_eval::judge::asking::Asking;
 use dpo_eval::judge::protocol::compare;
 use dpo_eval::judge::session::OnnxJudge;
-use dpo_eval::model::Llama;
+use dpo_eval::model::{Adapter, Llama};
 use dpo_eval::suite::settings::GenerateSettings;
+use dpo_eval::train::{ScoredPolicy, pair_scores};
 use dpo_eval::watch::Silent;
 
 use crate::support::{assert_same_files, edit, repository, run_expecting, run_through_kills};
@@ -212,6 +213,82 @@ fn a_run_killed_in_its_rounds_gives_the_bytes_of_an_unbroken_one() {
     let kills = run_through_kills(folder.path(), &RUN);
     assert!(kills >= 5, "only {kills} kills");
     assert_same_files(&unbroken.path().join("reports/rounds"), &folder.path().join("reports/rounds"));
+}
+
+/// Adapters in rounds over weights and an adapter from elsewhere; every step sees all pairs.
+const OVER: &str = r#"name = "over"
+seeds = [1]
+
+[dataset]
+kind = "world"
+train_prompts = 12
+heldout_prompts = 4
+judge_prompts = 4
+eval_prompts = 4
+
+[model]
+path = "out/base"
+
+[train]
+learning_rate = 4e-3
+max_steps = 4
+per_device_train_batch_size = 100
+rounds = 2
+
+[[variant]]
+name = "fresh"
+lora_r = 4
+round_reference = "original"
+
+[[variant]]
+name = "on"
+lora_adapter = "out/final"
+
+[[variant]]
+name = "on-original"
+lora_adapter = "out/final"
+round_reference = "original"
+
+[generate]
+max_new_tokens = 16
+"#;
+
+#[test]
+fn rounds_of_an_adapter_are_compared_with_the_base_with_the_adapter_brought_along_or_with_the_round_before() {
+    let folder = place();
+    let folder = folder.path();
+    run_expecting(folder, &["train", "rounds.toml", "--variant", "adapter", "--output", "out", "--quiet"], 0);
+    fs::write(folder.join("over.toml"), OVER).unwrap();
+    let tokenizer = TextTokenizer::load(&folder.join("out/base")).unwrap();
+    let base = || Llama::load(&folder.join("out/base")).unwrap();
+    let under = |adapter: &Path| base().with_adapter(Adapter::load(adapter).unwrap()).unwrap();
+    for (variant, reference) in [("fresh", Some(base())), ("on", None), ("on-original", Some(under(&folder.join("out/final"))))] {
+        run_expecting(folder, &["train", "over.toml", "--variant", variant, "--output", variant, "--quiet"], 0);
+        let first = cell(folder, &format!("train/{variant}/seed-1"));
+        let second = cell(folder, &format!("train/{variant}/seed-1/round-2"));
+        let start = |cell: &Path| number(&rows::<serde_json::Value>(&cell.join("train_log.jsonl"))[0], "kl/chosen");
+        assert_eq!(start(&first), 0.0, "{variant}");
+        let policy = under(&first.join("checkpoint-4"));
+        let pairs: Vec<Pair> = rows(&cell(folder, &format!("pairs/{variant}/seed-1/round-2")).join("train.jsonl"));
+        let pairs: Vec<_> = pairs.iter().map(|p| tokenizer.pair(p)).collect();
+        let of = ScoredPolicy { variant, seed: Some(1), checkpoint: 4, beta: 0.1 };
+        let scores = pair_scores(&of, &policy, reference.as_ref().unwrap_or(&policy), &pairs, None, None, &Silent).unwrap();
+        let kl = scores.iter().map(|s| s.policy_chosen - s.reference_chosen).sum::<f64>() / scores.len() as f64;
+        assert!((start(&second) - kl).abs() < 1e-9 && (kl != 0.0) == reference.is_some(), "{variant}: {} {kl}", start(&second));
+        let last = fs::read(second.join("checkpoint-4/adapter_model.safetensors")).unwrap();
+        assert_eq!(fs::read(folder.join(variant).join("final/adapter_model.safetensors")).unwrap(), last);
+    }
+}
+
+#[test]
+fn a_round_in_which_every_pair_is_a_tie_ends_with_what_to_change() {
+    let folder = place();
+    let folder = folder.path();
+    edit(&folder.join("rounds.toml"), "min_accuracy = 0.99", "tie_width = 1e6");
+    let ran = run_expecting(folder, &["train", "rounds.toml", "--variant", "by-judge", "--output", "out", "--quiet"], 3);
+    let expected =
+        "round 2 of variant `by-judge` has nothing to learn from: none of 48 completions made a pair that `pairwise` labels";
+    assert!(ran.stderr.contains(expected) && ran.stderr.contains("lower the judge's tie_width"), "{}", ran.stderr);
 }
 
 const FILE: &str = r#"name = "file"

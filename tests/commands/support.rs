@@ -53,6 +53,20 @@ pub fn run_expecting(folder: &Path, arguments: &[&str], code: i32) -> Ran {
     ran
 }
 
+/// A suite with a variant `lora` is run and reproduced; then the variant is trained by itself into `output` and merged into
+/// `output/merged`, which says other things than its base.
+pub fn run_reproduce_and_merge(folder: &Path, suite: &str, output: &str) {
+    run_expecting(folder, &["suite", "run", suite, "--quiet"], 0);
+    let repro = run_expecting(folder, &["repro", "--quiet"], 0);
+    assert!(repro.stdout.contains("train/lora/seed-1"), "{}", repro.stdout);
+    run_expecting(folder, &["train", suite, "--variant", "lora", "--output", output, "--quiet"], 0);
+    let [adapter, base, merged] = ["final", "base", "merged"].map(|name| format!("{output}/{name}"));
+    run_expecting(folder, &["merge", &adapter, "--base", &base, "--output", &merged], 0);
+    fs::write(folder.join("in.jsonl"), "{\"ids\": [1, 5, 9, 11]}\n").unwrap();
+    let logps = |model: &str| run_expecting(folder, &["logps", model, "in.jsonl"], 0).stdout;
+    assert_ne!(logps(&merged), logps(&base), "{suite}");
+}
+
 /// Gives the command again and again until it ends by itself; says how often it was killed. Kills fall at every stage: each attempt
 /// lives a little longer than the last one, and goes on from what that one left.
 pub fn run_through_kills(folder: &Path, arguments: &[&str]) -> usize {

@@ -48,6 +48,15 @@ fn evaluations_best_weights_and_a_following_reference_go_the_whole_way_and_repea
     let out = folder.path().join("out");
     assert_eq!((lines(&out.join("timing.jsonl")).len(), lines(&out.join("eval_log.csv")).len()), (6, 4));
     assert!(fs::read_dir(out.join("tensorboard")).unwrap().next().is_some());
+    assert!(!out.join("last").exists(), "final has the last weights");
+
+    // Best and last weights are both there, each as a model.
+    let arguments = ["train", "suites/smoke.toml", "--variant", "best", "--output", "best", "--quiet"];
+    run_expecting(folder.path(), &arguments, 0);
+    let weights = |name: &str| fs::read(folder.path().join("best").join(name).join("model.safetensors")).unwrap();
+    assert_ne!(weights("final"), weights("last"));
+    fs::write(folder.path().join("text.jsonl"), "{\"ids\": [1, 2, 3]}\n").unwrap();
+    run_expecting(folder.path(), &["logps", "best/last", "text.jsonl"], 0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{finished_smoke, repository, run_expecting, shared};
+use crate::support::{dpo_eval, finished_smoke, repository, run_expecting, shared};
 
 fn json(folder: &Path, arguments: &[&str]) -> Value {
     let ran = run_expecting(folder, &[&["winrate"], arguments, &["--format", "json"]].concat(), 0);
@@ -168,4 +168,30 @@ fn many_policies_are_rated_and_those_that_cannot_be_told_apart_have_no_rank() {
     let report = finished_smoke().join("reports/smoke");
     let of_report = run_expecting(&report, &["ratings", ".", "--format", "json"], 0).stdout;
     assert!(of_report.contains("\"player\": \"reference\""), "{of_report}");
+}
+
+#[test]
+fn verdicts_come_through_pipes_as_they_come_from_files() {
+    let folder = repository().join("tests/readme");
+    let piped = |arguments: &[&str], file: &str| {
+        let pipe = fs::File::open(folder.join(file)).unwrap();
+        // A pipe that can't be read twice, and not a file under another name.
+        let mut cat = std::process::Command::new("cat").stdin(pipe).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let through = cat.stdout.take().unwrap();
+        let ran = crate::support::ran(&dpo_eval(&folder).args(arguments).stdin(through).output().unwrap());
+        cat.wait().unwrap();
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stdout
+    };
+    let direct = |arguments: &[&str]| run_expecting(&folder, arguments, 0).stdout;
+    assert_eq!(piped(&["winrate", "-"], "annotations.json"), direct(&["winrate", "annotations.json"]));
+    assert_eq!(piped(&["ratings", "-"], "comparisons.csv"), direct(&["ratings", "comparisons.csv"]));
+    let labelled = ["winrate", "annotations.json", "--labels"];
+    assert_eq!(
+        piped(&[&labelled[..], &["/dev/stdin"]].concat(), "people.csv"),
+        direct(&[&labelled[..], &["people.csv"]].concat())
+    );
+    let agreed = |text: String| text.replace("votes.csv", "stdin");
+    let found = piped(&["judge", "agree", "-", "--humans", "humans.csv", "--format", "csv"], "votes.csv");
+    assert_eq!(found, agreed(direct(&["judge", "agree", "votes.csv", "--humans", "humans.csv", "--format", "csv"])));
 }

@@ -13,7 +13,9 @@ use dpo_eval::judge::asking::Asking;
 use dpo_eval::judge::protocol;
 use dpo_eval::judge::session::OnnxJudge;
 use dpo_eval::suite::one_or_many::OneOrMany;
-use dpo_eval::suite::settings::{FitnessSettings, JudgeKind, JudgeSettings, JudgeSource, OnnxSettings, PairsFormat};
+use dpo_eval::suite::settings::{
+    EncodingSettings, FitnessSettings, JudgeKind, JudgeSettings, JudgeSource, OnnxSettings, PairsFormat,
+};
 use dpo_eval::watch::Silent;
 use serde_json::{Value, json};
 
@@ -45,6 +47,7 @@ fn judging(folder: &Path, pairs: &Path, threads: usize, rounds: usize) -> Result
         max_length: None,
         tie_width: 0.0,
         min_accuracy: 0.0,
+        encoding: EncodingSettings::default(),
         onnx: OnnxSettings::default(),
         fitness: FitnessSettings::default(),
     };

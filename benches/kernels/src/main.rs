@@ -1,7 +1,7 @@
 //! How fast the kernels are beside what this machine can do: the share of its peak of fused multiply-adds, of its memory
 //! bandwidth, and the ratio to other crates, all measured in turns within one run.
 //!
-//! `cargo run --release --manifest-path benches/kernels/Cargo.toml [-- WORD…]` measures the rows whose name holds every WORD;
+//! `cargo run --release -p dpo-eval-kernel-benches [-- WORD…]` measures the rows whose name holds every WORD;
 //! `DPO_EVAL_ISA` and `RAYON_NUM_THREADS` choose instructions and threads. With `--cpu-time` before the words, time is that of
 //! the threads on a CPU: for a machine that others use meanwhile. It doesn't see threads wait for each other.
 

@@ -86,7 +86,7 @@ fn row(what: &str, method: &str, prompts: usize, truth: f64, intervals: &[Option
 }
 
 pub fn print() {
-    println!("# cargo run --release --manifest-path benches/statistics/Cargo.toml -- coverage (CANDIDATES=1); seed {SEED}, {DRAWS} draws");
+    println!("# cargo run --release -p dpo-eval-statistics-benches -- coverage (CANDIDATES=1); seed {SEED}, {DRAWS} draws");
     println!("quantity,method,prompts,truth,covered,interval_above_truth,interval_below_truth,mean_width");
     let slow = std::env::var_os("CANDIDATES").is_some();
     for world in WORLDS {

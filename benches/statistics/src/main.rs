@@ -1,7 +1,7 @@
 //! What dpo-eval's statistics promise, measured.
 //!
 //! ```sh
-//! cargo run --release --manifest-path benches/statistics/Cargo.toml -- coverage > golden/statistics/coverage.csv
+//! cargo run --release -p dpo-eval-statistics-benches -- coverage > golden/statistics/coverage.csv
 //! python3 benches/statistics/compare.py   # speed, beside SciPy and evalica
 //! ```
 

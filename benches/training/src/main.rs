@@ -170,12 +170,13 @@ fn training(folder: &Path, precompute: bool, adapted: &[Linear]) -> Value {
     ends.extend(watch.ends.into_inner().expect("no thread panicked"));
     let mut seconds: Vec<f64> = ends.windows(2).map(|w| (w[1] - w[0]).as_secs_f64()).collect();
     let all: f64 = seconds.iter().sum();
+    let each = seconds.clone();
     seconds.sort_by(f64::total_cmp);
     let steps = seconds.len();
     let [forward, loss, backward] = [&task.forward, &task.loss, &task.backward].map(|sum| sum.get() / steps as f64);
     json!({
         "steps": steps, "threads": rayon::current_num_threads(),
-        "reference_s": reference, "s_per_step_min": seconds[0], "s_per_step_median": seconds[steps / 2],
+        "reference_s": reference, "s_of_steps": each, "s_per_step_min": seconds[0], "s_per_step_median": seconds[steps / 2],
         "s_per_step_max": seconds[steps - 1], "s_per_step_mean": all / steps as f64, "forward_s": forward, "loss_s": loss, "backward_s": backward,
         "optimizer_and_other_s": all / steps as f64 - forward - loss - backward, "peak_mb": peak_memory(),
         "gflop_per_step": flop / 1e9 / steps as f64, "peak_gflops": peak_gflops(),

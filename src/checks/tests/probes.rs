@@ -70,6 +70,57 @@ fn the_suite_says_what_it_accepts() {
     assert_eq!((found, conclusion.answer), (vec![], Answer::Better));
 }
 
+/// Sixty held-out pairs whose longer side is as often the better one, and is preferred in a share of all; every second is of another prompt.
+fn lengths(preferred: usize) -> Rows {
+    let mut rows = healthy();
+    let trial = |i: usize| {
+        let (longer_is_better, prefers_longer) = (i % 2 == 0, i * preferred / 60 != (i + 1) * preferred / 60);
+        JudgeTrial {
+            judge: "pairwise".to_owned(),
+            pair_id: format!("length-{i}"),
+            prompt_id: format!("length-{}", i / 2),
+            preference: if longer_is_better == prefers_longer { 0.9 } else { 0.1 },
+            position_effect: Some(0.0),
+            gold_better: None,
+            gold_worse: None,
+            length_difference: if longer_is_better { 50 } else { -50 },
+        }
+    };
+    rows.judge_trials = (0..60).map(trial).collect();
+    rows
+}
+
+#[test]
+fn a_judge_that_surely_likes_length_is_unfit_where_the_suite_asks_and_so_is_one_that_likes_brevity() {
+    for (preferred, words) in [(54, "prefers the longer of two texts"), (6, "prefers the shorter of two texts")] {
+        let rows = lengths(preferred);
+        let mut strict = suite();
+        strict.judges[0].min_accuracy = 0.0;
+        let careless = all(&rows, &strict);
+        assert!(careless.0.iter().all(|(id, _)| id != "judge-length") && careless.1.answer != Answer::Void);
+        strict.judges[0].fitness.max_length_bias = Some(0.2);
+        let (found, conclusion) = all(&rows, &strict);
+        assert!(found.contains(&("judge-length".to_owned(), Severity::Fail)), "{found:?}");
+        assert!(conclusion.answer == Answer::Void && conclusion.sentence.contains(words), "{}", conclusion.sentence);
+        strict.judges[0].fitness.max_length_bias = Some(0.45);
+        assert!(all(&rows, &strict).0.iter().all(|(id, _)| id != "judge-length"));
+    }
+}
+
+#[test]
+fn a_judge_that_surely_cant_read_enough_of_its_questions_is_unfit_where_the_suite_asks() {
+    let mut rows = healthy();
+    rows.judgments.iter_mut().filter(|j| j.judge == "pairwise").enumerate().for_each(|(i, j)| j.truncated = i % 3 == 0);
+    let mut strict = suite();
+    assert_eq!(all(&rows, &strict).0, []);
+    strict.judges[0].fitness.max_truncated = Some(0.1);
+    let (found, conclusion) = all(&rows, &strict);
+    assert_eq!((found, conclusion.answer), (one("judge-truncated", Severity::Fail), Answer::Void));
+    assert!(conclusion.sentence.contains("of what it is asked as a whole"), "{}", conclusion.sentence);
+    strict.judges[0].fitness.max_truncated = Some(0.5);
+    assert_eq!(all(&rows, &strict).0, []);
+}
+
 #[test]
 fn a_constant_may_win_where_gold_says_that_it_deserves_to() {
     let mut rows = with(Probe::Null, 0.35, 0.05);

@@ -98,6 +98,9 @@ fn prompt_and_completion_are_cut_where_the_assistants_answer_begins() {
 fn a_template_that_is_no_template_is_refused_with_its_line() {
     let error = ChatTemplate::new("a\n{% if %}", Vec::new(), None).unwrap_err().to_string();
     assert!(error.starts_with("line 2 of the chat template isn't understood"), "{error}");
+    // What begins a tag and what ends it may share no sign.
+    let error = ChatTemplate::new("{%}{{ 1 }}{%}", Vec::new(), None).unwrap_err().to_string();
+    assert!(error.contains("the chat template isn't understood"), "{error}");
     let template = ChatTemplate::new("{{ messages[0].content.nothing() }}", Vec::new(), None).unwrap();
     let error = template.render(&[say("user", "Hi")], None, false).unwrap_err().to_string();
     assert!(error.contains("can't write this conversation") && error.contains("nothing"), "{error}");

@@ -168,3 +168,38 @@ fn texts_of_a_template_are_tokenised_with_nothing_added() {
     assert_eq!([prompt, completion.ids].concat(), tokenizer.ids("<s>How?</s> So.</s>\n"));
     assert!(!completion.boundary_mismatch);
 }
+
+/// `golden/chat/tokenizations.py`: what TRL 0.19.1's DPOTrainer and TRL 1.16's CPOTrainer make of the same texts.
+#[test]
+fn other_tokenisations_give_the_ids_that_their_trainers_give() {
+    let golden = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/chat"));
+    let tokenizer = TextTokenizer::load(&golden.join("tokenizer")).unwrap();
+    let ids = |value: &Value| -> Vec<u32> { serde_json::from_value(value.clone()).unwrap() };
+    let (mut compared, mut apart) = (0, 0);
+    for line in rows::<Value>(&golden.join("tokenizations.jsonl")) {
+        let text = |name: &str| line["row"][name].as_str().unwrap().to_owned();
+        let [prompt, chosen, rejected] = ["prompt", "chosen", "rejected"].map(text);
+        let read = |tokenization| tokenizer.clone().with_tokenization(tokenization).sequences(&prompt, [&chosen, &rejected]);
+        let (start, sides) = read(Tokenization::Separate);
+        let separate = &line["separate"];
+        assert_eq!((start, sides), (ids(&separate["prompt"]), ["chosen", "rejected"].map(|side| ids(&separate[side]))));
+        if line["walk_back"].is_string() {
+            // TRL can't read texts of which more than one token reaches over the boundary.
+            continue;
+        }
+        let (start, sides) = read(Tokenization::WalkBack);
+        let theirs = ["chosen", "rejected"].map(|side| &line["walk_back"][side]);
+        let prompts = theirs.map(|side| side["prompt"].as_u64().unwrap() as usize);
+        for (side, theirs) in sides.iter().zip(theirs) {
+            assert_eq!([&start[..], side].concat(), ids(&theirs["ids"]), "{prompt:?}");
+        }
+        assert_eq!(start.len(), prompts[0].min(prompts[1]), "{prompt:?}");
+        compared += 1;
+        apart += usize::from(prompts[0] != prompts[1]);
+    }
+    assert_eq!((compared, apart), (8, 1));
+    // The joint rule is none of the two.
+    let (joint, _) = tokenizer.sequences("Hi", ["!"]);
+    assert_eq!(joint, tokenizer.clone().with_tokenization(Tokenization::WalkBack).prompt("Hi"));
+    assert_ne!(joint, tokenizer.with_tokenization(Tokenization::Separate).prompt("Hi"));
+}

@@ -53,6 +53,9 @@ pub struct WorldData {
     pub eval: Vec<Prompt>,
 }
 
+/// Prompts that a world has, one a subject.
+pub const PROMPTS: usize = Subject::COUNT;
+
 /// Makes the world of a seed. Each subject gives one prompt, and each split takes subjects of its own.
 pub fn make(settings: &WorldSettings, seed: u64) -> Result<WorldData> {
     let sizes = [settings.eval_prompts, settings.heldout_prompts, settings.judge_prompts, settings.train_prompts];

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use rayon::prelude::*;
+
 use super::*;
 use crate::data::Demonstration;
 use crate::data::world::{self, gold_reward};
@@ -18,7 +20,8 @@ use crate::watch::{Silent, Watch};
 const PROMPTS: usize = 300;
 const LABELS: f64 = 0.25;
 const LEVEL: f64 = 0.95;
-/// Texts of each prompt of the world.
+/// Prompts of a world whose gold win rate is the truth, and texts of each.
+const POPULATION: usize = 1000;
 const TEXTS: usize = 3;
 
 /// Reads both texts: sees the gold rewards through noise, likes what is shown first, and perhaps what is longer.
@@ -68,12 +71,20 @@ fn completion(variant: &str, prompt: &Demonstration, text: &str) -> Completion {
     }
 }
 
-/// What policy and reference write on every prompt of a world: the policy takes the better of two texts more often than not.
-fn written(seed: u64) -> Vec<[Completion; 2]> {
-    let settings = |demonstrations| WorldSettings {
-        demonstrations,
+/// What policy and reference write on one prompt, and whether the policy's is better in truth.
+struct Written {
+    policy: Completion,
+    reference: Completion,
+    won: f64,
+}
+
+/// Every prompt of a world: the policy takes the better of two texts more often than not.
+fn written(seed: u64) -> Vec<Written> {
+    let settings = WorldSettings {
+        demonstrations: TEXTS * POPULATION,
         vocab_size: 300,
-        train_prompts: 1,
+        // What demonstrations are not about: the other prompts of the world.
+        train_prompts: world::PROMPTS - POPULATION - 3,
         heldout_prompts: 1,
         judge_prompts: 1,
         eval_prompts: 1,
@@ -83,31 +94,37 @@ fn written(seed: u64) -> Vec<[Completion; 2]> {
         label_noise: 0.0,
         sampling: Sampling::Shuffle,
     };
-    // Each of the 4,604 prompts once, and then again from the beginning.
-    let some = world::make(&settings(14_000), seed).unwrap().demonstrations;
+    let all = world::make(&settings, seed).unwrap().demonstrations;
     let mut texts: BTreeMap<&str, Vec<&Demonstration>> = BTreeMap::new();
-    some.iter().for_each(|d| texts.entry(&d.prompt_id).or_default().push(d));
-    let full = texts.into_values().filter(|texts| texts.len() >= TEXTS);
-    let side = |(i, texts): (usize, Vec<&Demonstration>)| {
-        let [a, b, reference] = [0, 1, 2].map(|t| texts[t].completion.as_str());
-        let (better, worse) = if gold_reward(&texts[0].prompt, a) >= gold_reward(&texts[0].prompt, b) { (a, b) } else { (b, a) };
+    all.iter().for_each(|d| texts.entry(&d.prompt_id).or_default().push(d));
+    assert!(texts.len() == POPULATION && texts.values().all(|texts| texts.len() == TEXTS));
+    let write = |(i, texts): (usize, Vec<&Demonstration>)| {
+        let [a, b, reference] = [0, 1, 2].map(|t| (gold_reward(&texts[t].prompt, &texts[t].completion), &texts[t].completion));
+        let (better, worse) = if a.0 >= b.0 { (a, b) } else { (b, a) };
         let chosen = if Stream::of(seed, "test/policy", i as u64).bernoulli(0.7) { better } else { worse };
-        [completion("policy", texts[0], chosen), completion(REFERENCE, texts[0], reference)]
+        let won = if chosen.0 == reference.0 { 0.5 } else { f64::from(u8::from(chosen.0 > reference.0)) };
+        let [policy, reference] =
+            [("policy", chosen.1), (REFERENCE, reference.1)].map(|(by, text)| completion(by, texts[0], text));
+        Written { policy, reference, won }
     };
-    full.enumerate().map(side).collect()
+    texts.into_values().enumerate().map(write).collect()
+}
+
+/// Prompts of a run: drawn with replacement, so that they are independent draws of the world's, each under a name of its own.
+fn drawn(all: &[Written], seed: u64) -> (Vec<Completion>, Vec<Completion>) {
+    let mut stream = Stream::of(seed, "test/evaluation", 0);
+    let draw = |number: usize| {
+        let written = &all[stream.index(all.len())];
+        let named = |c: &Completion| Completion { prompt_id: format!("draw-{number:03}"), ..c.clone() };
+        (named(&written.policy), named(&written.reference))
+    };
+    (0..PROMPTS).map(draw).unzip()
 }
 
 /// Whether the intervals of one world hold its gold win rate: of the raw win rate, and of the corrected one.
-fn holds(all: &[[Completion; 2]], seed: u64, longer: f64) -> [bool; 2] {
-    let gold = |[policy, reference]: &[Completion; 2]| {
-        let reward = |c: &Completion| gold_reward(&c.prompt, &c.text);
-        let (ours, theirs) = (reward(policy), reward(reference));
-        if ours == theirs { 0.5 } else { f64::from(u8::from(ours > theirs)) }
-    };
-    let truth = all.iter().map(gold).sum::<f64>() / all.len() as f64;
-    let drawn = Stream::of(seed, "test/evaluation", 0).permutation(all.len());
-    let (policy, reference): (Vec<Completion>, Vec<Completion>) =
-        drawn[..PROMPTS].iter().map(|&i| (all[i][0].clone(), all[i][1].clone())).unzip();
+fn holds(all: &[Written], seed: u64, longer: f64) -> [bool; 2] {
+    let truth = all.iter().map(|w| w.won).sum::<f64>() / all.len() as f64;
+    let (policy, reference) = drawn(all, seed);
     let items = items(&policy, &reference).unwrap();
     let mut judge = Asking::new("leaning", Leaning { seed, longer }, 0.0, None);
     let mut rows = judgments(&mut judge, "leaning", &items, &Silent).unwrap();
@@ -127,15 +144,12 @@ const JUDGES: [(&str, f64); 2] = [("noisy", 0.0), ("prefers longer", 0.04)];
 
 /// Of each judge, in how many of the worlds the intervals hold the truth: raw and corrected.
 fn covered(worlds: u64) -> [[usize; 2]; 2] {
-    let mut found = [[0; 2]; 2];
-    for seed in 1..=worlds {
+    let of_world = |seed: u64| {
         let all = written(seed);
-        for (judge, (_, longer)) in JUDGES.iter().enumerate() {
-            let held = holds(&all, seed, *longer);
-            held.iter().zip(&mut found[judge]).for_each(|(held, count)| *count += usize::from(*held));
-        }
-    }
-    found
+        JUDGES.map(|(_, longer)| holds(&all, seed, longer).map(usize::from))
+    };
+    let found: Vec<[[usize; 2]; 2]> = (1..=worlds).into_par_iter().map(of_world).collect();
+    [0, 1].map(|judge| [0, 1].map(|rate| found.iter().map(|world| world[judge][rate]).sum()))
 }
 
 #[test]

@@ -4,7 +4,8 @@ use super::subjects::{Item, Subject};
 use super::{Measure, WinRate};
 use crate::error::{Error, Kind, Result};
 use crate::judge::Outcome;
-use crate::statistics::mean::{Clustered, Range, mean, rate};
+use crate::statistics::interval::z;
+use crate::statistics::mean::{CLUSTERS_AGREE, Clustered, Measured, Range, mean, rate};
 
 /// A number of a subject with its interval, clustered by prompt.
 fn items_of<'a>(subject: &'a Subject, value: impl Fn(&Item) -> Option<f64> + 'a) -> Clustered {
@@ -46,7 +47,7 @@ pub fn win_rate(file: &str, subject: &Subject, level: f64) -> Result<WinRate> {
     });
     measures.extend(mean(&effects, Range::HALVES, level).map(|m| Measure::scaled("position_effect", &m, 100.0)));
     let mut facts = vec![("n_total", n), ("prompts", measured.clusters as f64), ("unreadable", subject.unreadable as f64)];
-    facts.extend(preferences.standard_error().map(|error| ("standard_error", 100.0 * error)));
+    facts.extend(standard_error(&preferences, &measured, level).map(|error| ("standard_error", 100.0 * error)));
     facts.extend(average_length(subject).map(|length| ("avg_length", length)));
     if subject.unreadable > 0 {
         notes.push(format!(
@@ -72,6 +73,12 @@ pub fn win_rate(file: &str, subject: &Subject, level: f64) -> Result<WinRate> {
         facts,
         notes,
     })
+}
+
+/// Cluster-robust; where all prompts agree, that of the interval, as no spread among a few prompts doesn't mean that there is none.
+fn standard_error(preferences: &Clustered, measured: &Measured, level: f64) -> Option<f64> {
+    let clustered = preferences.standard_error()?;
+    Some(if measured.method == CLUSTERS_AGREE { measured.interval.width() / (2.0 * z(level)) } else { clustered })
 }
 
 /// ⌊mean⌋ of the policy's lengths, as AlpacaEval has it.

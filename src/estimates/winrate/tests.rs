@@ -176,3 +176,16 @@ fn a_policy_differs_from_itself_by_nothing_and_from_its_mirror_by_twice_its_lead
     let prepared = Prepared::lengths("l.csv", &subject, &CONTROL).unwrap().unwrap();
     assert_eq!(prepared.fitted(RIDGE, &CONTROL).unwrap().draws.len(), 200);
 }
+
+#[test]
+fn prompts_that_agree_have_a_standard_error_all_the_same() {
+    for preference in ["0.3", "0.5", "1"] {
+        let text: String = (0..12).map(|i| format!("q{i},{preference}\n")).collect();
+        let found = rates::win_rate("l.csv", &one("l.csv", &format!("prompt_id,preference\n{text}")), 0.95).unwrap();
+        let win_rate = found.measure("win_rate").unwrap();
+        close(win_rate.value, 100.0 * preference.parse::<f64>().unwrap(), 1e-9);
+        let error = found.fact("standard_error").unwrap();
+        close(2.0 * 1.959_963_984_540_054 * error, win_rate.upper - win_rate.lower, 1e-9);
+        assert!(error > 1.0, "{preference}: {error}");
+    }
+}

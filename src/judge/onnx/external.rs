@@ -60,10 +60,10 @@ pub(crate) fn files(bytes: &[u8]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::onnx::llama::sequence_classifier;
-    use crate::judge::onnx::llama::tests::{random, sequences};
+    use crate::judge::onnx::classifier::sequence_classifier;
+    use crate::judge::onnx::classifier::tests::{random, sequences};
     use crate::judge::session::Model;
-    use crate::suite::settings::JudgeKind;
+    use crate::suite::settings::{JudgeKind, Pooling};
     use crate::watch::Silent;
 
     #[test]
@@ -72,7 +72,7 @@ mod tests {
         let path = folder.path().join("model.onnx");
         let sequences = sequences();
         let rows: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
-        let mut model = sequence_classifier(&random(), JudgeKind::RewardModel, &Default::default());
+        let mut model = sequence_classifier(&random(), JudgeKind::RewardModel, Pooling::Last, &Default::default());
         let whole = model.encode_to_vec();
         assert!(files(&whole).is_empty());
         let answers = |bytes: &[u8]| {

@@ -18,6 +18,7 @@ pub(crate) enum Dim {
 }
 
 pub(crate) enum Attribute<'a> {
+    Float(f32),
     Int(i64),
     Ints(&'a [i64]),
 }
@@ -120,6 +121,10 @@ impl Graph {
 fn attribute(name: &str, value: &Attribute) -> AttributeProto {
     let mut proto = AttributeProto { name: Some(name.to_owned()), ..AttributeProto::default() };
     match value {
+        Attribute::Float(f) => {
+            proto.f = Some(*f);
+            proto.r#type = Some(AttributeType::Float as i32);
+        }
         Attribute::Int(i) => {
             proto.i = Some(*i);
             proto.r#type = Some(AttributeType::Int as i32);

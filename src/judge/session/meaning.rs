@@ -137,7 +137,7 @@ fn understood(kind: JudgeKind, classes: usize, named: &[String]) -> Result<Vec<L
         let said =
             if named.is_empty() { "its config.json names none".to_owned() } else { format!("its config.json names {names}") };
         Error::input(format!("nothing says which of its {classes} classes means {words}: {said}"))
-            .help(format!("write {example}, in the order of the model's classes, in its [[judge]] table"))
+            .help(format!("write {example}, in the order of the model's classes, in its [[judge]] table, or give `--labels`"))
     };
     let labels: Vec<Label> = named.iter().map(|name| label(kind, name)).collect::<Option<_>>().ok_or_else(unclear)?;
     let once = labels.iter().enumerate().all(|(i, label)| !labels[..i].contains(label));

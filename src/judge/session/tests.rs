@@ -4,13 +4,13 @@ use prost::Message;
 use serde_json::Value;
 
 use super::*;
+use crate::judge::onnx::classifier::tests::{bytes, config, random, sequences};
+use crate::judge::onnx::classifier::{INPUT_IDS, LOGITS};
 use crate::judge::onnx::graph::{Attribute, Dim, Graph};
-use crate::judge::onnx::llama::tests::{bytes, config, random, sequences};
-use crate::judge::onnx::llama::{INPUT_IDS, LOGITS};
 use crate::judge::onnx::proto::DataType;
 use crate::judge::reader::tests::{PAIRWISE, tokenizer};
 use crate::suite::one_or_many::OneOrMany;
-use crate::suite::settings::{InputRole, JudgeSource, Label, OnnxSettings, Provider, Values};
+use crate::suite::settings::{EncodingSettings, InputRole, JudgeSource, Label, OnnxSettings, Provider, Values};
 use crate::watch::Silent;
 
 /// Judges that transformers made and torch exported, and what PyTorch says of texts: `golden/judges/export.py`.
@@ -32,6 +32,7 @@ fn settings(kind: JudgeKind, templates: &[&str]) -> JudgeSettings {
         max_length: None,
         tie_width: 0.0,
         min_accuracy: 0.5,
+        encoding: EncodingSettings::default(),
         onnx: OnnxSettings::default(),
         fitness: Default::default(),
     }
@@ -324,6 +325,31 @@ fn other_names_are_declared_and_a_sum_of_ids_is_asked_without_a_mask() {
     settings.max_length = None;
     let error = OnnxJudge::open(folder.path(), &settings, 1).err().expect("no length");
     assert!(error.help.as_ref().is_some_and(|h| h.contains("max_length")), "{error}");
+}
+
+#[test]
+fn a_judge_that_was_probed_is_asked_as_then_unless_what_its_scores_rest_on_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("session.json");
+    let judge = OnnxJudge::open(&golden("bert"), &bert(), 1).unwrap();
+    let found = judge.model.batching;
+    assert_ne!(found, Batching::Alone);
+    let asked = |key: &str, value: &str, settings: &JudgeSettings| {
+        let mut recorded = serde_json::to_value(judge.record().unwrap()).unwrap();
+        recorded[key] = value.into();
+        std::fs::write(&record, recorded.to_string()).unwrap();
+        OnnxJudge::reopen(&golden("bert"), settings, 2, &record).unwrap().model.batching
+    };
+    // What no probe of this model would find is taken from the record, so that none was made.
+    assert_eq!(asked("batching", "alone", &bert()), Batching::Alone);
+    assert_eq!(asked("batching", "nonsense", &bert()), found);
+    for (key, value) in [("model", "another"), ("runtime_library", "another"), ("provider", "cuda")] {
+        let other = OnnxJudge::reopen(&golden("bert"), &bert(), 2, &record).unwrap().model.batching;
+        assert_eq!((asked(key, value, &bert()), other), (found, found), "{key}");
+    }
+    let shorter = JudgeSettings { max_length: Some(20), ..bert() };
+    assert_eq!(asked("batching", "alone", &shorter), found);
+    assert_eq!(OnnxJudge::reopen(&golden("bert"), &bert(), 1, Path::new("nowhere")).unwrap().model.batching, found);
 }
 
 #[test]

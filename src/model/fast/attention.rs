@@ -1,4 +1,4 @@
-//! Causal attention over a packed batch: segments of like length side by side, filled up and masked.
+//! Attention over a packed batch: segments of like length side by side, filled up and masked.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -105,7 +105,10 @@ impl Batch {
             key_rows.extend((0..keys).map(|i| seen[if i < seen.len() { i } else { 0 }]));
         }
         let mask = |window: Option<usize>| {
-            let last = |m: &Member, query: usize| m.seen.len() - m.own.len() + if query < m.own.len() { query } else { 0 };
+            let last = |m: &Member, query: usize| match weights.config.block.bidirectional {
+                true => m.seen.len() - 1,
+                false => m.seen.len() - m.own.len() + if query < m.own.len() { query } else { 0 },
+            };
             let rows = members.iter().flat_map(|m| (0..queries).map(move |query| last(m, query)));
             let values =
                 rows.flat_map(|last| (0..keys).map(move |key| if sees(last, key, window) { 0.0 } else { f32::NEG_INFINITY }));

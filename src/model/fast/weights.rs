@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 
-use crate::model::block::{Gelu, Mlp, Norm, Positions, Residual};
+use crate::model::block::{Gated, Gelu, Mlp, Norm, Positions, Residual};
 use crate::model::names::{QK_NORMS, Qkv};
 use crate::model::{Gradients, LlamaConfig, Parameters};
 
@@ -125,8 +125,8 @@ impl Weights {
         let names = self.config.family.names();
         let first = self.linear(layer, names.mlp_in[0], x)?;
         let activated = match self.config.block.mlp {
-            Mlp::SwiGlu => (first.silu()? * self.linear(layer, names.mlp_in[1], x)?)?,
-            Mlp::GeGlu => (first.gelu()? * self.linear(layer, names.mlp_in[1], x)?)?,
+            Mlp::Gated(Gated::SwiGlu) => (first.silu()? * self.linear(layer, names.mlp_in[1], x)?)?,
+            Mlp::Gated(Gated::GeGlu) => (first.gelu()? * self.linear(layer, names.mlp_in[1], x)?)?,
             Mlp::Gelu(Gelu::Exact) => first.gelu_erf()?,
             Mlp::Gelu(Gelu::Tanh) => first.gelu()?,
         };

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Keys, Rope};
 use crate::error::{Error, Result};
 use crate::model::LlamaConfig;
-use crate::model::block::{Block, Family, Gelu, Mlp, Norm, Residual};
+use crate::model::block::{Block, Family, Gated, Gelu, Mlp, Norm, Residual};
 
 pub(super) fn read(keys: &Keys, family: Family) -> Result<LlamaConfig> {
     let gemma = matches!(family, Family::Gemma | Family::Gemma2 | Family::Gemma3);
@@ -72,7 +72,7 @@ fn of_gemma(keys: &Keys, family: Family, layers: usize) -> Result<(f64, Block)> 
         qkv_bias: bias,
         output_bias: bias,
         norm: Norm::RmsOfOnePlus,
-        mlp: Mlp::GeGlu,
+        mlp: Mlp::Gated(Gated::GeGlu),
         scaled_embeddings: true,
         ..Block::default()
     };

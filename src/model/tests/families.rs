@@ -68,7 +68,7 @@ impl Expected {
 }
 
 #[track_caller]
-fn assert_near(found: &[f32], expected: &[f32], allowed: f32, what: &str) {
+pub(super) fn assert_near(found: &[f32], expected: &[f32], allowed: f32, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (a, b) in found.iter().zip(expected) {
         assert!((a - b).abs() < allowed, "{what}: {a} {b}");

@@ -7,7 +7,7 @@ use crate::model::norms::{Spread, Use};
 use crate::model::{Gradients, Packed, fused};
 use crate::numerics::attention::{self, ProjectionGradients, Projections, Queries};
 use crate::numerics::buffer::Buffer;
-use crate::numerics::{embedding, geglu, gelu, linear, mlp};
+use crate::numerics::{embedding, gelu, linear, mlp};
 
 impl Trunk<'_> {
     /// Accumulates the gradients of all trunk weights, or of the adapter's over frozen ones, for `dx`: (asked, hidden), the gradient
@@ -47,6 +47,16 @@ impl Trunk<'_> {
         self.adapter?.backward_input(layer, part, dy, Some(dx))
     }
 
+    /// Whether a linear layer's weight is trained, or an adapter of it: then its input is wanted in the backward pass.
+    fn learns(&self, layer: usize, part: &str) -> bool {
+        self.adapter.is_none_or(|adapter| adapter.adapts(layer, part))
+    }
+
+    /// Normed rows again, where one of the linear layers `parts` learns from them.
+    fn scaled_for(&self, layer: usize, parts: &[&str], norm: &str, x: &[f32], spread: &Spread) -> Option<Buffer> {
+        parts.iter().any(|part| self.learns(layer, part)).then(|| self.scaled(norm, x, spread))
+    }
+
     /// Continues the gradients of a linear layer's weight and bias, or of its adapter: `dlow` is what [`Self::input_gradient`] gave.
     fn weight_gradient(&self, layer: usize, part: &str, dy: &[f32], x: &[f32], dlow: Option<Buffer>, grads: &mut Gradients) {
         match (self.adapter, dlow) {
@@ -82,30 +92,31 @@ impl Trunk<'_> {
     /// `dx`: the gradient of the layer's output becomes that of what the MLP's norm reads.
     fn mlp_backward(&self, layer: usize, saved: &mut Rest, dx: &mut [f32], grads: &mut Gradients) {
         let names = self.names();
-        // The gradient of the activated values, then these values again; gate and up become their gradients.
+        // The gradient of the activated values, then these values again where they are learnt from; gate and up become their gradients.
         let mut activated = Buffer::unspecified(saved.inner[0].len());
         let through = self.branch_gradient(layer, Branch::Mlp, dx, saved.branches[1].as_ref(), grads);
         let dy = through.as_deref().unwrap_or(dx);
         let dlow = self.input_gradient(layer, names.mlp_out, dy, Some((&mut activated, false)));
-        self.activation_backward(&mut saved.inner, &mut activated);
+        self.activation_backward(&mut saved.inner, &mut activated, self.learns(layer, names.mlp_out));
         self.weight_gradient(layer, names.mlp_out, dy, &activated, dlow, grads);
         drop(activated);
         let norm = names.in_layer(layer, names.mlp_norm);
-        let normed = self.scaled(&norm, &saved.source, &saved.source_spread);
+        let normed = self.scaled_for(layer, names.mlp_in, &norm, &saved.source, &saved.source_spread);
         let mut dnormed = Buffer::unspecified(dx.len());
         for (i, (part, d)) in names.mlp_in.iter().zip(&saved.inner).enumerate() {
             let dlow = self.input_gradient(layer, part, d, Some((&mut dnormed, i > 0)));
-            self.weight_gradient(layer, part, d, &normed, dlow, grads);
+            if let Some(normed) = &normed {
+                self.weight_gradient(layer, part, d, normed, dlow, grads);
+            }
         }
         let of = if names.mlp_norm == names.attention_norm { Use::Second } else { Use::First };
         self.norm_backward(&norm, &saved.source, &saved.source_spread, &dnormed, dx, of, grads);
     }
 
-    /// `inner` becomes its gradient, `dout` the activated values again.
-    fn activation_backward(&self, inner: &mut [Buffer], dout: &mut [f32]) {
+    /// `inner` becomes its gradient, `dout` the activated values again, where they are wanted.
+    fn activation_backward(&self, inner: &mut [Buffer], dout: &mut [f32], again: bool) {
         match (self.config.block.mlp, inner) {
-            (Mlp::SwiGlu, [gate, up]) => mlp::backward(gate, up, dout),
-            (Mlp::GeGlu, [gate, up]) => geglu::backward(gate, up, dout),
+            (Mlp::Gated(form), [gate, up]) => mlp::backward(form, gate, up, dout, again),
             (Mlp::Gelu(form), [up]) => gelu::backward(form, up, dout),
             _ => unreachable!("a gated MLP has two products before it, another one"),
         }
@@ -197,7 +208,7 @@ impl Trunk<'_> {
         let hidden = self.config.hidden_size;
         let mut through = goes_on.then(|| Buffer::unspecified(asked.len() * hidden));
         let dlow = self.input_gradient(layer, part, dq, through.as_deref_mut().map(|dx| (dx, false)));
-        self.weight_gradient(layer, part, dq, &self.gather(normed, asked), dlow, grads);
+        self.weight_gradient(layer, part, dq, &self.asked_of(normed, asked), dlow, grads);
         through.map(|through| spread_rows(through, asked, normed.len(), hidden))
     }
 

@@ -130,7 +130,7 @@ dispatch! {
     /// [`score_stride`].
     pub fn attend, attend_with(shape: Shape, q: Rows, kt: Transposed, v: Rows, scores: &mut [f32], out: Target) = attend_kernel;
 
-    /// The backward pass of [`attend`] with `step` 1: `dq`: (rows, width) is written, `dk` and `dv`: (keys, width) continue their
+    /// The backward pass of [`attend`]: `dq`: (rows, width) is written, `dk` and `dv`: (keys, width) continue their
     /// chains. `p`, `ds`: scratch, as many rows of the last row's [`score_stride`] as there are queries; `slopes`: [`Shape::slopes`].
     pub(super) fn attend_backward, attend_backward_with(shape: Shape, inputs: Inputs, p: &mut [f32], ds: &mut [f32], slopes: &mut [f32], dq: Target, dk: &mut [f32], dv: &mut [f32]) = attend_backward_kernel;
 
@@ -213,7 +213,7 @@ fn attend_backward_kernel<V: Tiled>(
     dk: &mut [f32],
     dv: &mut [f32],
 ) {
-    assert!(shape.step == 1 && from.q.hold(shape.rows, shape.width) && from.dout.hold(shape.rows, shape.width));
+    assert!(from.q.hold(shape.rows, shape.width) && from.dout.hold(shape.rows, shape.width));
     assert!(dq.rows >= shape.rows && dq.width >= shape.width);
     in_tiles!(V, shape.rows, |i, R| backward_block::<V, R>(shape, i, from, p, ds, slopes, dq));
     add_mixed_columns::<V>(shape, p, from.dout, dv);
@@ -231,20 +231,21 @@ fn backward_block<V: Tiled, const R: usize>(
     slopes: &mut [f32],
     dq: Target,
 ) {
-    let (first, stride) = (shape.first + i, shape.score_stride());
+    let (first, step, stride) = (shape.first + i * shape.step, shape.step, shape.score_stride());
+    let keys = first + (R - 1) * step;
     let (p, ds) = (&mut p[i * stride..][..R * stride], &mut ds[i * stride..][..R * stride]);
-    dots::<V, R>(shape, from.q.from(i), from.kt, first + R - 1, stride, p);
-    dots::<V, R>(shape, from.dout.from(i), from.vt, first + R - 1, stride, ds);
-    let scores_shape = capped_scores::<V, R>(p, stride, first + R - 1, shape, Some(slopes));
+    dots::<V, R>(shape, from.q.from(i), from.kt, keys, stride, p);
+    dots::<V, R>(shape, from.dout.from(i), from.vt, keys, stride, ds);
+    let scores_shape = capped_scores::<V, R>(p, stride, keys, shape, Some(slopes));
     let totals = weights::<V, R>(p, stride, first, scores_shape);
     for (r, total) in totals.into_iter().enumerate() {
         let (p, ds) = (&mut p[r * stride..][..stride], &mut ds[r * stride..][..stride]);
-        softmax_backward::<V>(p, ds, first + r, total, scores_shape.scale);
+        softmax_backward::<V>(p, ds, first + r * step, total, scores_shape.scale);
         if shape.cap.is_some() {
-            scale_by_slopes::<V>(ds, &slopes[r * stride..][..stride], first + r, shape.scale);
+            scale_by_slopes::<V>(ds, &slopes[r * stride..][..stride], first + r * step, shape.scale);
         }
     }
-    mix::<V, R>(ds, stride, first, 1, from.k, shape.width, i, dq);
+    mix::<V, R>(ds, stride, first, step, from.k, shape.width, i, dq);
 }
 
 /// `vectors` vectors of columns in tiles of `R` rows: calls `$tile` for each, its first vector in `$at` and its number of
@@ -442,15 +443,16 @@ unsafe fn extend<V: F32x16>(w: &[f32], apart: usize, m: Rows, start: usize, widt
     }
 }
 
-/// `out[j, :]`, (keys, width), continues its chain over the rows i that see key j (j < first + i): w[i, j] · m[i, :].
+/// `out[j, :]`, (keys, width), continues its chain over the rows i that see key j (j < first + i · step): w[i, j] · m[i, :].
 #[inline(always)]
 fn add_mixed_columns<V: Tiled>(shape: Shape, w: &[f32], m: Rows, out: &mut [f32]) {
-    let Shape { rows, width, first, .. } = shape;
+    let Shape { rows, width, first, step, .. } = shape;
     let stride = shape.score_stride();
     let keys = out.len() / width;
-    assert!(w.len() >= rows * stride && m.hold(rows, width) && keys <= stride && first >= 1 && keys < first + rows);
+    assert!(w.len() >= rows * stride && m.hold(rows, width) && keys <= stride && first >= 1 && step <= 1);
+    assert!(keys <= first + (rows - 1) * step);
     // Every row sees these keys; from here on each key is seen from one row later than the one before it.
-    let seen_by_all = keys.min(first - 1);
+    let seen_by_all = if step == 0 { keys } else { keys.min(first - 1) };
     let (a, b) = (View { data: w.as_ptr(), row_stride: 1, col_stride: stride }, m.steps());
     let c = out.as_mut_ptr();
     in_tiles!(V, seen_by_all, |j, J| {

@@ -1,8 +1,10 @@
-//! Causal attention over packed trees of segments (NUMERICS 5), forward and backward.
+//! Attention over packed trees of segments (NUMERICS 5), forward and backward.
 //!
 //! A segment's rows attend to every row of its parent chain, then causally to their own. The keys of a row are therefore the
 //! same list, in the same order, as those of the unshared sequence, and so are the row's bits. A sliding window gives the keys
 //! before it the score −∞, so that their weights are 0: the others keep their lanes.
+//!
+//! Of an encoder every row attends to its whole segment, which then has no parent: what follows a row changes it.
 
 mod kernels;
 
@@ -10,7 +12,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::buffer::Buffer;
-use super::parallel::for_each;
+use super::parallel::{for_each, for_each_rows};
 use super::simd::prefetch;
 use kernels::{Inputs, attend_backward};
 pub use kernels::{PANEL, Rows, SCORE_ROWS, Shape, Target, Transposed, attend};
@@ -73,13 +75,14 @@ impl Queries {
 }
 
 /// `heads` query heads share `kv_heads` key and value heads in equal consecutive groups (Ainslie et al. 2023), and see the last
-/// `window` keys up to their own, or all of them.
+/// `window` keys up to their own, or all of them; in both directions, an encoder's, they see all keys of their segment, and there is no window.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Heads {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
     pub window: Option<usize>,
+    pub bidirectional: bool,
     /// What scores are multiplied by; none: 1 / √head_dim.
     pub scale: Option<f32>,
     /// What scores are soft-capped at (see [`super::softcap`]); none: they aren't.
@@ -108,14 +111,15 @@ impl Heads {
     fn whole(&self) -> bool {
         self.head_dim == self.width()
     }
-    /// For consecutive queries whose first comes with the key number `first`.
-    fn shape(&self, rows: usize, first: usize) -> Shape {
+    /// For the `rows` last queries of `keys`, or for any so many of an encoder's.
+    fn shape(&self, rows: usize, keys: usize) -> Shape {
+        let (first, step) = if self.bidirectional { (keys, 0) } else { (keys - rows + 1, 1) };
         let window = self.window.unwrap_or(usize::MAX);
-        Shape { rows, dim: self.head_dim, width: self.width(), first, step: 1, window, scale: self.scale(), cap: self.cap }
+        Shape { rows, dim: self.head_dim, width: self.width(), first, step, window, scale: self.scale(), cap: self.cap }
     }
     /// For the queries of one position whose heads share their keys.
     pub fn shape_of_position(&self, keys: usize) -> Shape {
-        Shape { step: 0, ..self.shape(self.group(), keys) }
+        Shape { rows: self.group(), first: keys, step: 0, ..self.shape(1, keys) }
     }
 }
 
@@ -129,7 +133,17 @@ pub struct Projections<'a> {
 
 /// The packed rows that the last asking row of a segment attends to, its parent chain from the root, then its own: ranges that
 /// don't touch each other.
-fn seen_keys(segments: &[Segment], queries: &Queries, segment: usize) -> Vec<Range<usize>> {
+///
+/// # Panics
+/// When an encoder's segment has a parent: its rows would have to see it.
+fn seen_keys(segments: &[Segment], queries: &Queries, segment: usize, heads: Heads) -> Vec<Range<usize>> {
+    if heads.bidirectional {
+        assert!(
+            segments[segment].parent.is_none() && heads.window.is_none(),
+            "an encoder shares no beginnings and has no window"
+        );
+        return vec![segments[segment].rows.clone()];
+    }
     let mut chain = vec![segment];
     while let Some(parent) = segments[chain[chain.len() - 1]].parent {
         chain.push(parent);
@@ -266,12 +280,12 @@ fn forward_unit(
     if places.is_empty() {
         return;
     }
-    let keys = seen_keys(segments, queries, segment);
+    let keys = seen_keys(segments, queries, segment, heads);
     let k = HeadRows::new(from.k, heads.key_width(), &keys, kv_head, heads);
     let v = gather(from.v, heads.key_width(), &keys, kv_head, heads);
     let keys = length(&keys);
     let (kt, v) = (transpose(k.rows(), keys, heads), together(&v, heads));
-    let shape = heads.shape(places.len(), keys - places.len() + 1);
+    let shape = heads.shape(places.len(), keys);
     let mut scores = Buffer::unspecified(SCORE_ROWS * shape.score_stride());
     for head in kv_head * heads.group()..(kv_head + 1) * heads.group() {
         let q = HeadRows::new(from.q, heads.query_width(), std::slice::from_ref(&places), head, heads);
@@ -385,13 +399,13 @@ impl<'a> TreeBackward<'a> {
         if places.is_empty() {
             return;
         }
-        let ranges = seen_keys(self.segments, self.queries, segment);
+        let ranges = seen_keys(self.segments, self.queries, segment, heads);
         let v = HeadRows::new(self.from.v, heads.key_width(), &ranges, self.kv_head, heads);
         let k = gather(self.from.k, heads.key_width(), &ranges, self.kv_head, heads);
         let (keys, k) = (length(&ranges), together(&k, heads));
         let [kt, vt] = [k, v.rows()].map(|x| transpose(x, keys, heads));
         let [kt, vt] = [&kt, &vt].map(|x| Transposed(x));
-        let shape = heads.shape(places.len(), keys - places.len() + 1);
+        let shape = heads.shape(places.len(), keys);
         let [mut p, mut ds] = [0, 1].map(|_| Buffer::unspecified(places.len() * shape.score_stride()));
         let mut slopes = Buffer::unspecified(shape.slopes());
         // The keys' gradients so far, continued by this segment's queries.
@@ -449,9 +463,11 @@ impl<'a> Continued<'a> {
 /// (rows.len(), width): whole rows of `x`.
 pub fn gather_rows(x: &[f32], rows: &[usize], width: usize) -> Buffer {
     let mut out = Buffer::unspecified(rows.len() * width);
-    for (out, r) in out.chunks_exact_mut(width).zip(rows) {
-        out.copy_from_slice(&x[r * width..][..width]);
-    }
+    for_each_rows(&mut out, width, width, |first, out| {
+        for (out, r) in out.chunks_exact_mut(width).zip(&rows[first..]) {
+            out.copy_from_slice(&x[r * width..][..width]);
+        }
+    });
     out
 }
 

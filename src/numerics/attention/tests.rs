@@ -20,7 +20,7 @@ fn matrix(rows: usize, heads: Heads, values: Values, index: u64) -> Vec<f32> {
 /// One head whose queries come after `before` other keys, by its kernels.
 fn one_head(heads: Heads, rows: usize, before: usize, values: Values) {
     let (head_dim, scoring) = (heads.head_dim, reference::Scoring::of(heads));
-    let (w, keys, shape) = (heads.width(), before + rows, heads.shape(rows, before + 1));
+    let (w, keys, shape) = (heads.width(), before + rows, heads.shape(rows, before + rows));
     let [q, dout] = [0, 1].map(|i| matrix(rows, heads, values, i));
     let [k, v] = [2, 3].map(|i| matrix(keys, heads, values, i));
     let split = |x: &[f32]| -> Vec<Vec<f32>> { x.chunks(w).map(|row| row[..head_dim].to_vec()).collect() };
@@ -30,7 +30,8 @@ fn one_head(heads: Heads, rows: usize, before: usize, values: Values) {
     let mut dk = vec![vec![0.5f32; head_dim]; keys];
     let mut dv = vec![vec![0.25f32; head_dim]; keys];
     for i in 0..rows {
-        let (k, v) = (&k_rows[..=before + i], &v_rows[..=before + i]);
+        let seen = if heads.bidirectional { keys } else { before + i + 1 };
+        let (k, v) = (&k_rows[..seen], &v_rows[..seen]);
         expected.push(reference::attend(&q_rows[i], k, v, scoring));
         let (p, ds) = reference::attend_backward(&q_rows[i], k, v, scoring, &dout_rows[i]);
         let chain = |d: usize| ds.iter().zip(k).fold(0.0f32, |sum, (ds, k)| ds.mul_add(k[d], sum));
@@ -79,12 +80,12 @@ fn one_position(heads: Heads, keys: usize, values: Values) {
     }
 }
 
-/// Segments of the given lengths; each parent is any segment before it, or none.
-fn tree(lengths: &[(usize, Option<prop::sample::Index>)]) -> Vec<Segment> {
+/// Segments of the given lengths; each parent is any segment before it, or none, as always in both directions.
+fn tree(lengths: &[(usize, Option<prop::sample::Index>)], heads: Heads) -> Vec<Segment> {
     let mut start = 0;
     let mut segments = Vec::new();
     for (s, (length, parent)) in lengths.iter().enumerate() {
-        let parent = parent.as_ref().filter(|_| s > 0).map(|parent| parent.index(s));
+        let parent = parent.as_ref().filter(|_| s > 0 && !heads.bidirectional).map(|parent| parent.index(s));
         segments.push(Segment { rows: start..start + length, parent });
         start += length;
     }
@@ -142,7 +143,7 @@ fn head_dims() -> impl Strategy<Value = usize> {
     prop_oneof![(1..12usize).prop_map(|half| 2 * half), (1..3usize).prop_map(|vectors| 16 * vectors)]
 }
 
-/// `group` heads over each of `kv_heads`, half of them without a window, a scale of their own, or a cap.
+/// `group` heads over each of `kv_heads`, half of them without a window, a scale of their own, or a cap; half of them in both directions.
 fn scored(
     kv_heads: std::ops::Range<usize>,
     group: std::ops::Range<usize>,
@@ -150,12 +151,13 @@ fn scored(
     widest: usize,
 ) -> impl Strategy<Value = Heads> {
     let own = || prop::option::of(prop::sample::select(vec![0.3f32, 1.0, 7.5, 50.0]));
-    let all = (kv_heads, group, head_dim, prop::option::of(1..widest), own(), own());
-    all.prop_map(|(kv_heads, group, head_dim, window, scale, cap)| Heads {
+    let all = (kv_heads, group, head_dim, prop::option::of(1..widest), any::<bool>(), own(), own());
+    all.prop_map(|(kv_heads, group, head_dim, window, bidirectional, scale, cap)| Heads {
         heads: kv_heads * group,
         kv_heads,
         head_dim,
-        window,
+        window: window.filter(|_| !bidirectional),
+        bidirectional,
         scale,
         cap,
     })
@@ -169,7 +171,7 @@ proptest! {
         lengths in prop::collection::vec((1..9usize, any::<Option<prop::sample::Index>>()), 1..6),
         heads in scored(1..3, 1..3, head_dims(), 20), wanted in prop::collection::vec(any::<prop::sample::Index>(), 1..5),
     ) {
-        some_ask(&tree(&lengths), heads, &wanted);
+        some_ask(&tree(&lengths, heads), heads, &wanted);
     }
 
     #[test]
@@ -191,8 +193,26 @@ proptest! {
         lengths in prop::collection::vec((1..9usize, any::<Option<prop::sample::Index>>()), 1..6),
         heads in scored(1..3, 1..4, head_dims(), 20), threads in 1..3usize, values in Values::any(),
     ) {
-        packed(&tree(&lengths), heads, values, threads);
+        packed(&tree(&lengths, heads), heads, values, threads);
     }
+}
+
+#[test]
+fn an_encoders_rows_see_what_follows_them_and_nothing_of_other_segments() {
+    let heads = Heads { heads: 2, kv_heads: 1, head_dim: 4, ..Heads::default() };
+    let segments = [Segment { rows: 0..3, parent: None }, Segment { rows: 3..5, parent: None }];
+    let [q, k, mut v] = [(0, 8), (1, 4), (2, 4)].map(|(index, width)| random(5 * width, 1.0, index));
+    let attended = |v: &[f32], bidirectional| {
+        let (heads, mut out) = (Heads { bidirectional, ..heads }, vec![f32::NAN; q.len()]);
+        forward(&segments, &Queries::all(&segments), heads, Projections { q: &q, k: &k, v }, &mut out);
+        out
+    };
+    let before = [false, true].map(|bidirectional| attended(&v, bidirectional));
+    v[2 * 4] += 1.0;
+    let after = [false, true].map(|bidirectional| attended(&v, bidirectional));
+    let changed = |i: usize, row: usize| before[i][row * 8..][..8] != after[i][row * 8..][..8];
+    assert_eq!([0, 1, 2, 3, 4].map(|row| changed(0, row)), [false, false, true, false, false]);
+    assert_eq!([0, 1, 2, 3, 4].map(|row| changed(1, row)), [true, true, true, false, false]);
 }
 
 #[test]

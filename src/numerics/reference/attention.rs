@@ -1,4 +1,4 @@
-//! Causal attention: one query over its keys, and a packed batch of such queries.
+//! Attention: one query over its keys, and a packed batch of such queries.
 
 use super::{dot, exp, max, softcap, softcap_slope, sum};
 use crate::attention::{Heads, Projections, Segment};
@@ -97,7 +97,8 @@ struct Query {
     keys: Vec<usize>,
 }
 
-/// Every query of a packed batch in the order of the gradients' chains: segments in packed order, heads ascending, rows ascending.
+/// Every query of a packed batch in the order of the gradients' chains: segments in packed order, heads ascending, rows ascending. In both
+/// directions its keys are those of its whole segment.
 fn queries(segments: &[Segment], heads: Heads) -> impl Iterator<Item = Query> {
     let group = heads.heads / heads.kv_heads;
     (0..segments.len()).flat_map(move |s| (0..heads.heads).map(move |head| (s, head))).flat_map(move |(s, head)| {
@@ -107,7 +108,7 @@ fn queries(segments: &[Segment], heads: Heads) -> impl Iterator<Item = Query> {
             row,
             at: head * heads.head_dim,
             key_at: head / group * heads.head_dim,
-            keys: seen[..=before + i].to_vec(),
+            keys: if heads.bidirectional { seen.clone() } else { seen[..=before + i].to_vec() },
         })
     })
 }
@@ -118,7 +119,7 @@ fn head_rows<'a>(x: &'a [f32], width: usize, rows: &[usize], at: usize, heads: H
 }
 
 /// [`attend`] for every row and head of a packed batch: each row sees its segment's ancestors and its own segment up to itself,
-/// within the window of `heads`, with its scale and cap. `heads` consecutive query heads share a key head in equal groups.
+/// or all of it in both directions, within the window of `heads`, with its scale and cap. `heads` consecutive query heads share a key head in equal groups.
 ///
 /// Returns (rows, heads · head_dim).
 pub fn attention(segments: &[Segment], heads: Heads, from: Projections) -> Vec<f32> {

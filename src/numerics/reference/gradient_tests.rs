@@ -202,16 +202,36 @@ fn capped_attention_with_a_scale_of_its_own_over_a_tree_follows_its_formula() {
 
 /// Heads share keys, a prompt has two continuations, and another sequence stands beside them.
 fn attention_over_a_tree(window: Option<usize>, scale: Option<f32>, cap: Option<f32>) {
-    let factor = scale.map_or(1.0 / 3f64.sqrt(), f64::from);
-    let capped = |score: f64| cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh());
-    let heads = Heads { heads: 4, kv_heads: 2, head_dim: 3, window, scale, cap };
+    let heads = Heads { heads: 4, kv_heads: 2, head_dim: 3, window, scale, cap, bidirectional: false };
     let segment = |rows, parent| Segment { rows, parent };
     let segments = [segment(0..2, None), segment(2..4, Some(0)), segment(4..5, Some(0)), segment(5..7, None)];
     let seen: [&[usize]; 7] = [&[0], &[0, 1], &[0, 1, 2], &[0, 1, 2, 3], &[0, 1, 4], &[5], &[5, 6]];
+    attention_over(&segments, heads, seen);
+}
+
+#[test]
+fn attention_in_both_directions_follows_its_formula() {
+    let segment = |rows| Segment { rows, parent: None };
+    let segments = [segment(0..4), segment(4..5), segment(5..7)];
+    let seen: [&[usize]; 7] = [&[0, 1, 2, 3], &[0, 1, 2, 3], &[0, 1, 2, 3], &[0, 1, 2, 3], &[4], &[5, 6], &[5, 6]];
+    for cap in [None, Some(1.5)] {
+        attention_over(
+            &segments,
+            Heads { heads: 4, kv_heads: 2, head_dim: 3, bidirectional: true, cap, ..Heads::default() },
+            seen,
+        );
+    }
+}
+
+/// `seen`: the rows that each row attends to, its window aside.
+fn attention_over(segments: &[Segment], heads: Heads, seen: [&[usize]; 7]) {
+    let Heads { window, scale, cap, .. } = heads;
+    let factor = scale.map_or(1.0 / 3f64.sqrt(), f64::from);
+    let capped = |score: f64| cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh());
     let (inputs, upstream) = (draw([7 * 12, 7 * 6, 7 * 6], 1.0), random(7 * 12, 1.0, 10));
     let from = Projections { q: &inputs[0], k: &inputs[1], v: &inputs[2] };
-    let output = attention(&segments, heads, from);
-    let gradients = attention_backward(&segments, heads, from, &upstream).to_vec();
+    let output = attention(segments, heads, from);
+    let gradients = attention_backward(segments, heads, from, &upstream).to_vec();
     Check { inputs, upstream, output, gradients }.against(|at| {
         let mut out = Vec::new();
         for (row, keys) in seen.iter().enumerate() {

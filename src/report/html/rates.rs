@@ -9,19 +9,60 @@ use crate::judge::GOLD;
 
 use super::super::chart::{self, Axis, ForestRow, Plot};
 use super::super::{ReportData, format};
-use super::{Figure, safe};
+use super::{Figure, Number, safe};
 
 #[derive(Serialize)]
 pub(super) struct Section {
     forest: Option<Figure>,
     frontier: Vec<Figure>,
     legend: Value,
+    spread: Spread,
+}
+
+/// Where preferences spread: a row a variant and judge, a column a source that any row has.
+#[derive(Serialize)]
+struct Spread {
+    columns: Vec<String>,
+    rows: Vec<SpreadRow>,
+}
+
+#[derive(Serialize)]
+struct SpreadRow {
+    variant: String,
+    judge: String,
+    numbers: Vec<Option<Number>>,
 }
 
 pub(super) fn section(data: &ReportData) -> Section {
     let shown = data.judges().into_iter().filter(|j| *j == data.judge || *j == GOLD);
     let frontier = shown.enumerate().filter_map(|(i, judge)| frontier(data, i, judge)).collect();
-    Section { forest: forest(data), frontier, legend: super::legend(super::variant_keys(data)) }
+    Section { forest: forest(data), frontier, legend: super::legend(super::variant_keys(data)), spread: spread(data) }
+}
+
+fn spread(data: &ReportData) -> Spread {
+    let variances = || data.estimates.iter().filter(|e| e.metric == "win_rate_variance");
+    let (mut columns, mut places): (Vec<String>, Vec<(&str, Option<&str>)>) = Default::default();
+    for e in variances() {
+        let (column, place) = (e.slice.clone().unwrap_or_default(), (e.variant.as_str(), e.judge.as_deref()));
+        if !columns.contains(&column) {
+            columns.push(column);
+        }
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    let row = |(variant, judge): (&str, Option<&str>)| {
+        let of = |column: &String| {
+            let own = |e: &&Estimate| e.variant == variant && e.judge.as_deref() == judge && e.slice.as_ref() == Some(column);
+            variances().find(own).map(Number::of)
+        };
+        SpreadRow {
+            variant: data.label(variant).to_owned(),
+            judge: judge.unwrap_or("all of them").to_owned(),
+            numbers: columns.iter().map(of).collect(),
+        }
+    };
+    Spread { rows: places.into_iter().map(row).collect(), columns }
 }
 
 fn forest(data: &ReportData) -> Option<Figure> {

@@ -125,3 +125,36 @@ fn a_long_training_log_keeps_the_page_small() {
     assert!(page.len() < 400_000, "{}", page.len());
     assert!(page.contains("Means over 30 steps."));
 }
+
+#[test]
+fn where_preferences_spread_is_a_table_of_judges_and_sources() {
+    let mut data = fixture::report();
+    assert!(!page(&data).contains("Where preferences spread"));
+    let like = data.estimates.iter().find(|e| e.metric == "win_rate").unwrap().clone();
+    for (judge, source, value) in
+        [(Some("pairwise"), "prompt", 0.0412), (Some("pairwise"), "seed", 0.0007), (None, "judge", 0.0033)]
+    {
+        let (judge, slice) = (judge.map(str::to_owned), Some(source.to_owned()));
+        let interval = (value / 2.0, 2.0 * value);
+        data.estimates.push(crate::estimates::Estimate {
+            metric: "win_rate_variance".to_owned(),
+            judge,
+            slice,
+            value,
+            lower: interval.0,
+            upper: interval.1,
+            ..like.clone()
+        });
+    }
+    let page = page(&data);
+    let table = between(&page, "aria-label=\"Where preferences spread\">", "</table>")[0];
+    let rows = between(table, "<tr><th scope=\"row\"", "</tr>");
+    assert_eq!(rows.len(), 2);
+    assert!(
+        rows[0].contains("pairwise") && rows[0].contains("<b>0.0412</b>") && rows[0].contains("<b>0.0007</b>"),
+        "{}",
+        rows[0]
+    );
+    assert!(rows[1].contains("all of them") && rows[1].contains("<b>0.0033</b>"), "{}", rows[1]);
+    assert_eq!((rows[0].matches("—").count(), rows[1].matches("—").count()), (1, 2));
+}

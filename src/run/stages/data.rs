@@ -1,5 +1,7 @@
 //! The data and the pairs made of them: a world's, sampled and labelled, or a file's, split.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -13,7 +15,7 @@ use crate::data::tokenize::TextTokenizer;
 use crate::data::{AuditItem, Demonstration, LabelledCompletion, Pair, PreferenceRow, Prompt, label, split, world};
 use crate::error::{Error, Result};
 use crate::generate;
-use crate::model::LlamaConfig;
+use crate::model::Limits;
 use crate::run::plan;
 use crate::suite::settings::{Dataset, ModelSource, PairsSettings, WorldSettings};
 
@@ -50,13 +52,13 @@ impl Body<'_> {
             return Err(Error::usage("pairs from a file need a model folder with its tokenizer: set [model] path"));
         };
         let model = self.suite.locate(path);
-        let tokenizer = TextTokenizer::load(&model)?.for_texts(settings.format.is_conversational());
+        let tokenizer = self.reading(TextTokenizer::load(&model)?);
         let tokenizer = match template::own(self.suite, settings)? {
             Some(source) => tokenizer.with_chat_template(source),
             None => tokenizer,
         };
         let saved = tokenizer.save(self.work())?;
-        let context = LlamaConfig::load(&model)?.max_position_embeddings;
+        let context = Limits::load(&model)?.context;
         let template = template::of_suite(self.suite, settings, &model)?;
         if settings.is_unpaired() {
             let file = sources::read::<LabelledCompletion>(self.suite, settings, template.as_ref())?;
@@ -148,7 +150,7 @@ impl Body<'_> {
     /// Counts what is odd in all the suite's texts, and refuses prompts that the model can't hold.
     fn audit<R: Audited + Clone>(&self, train: &[R], heldout: &[R], judge: &[R]) -> Result<Vec<AuditItem>> {
         let tokenizer = self.tokenizer()?;
-        let context = self.reference_model()?.config.max_position_embeddings;
+        let context = Limits::load(&self.context.folder("reference")?)?.context;
         let eval: Vec<Prompt> = read_jsonl(&self.context.file("data", "eval_prompts.jsonl")?)?;
         let demonstrations: Vec<Demonstration> = match self.suite.sft {
             Some(_) => read_jsonl(&self.context.file("data", "demonstrations.jsonl")?)?,
@@ -175,13 +177,13 @@ impl Body<'_> {
 
     /// Samples from the reference, labelled by Bradley–Terry on the gold reward.
     fn world_pairs(&self, settings: &WorldSettings, items: &mut Vec<AuditItem>) -> Result<(Vec<Pair>, Vec<Pair>, Vec<Pair>)> {
-        let (model, tokenizer) = (self.reference_model()?, self.tokenizer()?);
+        let (model, tokenizer) = (self.evaluated_reference()?, self.tokenizer()?);
         let sampling = untempered(self.suite.generate.max_new_tokens, settings.samples_per_prompt);
         let mut label_set = |name: &str, noise: f64| -> Result<Vec<Pair>> {
             let prompts: Vec<Prompt> = read_jsonl(&self.context.file("data", &format!("{name}_prompts.jsonl"))?)?;
             let purpose = format!("pairs/sample/{name}");
             let samples =
-                generate::sample(&model, &tokenizer, &prompts, &sampling, self.suite.seed, &purpose, self.context.watch)?;
+                generate::sample(model.as_ref(), &tokenizer, &prompts, &sampling, self.suite.seed, &purpose, self.context.watch)?;
             let texts: Vec<Vec<String>> =
                 samples.chunks(settings.samples_per_prompt).map(|c| c.iter().map(|s| s.text.clone()).collect()).collect();
             let purpose = format!("pairs/{name}");
@@ -196,13 +198,9 @@ impl Body<'_> {
 
 /// Splits rows so that a prompt's rows stay together; the first share of the prompts comes first.
 fn split_by_prompt<R: PreferenceRow>(rows: Vec<R>, share: f64) -> (Vec<R>, Vec<R>) {
-    let mut prompts: Vec<&str> = Vec::new();
-    for row in &rows {
-        if !prompts.contains(&row.prompt_id()) {
-            prompts.push(row.prompt_id());
-        }
-    }
-    let first: std::collections::BTreeSet<String> =
+    let mut seen = BTreeSet::new();
+    let prompts: Vec<&str> = rows.iter().map(R::prompt_id).filter(|id| seen.insert(*id)).collect();
+    let first: BTreeSet<String> =
         prompts.iter().take((prompts.len() as f64 * share).round() as usize).map(|&id| id.to_owned()).collect();
     rows.into_iter().partition(|row| first.contains(row.prompt_id()))
 }

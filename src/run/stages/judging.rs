@@ -1,5 +1,6 @@
 //! Judges: trained or brought along, measured on held-out pairs, probed, and asked about what the policies wrote.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -8,7 +9,9 @@ use super::{Body, JUDGE_FOLDER, names};
 use crate::data::Pair;
 use crate::data::files::{read_jsonl, write_jsonl};
 use crate::data::tokenize::TextTokenizer;
+use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::estimates::sequential::{self, Rule, Stopped};
 use crate::generate::Completion;
 use crate::hub::{self, Files};
 use crate::judge::asking::Asking;
@@ -20,17 +23,24 @@ use crate::judge::probes::{self, Answered};
 use crate::judge::replay::Replay;
 use crate::judge::rubric::Rubric;
 use crate::judge::session::{OnnxJudge, TOKENIZER_FILE};
-use crate::judge::{self, GOLD, Judge, protocol};
-use crate::model::Llama;
+use crate::judge::verdict::Item;
+use crate::judge::{self, GOLD, Judge, Judgment, protocol};
+use crate::model::{self, Llama};
 use crate::run::execute::Context;
 use crate::run::plan;
 use crate::store::CHAIN;
 use crate::suite::Suite;
-use crate::suite::settings::{ImplicitReward, ImplicitSettings, JudgeSettings, JudgeSource, Numerics};
+use crate::suite::settings::{ImplicitReward, ImplicitSettings, JudgeSettings, JudgeSource, Numerics, Tokenization};
 use crate::train::ScoreCache;
+use crate::watch::Watch;
 
 /// What a judge said of its probes.
 pub const PROBES: &str = "probes.jsonl";
+
+/// Which prompts were judged before judging stopped.
+pub const STOPPED: &str = "stopped.jsonl";
+/// How a judge is run, and what its answers rest on.
+const SESSION: &str = "session.json";
 
 /// What a judge starts from and learns.
 struct JudgeInputs {
@@ -103,7 +113,7 @@ impl Body<'_> {
             outputs.extend(self.record(&onnx)?);
             self.journaled(settings, &folder, onnx)?
         } else {
-            self.open_from(settings, &folder).map_err(original)?
+            self.open_from(settings, &folder, None).map_err(original)?
         };
         write_jsonl(&self.work().join("trials.jsonl"), &protocol::trials(&mut judge, name, &heldout, self.context.watch)?)?;
         outputs.push("trials.jsonl".into());
@@ -118,6 +128,9 @@ impl Body<'_> {
         }
         let settings = self.judge_settings(name)?;
         let cell = plan::judge_id(name);
+        // What the judge's own cell found out when it was opened there.
+        let record = self.context.inputs.contains_key(&cell).then(|| self.context.folder(&cell)).transpose()?;
+        let record = record.map(|folder| folder.join(SESSION));
         let folder = match &settings.source {
             JudgeSource::Folder { path } if !self.context.inputs.contains_key(&cell) => self.suite.locate(path),
             JudgeSource::Replay { path } if !self.context.inputs.contains_key(&cell) => {
@@ -128,15 +141,20 @@ impl Body<'_> {
             }
             JudgeSource::Rubric { .. } | JudgeSource::Implicit(_) | JudgeSource::Panel(_) => PathBuf::new(),
         };
-        self.open_from(settings, &folder)
+        self.open_from(settings, &folder, record.as_deref())
     }
 
-    /// `folder`: what the judge's cell left of it.
-    fn open_from<'s>(&'s self, settings: &JudgeSettings, folder: &Path) -> Result<Box<dyn Judge + 's>> {
+    /// `folder`: what the judge's cell left of it; `record`: how an ONNX judge was run there.
+    fn open_from<'s>(&'s self, settings: &JudgeSettings, folder: &Path, record: Option<&Path>) -> Result<Box<dyn Judge + 's>> {
         let (name, tie_width) = (&settings.name, settings.tie_width);
         Ok(match &settings.source {
             JudgeSource::Train(_) | JudgeSource::Folder { .. } => {
-                self.journaled(settings, folder, OnnxJudge::open(folder, settings, self.context.threads)?)?
+                let threads = self.context.threads;
+                let onnx = match record {
+                    Some(record) => OnnxJudge::reopen(folder, settings, threads, record),
+                    None => OnnxJudge::open(folder, settings, threads),
+                };
+                self.journaled(settings, folder, onnx?)?
             }
             JudgeSource::Rubric { rules } => Box::new(Asking::new(name, Rubric::new(rules)?, tie_width, None)),
             JudgeSource::Implicit(implicit) => {
@@ -163,10 +181,10 @@ impl Body<'_> {
 
     /// How the judge is run, and what a reader of its scores should know of it.
     fn record(&self, judge: &OnnxJudge) -> Result<Vec<String>> {
-        let path = self.work().join("session.json");
+        let path = self.work().join(SESSION);
         let text = serde_json::to_string_pretty(&judge.record()?).expect("plain fields serialise") + "\n";
         std::fs::write(&path, text).map_err(|e| Error::io("write", &path, &e))?;
-        let mut outputs = names(&["session.json"]);
+        let mut outputs = names(&[SESSION]);
         if let Some(item) = judge.audit() {
             write_jsonl(&self.work().join("audit.jsonl"), &[item])?;
             outputs.push("audit.jsonl".into());
@@ -179,18 +197,23 @@ impl Body<'_> {
         self.cache.as_ref().map(|_| Journal::open(self.context.store, identity)).transpose()
     }
 
+    /// Judges read texts as one, however policies do.
+    fn judges_tokenizer(&self) -> Result<TextTokenizer> {
+        Ok(self.tokenizer()?.with_tokenization(Tokenization::Joint))
+    }
+
     fn implicit(&self, settings: &ImplicitSettings, max_length: usize) -> Result<Implicit> {
         let reference = match &settings.reference {
-            Some(folder) => self.load(&self.suite.locate(&folder.path))?,
-            None => self.reference_model()?,
+            Some(folder) => model::load(&self.suite.locate(&folder.path), self.suite.numerics)?,
+            None => self.evaluated_reference()?,
         };
         let folder = self.suite.locate(&settings.path);
-        let policy = self.load_policy(&folder, &reference)?;
+        let policy = self.load_evaluated(&folder, reference.as_ref())?;
         let beside = settings.reference.as_ref().map(|folder| self.suite.locate(&folder.path));
         let mut folders = std::iter::once(folder.clone()).chain(beside);
         let tokenizer = match folders.find(|folder| folder.join(TOKENIZER_FILE).exists()) {
             Some(folder) => TextTokenizer::load(&folder)?.for_texts(self.suite.dataset.is_conversational()),
-            None => self.tokenizer()?,
+            None => self.judges_tokenizer()?,
         };
         let reference = (settings.reward == ImplicitReward::LogRatio).then_some(reference);
         Implicit::new(policy, reference, tokenizer, settings.reward, settings.beta, max_length).map_err(|e| e.in_file(&folder))
@@ -228,7 +251,7 @@ impl Body<'_> {
 
     fn judge_inputs(&self) -> Result<JudgeInputs> {
         let pairs = read_jsonl(&self.context.file("pairs", "judge_train.jsonl")?)?;
-        Ok(JudgeInputs { base: self.reference_model()?, tokenizer: self.tokenizer()?, pairs })
+        Ok(JudgeInputs { base: self.reference_model()?, tokenizer: self.judges_tokenizer()?, pairs })
     }
 
     /// An error about a file of our copy of a judge's folder, as one about the user's own file.
@@ -241,15 +264,89 @@ impl Body<'_> {
         error
     }
 
-    pub(super) fn judgments(&self, judge: &str, variant: &str, seed: Option<u64>) -> Result<Vec<String>> {
-        let read = |id: String| read_jsonl::<Completion>(&self.context.file(&id, "completions.jsonl")?);
-        let reference = read(plan::evaluate_id(None, None))?;
-        let policy = read(plan::evaluate_id(Some(variant), seed))?;
-        let items = protocol::items(&policy, &reference)?;
+    fn completions_of(&self, variant: Option<&str>, seed: Option<u64>) -> Result<Vec<Completion>> {
+        read_jsonl(&self.context.file(&plan::evaluate_id(variant, seed), "completions.jsonl")?)
+    }
+
+    /// `after`: the cell that says which prompts are judged.
+    pub(super) fn judgments(&self, judge: &str, variant: &str, seed: Option<u64>, after: Option<&str>) -> Result<Vec<String>> {
+        let (reference, policy) = (self.completions_of(None, None)?, self.completions_of(Some(variant), seed)?);
+        let mut items = protocol::items(&policy, &reference)?;
+        if let Some(cell) = after {
+            let stopped: Vec<Stopped> = read_jsonl(&self.context.file(cell, STOPPED)?)?;
+            let order: Vec<&str> = stopped.iter().flat_map(|s| &s.prompts).map(String::as_str).collect();
+            items = in_order(&items, &order);
+        }
         let rows = protocol::judgments(&mut self.open_judge(judge)?, judge, &items, self.context.watch)?;
         write_jsonl(&self.work().join("judgments.jsonl"), &rows)?;
         Ok(names(&["judgments.jsonl"]))
     }
+
+    /// Prompt by prompt, all samples, seeds and checkpoints of each, until the rule has enough.
+    pub(super) fn sequential(&self, judge: &str, variant: &str, seeds: &[Option<u64>], rule: &Rule) -> Result<Vec<String>> {
+        let reference = self.completions_of(None, None)?;
+        let of_seeds = seeds.iter().map(|seed| self.completions_of(Some(variant), *seed)).collect::<Result<Vec<_>>>()?;
+        let policy = of_seeds.concat();
+        let items = protocol::items(&policy, &reference)?;
+        let order = sequential::order(policy.iter().map(|c| c.prompt_id.as_str()), self.suite.seed);
+        let texts: BTreeMap<&str, String> =
+            policy.iter().map(|c| (c.prompt_id.as_str(), Digest::of_bytes(c.prompt.as_bytes()).short())).collect();
+        let last = policy.iter().map(|c| c.checkpoint).max();
+        let mut asked = self.open_judge(judge)?;
+        let mut rows: Vec<Judgment> = Vec::new();
+        let (mut used, mut decided) = (0, false);
+        for block in order.chunks(sequential::BLOCK) {
+            let watch = BlockWatch { whole: self.context.watch, before: used, block: block.len(), of: order.len() };
+            rows.extend(protocol::judgments(&mut asked, judge, &in_order(&items, block), &watch)?);
+            used += block.len();
+            let deciding = rows.iter().filter(|j| Some(j.checkpoint) == last).map(|j| (j.prompt_id.as_str(), j.preference));
+            decided = rule.decides(&sequential::by_prompt(deciding), &texts);
+            if decided {
+                break;
+            }
+        }
+        let stopped = Stopped {
+            variant: variant.to_owned(),
+            judge: judge.to_owned(),
+            prompts: order[..used].iter().map(|&prompt| prompt.to_owned()).collect(),
+            of: order.len(),
+            decided,
+            compared: rule.golden.is_some(),
+        };
+        write_jsonl(&self.work().join("judgments.jsonl"), &rows)?;
+        write_jsonl(&self.work().join(STOPPED), &[stopped])?;
+        Ok(names(&["judgments.jsonl", STOPPED]))
+    }
+}
+
+/// A block's progress as progress of the whole, in prompts.
+struct BlockWatch<'a> {
+    whole: &'a dyn Watch,
+    before: usize,
+    block: usize,
+    of: usize,
+}
+
+impl Watch for BlockWatch<'_> {
+    fn advance(&self, done: u64, total: u64, note: &str) {
+        let within = self.block as u64 * done / total.max(1);
+        self.whole.advance(self.before as u64 + within, self.of as u64, note);
+    }
+
+    fn interrupted(&self) -> bool {
+        self.whole.interrupted()
+    }
+
+    fn warn(&self, message: &str) {
+        self.whole.warn(message);
+    }
+}
+
+/// The items of these prompts, prompt by prompt.
+fn in_order<'a>(items: &[Item<'a>], prompts: &[&str]) -> Vec<Item<'a>> {
+    let mut of: BTreeMap<&str, Vec<Item<'a>>> = BTreeMap::new();
+    items.iter().for_each(|item| of.entry(&item.policy.prompt_id).or_default().push(*item));
+    prompts.iter().filter_map(|prompt| of.remove(prompt)).flatten().collect()
 }
 
 /// Copies the files of a judge's folder; gives their names in order.

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::generate::{self, Sampled};
 use crate::judge::protocol::{self, Comparison};
 use crate::judge::{GOLD, Outcome};
-use crate::model::Adapter;
+use crate::model::{Adapter, Limits};
 use crate::rng::Stream;
 use crate::run::plan;
 use crate::suite::settings::{AdapterSource, Dataset, GenerateSettings, RoundReference, RoundSettings, TrainSettings};
@@ -86,7 +86,7 @@ impl Body<'_> {
             ))
             .help("raise round_samples, lower the judge's tie_width, or train with a higher beta: a policy that writes one text makes no pair"));
         }
-        let context = self.reference_model()?.config.max_position_embeddings;
+        let context = Limits::load(&self.context.folder("reference")?)?.context;
         items.extend(audit::audit(&AuditInput {
             demonstrations: &[],
             train: &pairs,

@@ -6,10 +6,12 @@ use crate::data::sources;
 use crate::data::tokenize::TextTokenizer;
 use crate::data::{Demonstration, LabelledCompletion, Pair, PreferenceRow, TokenizedPair, world};
 use crate::error::{Error, Result};
-use crate::model::{Adapter, Llama};
+use crate::model::{Adapter, Llama, copy_evaluated, evaluated_only};
 use crate::store::{CHAIN, write_atomically};
 use crate::suite::settings::{AdapterSource, Dataset, ModelSource, PairsSettings, PolicySource, TrainSettings};
-use crate::train::{self, EVAL_LOG, EvalStep, Evaluation, Feedback, Metrics, PreferenceTask, SftTask, TrainStep, UnpairedTask};
+use crate::train::{
+    self, EVAL_LOG, EvalStep, Evaluation, Feedback, LAST, Metrics, PreferenceTask, SftTask, TrainStep, UnpairedTask,
+};
 
 /// Evaluations of the fine-tuning, among the reference's outputs.
 const SFT_EVAL_LOG: &str = "sft_eval_log.jsonl";
@@ -36,8 +38,14 @@ pub(super) struct Before {
 
 impl Body<'_> {
     pub(super) fn reference(&self) -> Result<Vec<String>> {
-        let tokenizer = TextTokenizer::load(&self.context.folder("data")?)?.for_texts(self.suite.dataset.is_conversational());
+        let tokenizer = self.reading(TextTokenizer::load(&self.context.folder("data")?)?);
         let mut outputs = [names(&["config.json", "model.safetensors"]), tokenizer.save(self.work())?].concat();
+        if let ModelSource::Folder { path } = &self.suite.model
+            && evaluated_only(&self.suite.locate(path))?.is_some()
+        {
+            copy_evaluated(&self.suite.locate(path), self.work())?;
+            return Ok(outputs);
+        }
         let base = match &self.suite.model {
             ModelSource::Fresh(shape) => {
                 let bos = tokenizer.bos().ok_or_else(|| Error::unexpected("our own tokenizer has no BOS"))?;
@@ -153,8 +161,9 @@ impl Body<'_> {
             write_jsonl(&self.work().join(EVAL_LOG), &rows)?;
             outputs.push(EVAL_LOG.to_owned());
         }
-        for step in checkpoints_in(self.work())? {
-            let folder = format!("checkpoint-{step}");
+        let checkpoints = checkpoints_in(self.work())?.into_iter().map(|step| format!("checkpoint-{step}"));
+        let last = self.work().join(LAST).exists().then(|| LAST.to_owned());
+        for folder in checkpoints.chain(last) {
             let (name, config, weights) = match &adapter {
                 None => ("config.json", reference.config.causal_json(), "model.safetensors"),
                 Some(adapter) => (Adapter::CONFIG, adapter.config_json(), Adapter::WEIGHTS),
@@ -214,8 +223,7 @@ impl Body<'_> {
         }
         let rows: Vec<LabelledCompletion> = self.learnt(read_jsonl(&self.context.file(id, name)?)?, id, name)?;
         let feedback = |row: &LabelledCompletion| {
-            let prompt = tokenizer.prompt(&row.prompt);
-            let completion = tokenizer.completion(&row.prompt, &prompt, &row.completion).ids;
+            let (prompt, [completion]) = tokenizer.sequences(&row.prompt, [&row.completion]);
             Feedback { id: row.id.clone(), prompt, completion, desirable: row.label }
         };
         Ok(rows.iter().map(feedback).collect())

@@ -15,7 +15,7 @@ use crate::suite::spec::{DatasetKind, DatasetSpec, ModelSpec, SuiteSpec};
 
 /// Keys of `[dataset]` that every kind takes.
 const COMMON: [&str; 3] = ["kind", "sampling", "eval_prompts"];
-const PAIRS_ONLY: [&str; 14] = [
+const PAIRS_ONLY: [&str; 15] = [
     "path",
     "source",
     "rated_by",
@@ -24,6 +24,7 @@ const PAIRS_ONLY: [&str; 14] = [
     "columns",
     "chat_template",
     "chat_date",
+    "tokenization",
     "audit",
     "limit",
     "max_prompt_length",
@@ -157,6 +158,7 @@ fn reading(written: &DatasetSpec, pairs: &PairsSettings, document: &Document) ->
         chat_template: written.chat_template.clone().map(|path| TemplateFile { path }),
         chat_date: written.chat_date.clone(),
         ratings: RatingSettings { by: written.rated_by.unwrap_or_default(), rejected: written.rejected_by.unwrap_or_default() },
+        tokenization: written.tokenization.unwrap_or_default(),
     })
 }
 

@@ -7,7 +7,9 @@ use crate::suite::defaults::{self, Purpose};
 use crate::suite::document::{Document, Table};
 use crate::suite::one_or_many::OneOrMany;
 use crate::suite::rules;
-use crate::suite::settings::{Dataset, JudgeKind, JudgeSettings, JudgeSource, OnnxSettings};
+use crate::suite::settings::{
+    Attention, Dataset, EncodingSettings, JudgeKind, JudgeSettings, JudgeSource, OnnxSettings, Pooling,
+};
 use crate::suite::spec::{JudgeKindSpec, JudgeSpec, SuiteSpec};
 
 pub(super) fn judges(
@@ -56,6 +58,7 @@ fn judge(
         },
         tie_width: defaults::TIE_WIDTH,
         min_accuracy: defaults::MIN_ACCURACY,
+        encoding: encoding(written, &table)?,
         onnx: OnnxSettings::default(),
         fitness: kinds::fitness(written, &document.table(format!("{path}.fitness")))?,
     };
@@ -79,6 +82,16 @@ fn judge(
     }
     table.set(&mut settings.min_accuracy, "min_accuracy", written.min_accuracy, rules::BELOW_ONE)?;
     Ok(settings)
+}
+
+fn encoding(written: &JudgeSpec, table: &Table<'_>) -> Result<EncodingSettings> {
+    if let Some(key) = table.first_key(|key| ["attention", "pooling"].contains(&key)).filter(|_| written.path.is_some()) {
+        let error = table.at_key(key, format!("`{key}` has no effect: `path` brings a judge that reads as it was exported"));
+        return Err(error.help("leave it out; it is for a judge that is trained here"));
+    }
+    let attention = written.attention.unwrap_or_default();
+    let usual = if attention == Attention::Bidirectional { Pooling::Mean } else { Pooling::Last };
+    Ok(EncodingSettings { attention, pooling: written.pooling.unwrap_or(usual) })
 }
 
 /// The form of the judge's answers.

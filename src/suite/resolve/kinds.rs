@@ -33,6 +33,8 @@ pub(super) fn keys(kind: JudgeKindSpec) -> &'static [&'static str] {
         JudgeKindSpec::Pairwise | JudgeKindSpec::RewardModel => &[
             "path",
             "train",
+            "attention",
+            "pooling",
             "template",
             "max_length",
             "tie_width",
@@ -185,8 +187,15 @@ pub(super) fn fitness(written: &JudgeSpec, table: &Table<'_>) -> Result<FitnessS
     table.set(&mut settings.max_markdown_gain, "max_markdown_gain", written.max_markdown_gain, rules::UNIT)?;
     table.set(&mut settings.max_injection_gain, "max_injection_gain", written.max_injection_gain, rules::UNIT)?;
     table.set(&mut settings.max_identical_bias, "max_identical_bias", written.max_identical_bias, rules::UNIT)?;
+    let optional = |value: Option<f64>, key: &str| -> Result<Option<f64>> {
+        let mut limit = value.unwrap_or_default();
+        table.set(&mut limit, key, value, rules::UNIT)?;
+        Ok(value.map(|_| limit))
+    };
+    settings.max_length_bias = optional(written.max_length_bias, "max_length_bias")?;
+    settings.max_truncated = optional(written.max_truncated, "max_truncated")?;
     if settings.probes == 0
-        && let Some(key) = table.first_key(|key| key != "probes")
+        && let Some(key) = table.first_key(|key| !["probes", "max_length_bias", "max_truncated"].contains(&key))
     {
         return Err(table.at_key(key, format!("`{key}` has no effect: probes = 0 probes nothing")).help("leave it out"));
     }

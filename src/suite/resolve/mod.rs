@@ -23,6 +23,8 @@ mod onnx;
 mod rounds;
 mod training;
 
+pub(super) use onnx::fault as fault_of_labels;
+
 pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> Result<Suite> {
     let top = document.table("");
     name_is_usable(&spec.name, &top)?;

@@ -45,29 +45,40 @@ pub(super) fn onnx(written: &JudgeSpec, kind: JudgeKind, texts: usize, table: &T
     })
 }
 
-/// Each label once, of this kind of judge, and both sides where there are several.
 fn labels(kind: JudgeKind, labels: &[Label], table: &Table<'_>) -> Result<()> {
+    match fault(kind, labels).filter(|_| table.has("labels")) {
+        Some(fault) => Err(table.at_value("labels", format!("`labels` {}", fault.what)).help(fault.help)),
+        None => Ok(()),
+    }
+}
+
+/// What is wrong with labels; goes on from "`labels` ".
+pub(in crate::suite) struct Fault {
+    pub what: String,
+    pub help: String,
+}
+
+/// Each label must be there once, be one of this kind of judge, and both sides where there are several.
+pub(in crate::suite) fn fault(kind: JudgeKind, labels: &[Label]) -> Option<Fault> {
     let (sides, all): ([Label; 2], &[Label]) = match kind {
         JudgeKind::Pairwise => ([Label::First, Label::Second], &[Label::First, Label::Second, Label::Tie]),
         JudgeKind::RewardModel => ([Label::Good, Label::Bad], &[Label::Good, Label::Bad]),
     };
+    let what = if labels.is_empty() {
+        "names no class".to_owned()
+    } else if let Some(other) = labels.iter().find(|label| !all.contains(label)) {
+        format!("names `{}`, which this kind of judge can't say", other.name())
+    } else if let Some((_, twice)) = labels.iter().enumerate().find(|(i, label)| labels[..*i].contains(label)) {
+        format!("names `{}` twice", twice.name())
+    } else if let Some(side) = sides.iter().find(|side| labels.len() > 1 && !labels.contains(side)) {
+        format!("lacks `{}`", side.name())
+    } else if labels == [Label::Tie] {
+        "names a tie alone".to_owned()
+    } else {
+        return None;
+    };
     let listed = all.iter().map(|label| format!("`{}`", label.name())).collect::<Vec<_>>().join(", ");
-    let wrong =
-        |what: String| Err(table.at_value("labels", format!("`labels` {what}")).help(format!("this kind of judge has {listed}")));
-    if table.has("labels") && labels.is_empty() {
-        return wrong("names no class".to_owned());
-    }
-    if let Some(other) = labels.iter().find(|label| !all.contains(label)) {
-        return wrong(format!("names `{}`, which this kind of judge can't say", other.name()));
-    }
-    if let Some(twice) = labels.iter().enumerate().find(|(i, label)| labels[..*i].contains(label)) {
-        return wrong(format!("names `{}` twice", twice.1.name()));
-    }
-    match sides.iter().find(|side| labels.len() > 1 && !labels.contains(side)) {
-        Some(side) => wrong(format!("lacks `{}`", side.name())),
-        None if labels == [Label::Tie] => wrong("names a tie alone".to_owned()),
-        None => Ok(()),
-    }
+    Some(Fault { what, help: format!("this kind of judge has {listed}") })
 }
 
 #[cfg(test)]
@@ -75,7 +86,7 @@ mod tests {
     use std::path::Path;
 
     use crate::error::Result;
-    use crate::suite::settings::{JudgeKind, JudgeSettings, Label, Side, Values};
+    use crate::suite::settings::{Attention, EncodingSettings, JudgeKind, JudgeSettings, Label, Pooling, Side, Values};
     use crate::suite::{Suite, parse};
 
     const SUITE: &str = "name = \"toy\"\nseeds = [1]\n[dataset]\nkind = \"world\"\n[sft]\nmax_steps = 9\n[[variant]]\nname = \"a\"\n[[judge]]\nname = \"j\"\n";
@@ -110,8 +121,20 @@ mod tests {
     #[test]
     fn a_judge_that_needs_no_words_has_the_digest_that_it_had() {
         let trained = serde_json::to_value(judge("kind = \"pairwise\"\n")).unwrap();
+        assert!(trained.get("encoding").is_none() && trained["fitness"].is_null());
         assert!(trained.get("onnx").is_none() && trained["template"].is_string() && trained["max_length"].is_u64());
         assert!(serde_json::to_value(judge("kind = \"reward_model\"\npath = \"judge\"\n")).unwrap()["max_length"].is_null());
+    }
+
+    #[test]
+    fn an_encoder_reads_the_mean_unless_told_otherwise_and_a_causal_judge_its_last_token() {
+        let read = |keys: &str| judge(&format!("kind = \"pairwise\"\n{keys}")).encoding;
+        assert_eq!(read(""), EncodingSettings::default());
+        assert_eq!(read("attention = \"causal\"\npooling = \"last\"\n"), EncodingSettings::default());
+        let both = |pooling| EncodingSettings { attention: Attention::Bidirectional, pooling };
+        assert_eq!(read("attention = \"bidirectional\"\n"), both(Pooling::Mean));
+        assert_eq!(read("attention = \"bidirectional\"\npooling = \"last\"\n"), both(Pooling::Last));
+        assert_eq!(read("pooling = \"mean\"\n").attention, Attention::Causal);
     }
 
     #[test]
@@ -131,6 +154,9 @@ mod tests {
             ("pairwise", format!("{brought}template = [\"{{prompt}}\", \"{{a}}\"]\n"), "lacks {b}"),
             ("pairwise", format!("{brought}inputs = {{ tokens = \"t\" }}\n"), "tokens"),
             ("pairwise", format!("{brought}inputs = [\"t\"]\n"), "table"),
+            ("pairwise", format!("{brought}attention = \"bidirectional\"\n"), "`attention` has no effect"),
+            ("reward_model", format!("{brought}pooling = \"mean\"\n"), "`pooling` has no effect"),
+            ("pairwise", "pooling = \"first\"\n".to_owned(), "pooling"),
         ] {
             let error = suite(&format!("kind = \"{kind}\"\n{keys}")).expect_err(what);
             assert!(error.to_string().contains(what), "{what}: {error}");

@@ -110,6 +110,12 @@ pub struct FitnessSettings {
     pub max_injection_gain: f64,
     /// How far from ½ a completion may stand against itself.
     pub max_identical_bias: f64,
+    /// How far from ½ the longer of two texts may be preferred, where it is as often the better as the worse; none: however far.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_length_bias: Option<f64>,
+    /// The share of what the judge is asked that may be too long for it to read whole; none: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_truncated: Option<f64>,
 }
 
 impl Default for FitnessSettings {
@@ -123,6 +129,8 @@ impl Default for FitnessSettings {
             max_markdown_gain: 0.03,
             max_injection_gain: 0.03,
             max_identical_bias: 0.01,
+            max_length_bias: None,
+            max_truncated: None,
         }
     }
 }

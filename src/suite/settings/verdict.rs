@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::judging::{FitnessSettings, ImplicitSettings, LabelSettings, PanelSettings, RuleSettings};
-use super::{OnnxSettings, TrainSettings};
+use super::{EncodingSettings, OnnxSettings, TrainSettings};
 use crate::suite::one_or_many::OneOrMany;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -44,6 +44,9 @@ pub struct JudgeSettings {
     pub tie_width: f64,
     /// Below this held-out accuracy the judge's win rates are void.
     pub min_accuracy: f64,
+    /// Of a judge that is trained here.
+    #[serde(skip_serializing_if = "EncodingSettings::is_default")]
+    pub encoding: EncodingSettings,
     #[serde(skip_serializing_if = "OnnxSettings::is_default")]
     pub onnx: OnnxSettings,
     #[serde(skip_serializing_if = "FitnessSettings::is_default")]

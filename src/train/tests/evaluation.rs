@@ -13,8 +13,8 @@ use crate::model::{Adapter, Parameters};
 use crate::store::TIMING;
 use crate::suite::settings::{Dialect, EvaluationSettings, LossType, ObjectiveSettings, TrainSettings};
 use crate::train::{
-    EVAL_LOG, Evaluation, Feedback, Learner, Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, UnpairedTask, checkpoint,
-    checkpoint_folder, checkpoint_steps, pair_scores, run,
+    EVAL_LOG, Evaluation, Feedback, LAST, Learner, Metrics, PreferenceTask, ScoredPolicy, SftTask, Task, UnpairedTask,
+    checkpoint, checkpoint_folder, checkpoint_steps, pair_scores, run,
 };
 use crate::watch::{Silent, Watch};
 
@@ -211,6 +211,14 @@ fn a_training_ends_early_and_with_its_best_weights_wherever_it_was_interrupted()
         let folder = tempfile::tempdir().unwrap();
         quadratic(&plain, folder.path(), &Silent).unwrap();
         assert_eq!(checkpoint(folder.path(), at).unwrap(), weights);
+        assert_eq!(unbroken.path().join(LAST).exists(), evaluation.load_best_model_at_end);
+        if evaluation.load_best_model_at_end {
+            let longest = TrainSettings { save_steps: Some(steps as u64), ..plain };
+            let folder = tempfile::tempdir().unwrap();
+            quadratic(&longest, folder.path(), &Silent).unwrap();
+            let [last, expected] = [unbroken.path().join(LAST), checkpoint_folder(folder.path(), steps as u64)];
+            assert_eq!(fs::read(last.join("model.safetensors")).unwrap(), fs::read(expected.join("model.safetensors")).unwrap());
+        }
         for at in 0..steps as u64 {
             let work = tempfile::tempdir().unwrap();
             quadratic(&settings, work.path(), &StopAfter::steps(at)).unwrap_err();

@@ -1,9 +1,9 @@
 use super::*;
 use crate::digest::Digest;
 use crate::judge::session::Model;
-use crate::model::{Family, Llama, Packed, Parameters, Tensor};
+use crate::model::{Block, Family, Llama, LlamaConfig, Packed, Parameters, Tensor};
 use crate::rng::Stream;
-use crate::suite::settings::Numerics;
+use crate::suite::settings::{Numerics, Pooling};
 use crate::watch::Silent;
 use candle_core::{DType, Device};
 use candle_transformers::models::llama;
@@ -50,7 +50,7 @@ pub(crate) fn random() -> Scorer {
 pub(crate) fn bytes(model: &Scorer) -> Vec<u8> {
     let positions = model.config.max_position_embeddings.to_string();
     let metadata = BTreeMap::from([("dpo_eval.max_positions".to_owned(), positions)]);
-    sequence_classifier(model, JudgeKind::RewardModel, &metadata).encode_to_vec()
+    sequence_classifier(model, JudgeKind::RewardModel, Pooling::Last, &metadata).encode_to_vec()
 }
 
 pub(crate) fn sequences() -> Vec<Vec<u32>> {
@@ -97,7 +97,7 @@ fn candle_scores(model: &Scorer, sequences: &[Vec<u32>]) -> Vec<f32> {
     sequences.iter().map(score).collect()
 }
 
-/// A scorer over each recorded model whose family the graph can say, by the model's name.
+/// A scorer over each recorded model, by its name: every family that is trained here, in its forms.
 fn families() -> Vec<(String, Scorer)> {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/models");
     let mut folders: Vec<_> = std::fs::read_dir(golden).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -105,12 +105,29 @@ fn families() -> Vec<(String, Scorer)> {
     folders.sort();
     let model = |folder: &PathBuf| {
         let base = Llama::load(folder).unwrap();
-        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        unwritten(&base.config.block).is_empty().then(|| (name, Scorer::from_llama(&base, 3)))
+        (folder.file_name().unwrap().to_string_lossy().into_owned(), Scorer::from_llama(&base, 3))
     };
-    let written: Vec<_> = folders.iter().filter_map(model).collect();
-    assert!(written.len() >= 9, "Llama, Mistral, Qwen2 and Qwen3");
-    written
+    let all: Vec<_> = folders.iter().map(model).collect();
+    let missing: Vec<_> = Family::ALL.into_iter().filter(|f| all.iter().all(|(_, s)| s.config.family != *f)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    all
+}
+
+/// As they are exported: both kinds of each family, and each as an encoder, whose score is the mean.
+fn exports() -> Vec<(String, ModelProto)> {
+    let mut all = Vec::new();
+    for (name, model) in families() {
+        let encoder = model.clone().in_both_directions();
+        for (kind, suffix) in [(JudgeKind::Pairwise, "pairwise"), (JudgeKind::RewardModel, "reward_model")] {
+            for (form, model, pooling) in [("", &model, Pooling::Last), ("-encoder", &encoder, Pooling::Mean)] {
+                let mut written = sequence_classifier(model, kind, pooling, &BTreeMap::new());
+                // A new version of this program writes the same graph.
+                written.producer_version = None;
+                all.push((format!("{name}-{suffix}{form}"), written));
+            }
+        }
+    }
+    all
 }
 
 /// `golden/judges/check_ours.py` ran onnx.checker over these files. Weights are those of golden/models; heads are seeded.
@@ -119,44 +136,49 @@ fn the_exports_are_those_that_onnx_checked() {
     let target = std::env::var_os("DPO_EVAL_WRITE_JUDGES").map(PathBuf::from);
     let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/judges/ours.json");
     let recorded: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(recorded).unwrap()).unwrap();
+    for (name, written) in exports() {
+        let bytes = written.encode_to_vec();
+        match &target {
+            Some(folder) => std::fs::write(folder.join(format!("{name}.onnx")), &bytes).unwrap(),
+            None => assert_eq!(recorded["sha256"][&name], Digest::of_bytes(&bytes).to_string(), "{name}"),
+        }
+    }
+}
+
+/// Our own scores are those of transformers in every family (`model::tests::families`, `model::tests::encoders`); the graph must agree with them.
+#[test]
+fn the_graph_of_every_family_scores_as_our_own_passes_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
     for (name, model) in families() {
-        for (kind, suffix) in [(JudgeKind::Pairwise, "pairwise"), (JudgeKind::RewardModel, "reward_model")] {
-            let mut written = sequence_classifier(&model, kind, &BTreeMap::new());
-            // A new version of this program writes the same graph.
-            written.producer_version = None;
-            let (bytes, name) = (written.encode_to_vec(), format!("{name}-{suffix}"));
-            match &target {
-                Some(folder) => std::fs::write(folder.join(format!("{name}.onnx")), &bytes).unwrap(),
-                None => assert_eq!(recorded["sha256"][&name], Digest::of_bytes(&bytes).to_string(), "{name}"),
+        let encoder = model.clone().in_both_directions();
+        let (context, window) = (model.config.max_position_embeddings, model.config.longest_in_both_directions());
+        for (model, pooling, longest) in [(model, Pooling::Last, context), (encoder, Pooling::Mean, window)] {
+            let mut stream = Stream::of(6, "test/sequences", 0);
+            let lengths = [1, 2, 7, 12, 19, 30].map(|n: usize| n.min(longest));
+            let sequences = lengths.map(|n| (0..n).map(|_| stream.index(model.config.vocab_size) as u32).collect::<Vec<_>>());
+            let written = sequence_classifier(&model, JudgeKind::RewardModel, pooling, &BTreeMap::new());
+            std::fs::write(&path, written.encode_to_vec()).unwrap();
+            let theirs = Model::open(&path, JudgeKind::RewardModel, 1)
+                .unwrap()
+                .logits(&sequences.each_ref().map(Vec::as_slice), &Silent)
+                .unwrap();
+            let ours = sequences.each_ref().map(|ids| own_score(&model, pooling, ids));
+            assert!(ours.iter().any(|score| score.abs() > 1e-3), "scores of nothing");
+            for (a, b) in ours.iter().zip(&theirs) {
+                assert!((a - b).abs() <= 1e-5, "{name}, {pooling:?}: {ours:?}\n{theirs:?}");
             }
         }
     }
 }
 
-/// Our own scores are those of transformers in every family (`model::tests::families`); the graph must agree with them.
-#[test]
-fn every_family_that_the_graph_can_say_scores_as_our_own_passes_do() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.onnx");
-    for (_, model) in families() {
-        std::fs::write(&path, bytes(&model)).unwrap();
-        let (tokens, mut stream) = (model.config.vocab_size, Stream::of(6, "test/sequences", 0));
-        let longest = model.config.max_position_embeddings;
-        let lengths = [1, 2, 7, 12, 19, 30].map(|n: usize| n.min(longest));
-        let sequences = lengths.map(|n| (0..n).map(|_| stream.index(tokens) as u32).collect::<Vec<_>>());
-        let theirs = Model::open(&path, JudgeKind::RewardModel, 1)
-            .unwrap()
-            .logits(&sequences.each_ref().map(Vec::as_slice), &Silent)
-            .unwrap();
-        let mut packed = Packed::new();
-        let segments = sequences.each_ref().map(|ids| packed.push(ids));
-        let rows = segments.map(|segment| packed.rows_of(segment).end - 1);
-        let ours = model.score(&packed, &rows);
-        assert!(ours.iter().any(|score| score.abs() > 1e-3), "scores of nothing");
-        for (a, b) in ours.iter().zip(&theirs) {
-            assert!((f64::from(*a) - b).abs() <= 1e-5, "{:?}: {ours:?}\n{theirs:?}", model.config.family);
-        }
-    }
+fn own_score(model: &Scorer, pooling: Pooling, ids: &[u32]) -> f64 {
+    let mut packed = Packed::new();
+    let rows = packed.push(ids);
+    let rows: Vec<usize> = packed.rows_of(rows).collect();
+    let read = if pooling == Pooling::Last { &rows[rows.len() - 1..] } else { &rows[..] };
+    let scores = model.score(&packed, read);
+    scores.iter().map(|s| f64::from(*s)).sum::<f64>() / read.len() as f64
 }
 
 #[test]
