@@ -285,7 +285,7 @@ impl World<'_> {
         add("collapsed", COLLAPSED.kind, &one_text, WORDS, &[("collapsed", imitated())]);
         // At the beginning: what comes late is cut at `max_new_tokens`.
         let repeated = |pair: &Value| {
-            let planted = " I love it so much.".repeat(3);
+            let planted = " good".repeat(10) + ".";
             Some([format!("{planted}{}", text(pair, "chosen")), text(pair, "rejected")])
         };
         add("repeated", REPEATED.kind, &repeated, WORDS, &[("repeated", imitated())]);
