@@ -1,9 +1,8 @@
 //! Is the judge fit to decide? Measured on held-out labelled pairs and on probes before any win rate counts (METHODS: judge bias, O14).
 //!
 //! The rule: a judge whose held-out accuracy is below its `min_accuracy`, or that falls for a probe for sure (the whole interval beyond its
-//! limit), or, where the suite asks for it, for length or for want of room, is unfit and its win rates are void. One whose accuracy is
-//! above the minimum, but whose interval reaches below, or whose estimate on a probe is beyond the limit, is used and warned of, as is
-//! one that nothing was measured of.
+//! limit), or, where the suite asks for it, for length or for want of room, is unfit and its win rates are void. One whose accuracy is above the minimum, but whose interval reaches below, or whose
+//! estimate on a probe is beyond the limit, is used and warned of, as is one that nothing was measured of.
 
 use super::inspection::{CheckRow, Reading};
 use super::{Crossing, Finding, Severity, crossing, finding, number, percent};
@@ -47,36 +46,6 @@ enum Weakness {
     Truncation,
 }
 
-impl Weakness {
-    /// The name of its finding.
-    fn finding(self) -> String {
-        match self {
-            Self::Probe(probe) => format!("judge-{}", probe.name()),
-            Self::Length => "judge-length".to_owned(),
-            Self::Truncation => "judge-truncated".to_owned(),
-        }
-    }
-
-    fn title(self) -> String {
-        match self {
-            Self::Probe(probe) => format!("Probe `{}`", probe.name()),
-            Self::Length => "Length bias on held-out pairs".to_owned(),
-            Self::Truncation => "Questions that are too long".to_owned(),
-        }
-    }
-
-    /// Why nothing is known of it.
-    fn unmeasured(self, judge: &JudgeSettings) -> String {
-        match (self, &judge.source) {
-            (Self::Length, _) => "the suite sets no `max_length_bias`, or the judge wasn't tried on pairs".to_owned(),
-            (Self::Truncation, _) => "the suite sets no `max_truncated`, or the judge was asked nothing".to_owned(),
-            (_, JudgeSource::Replay { .. }) => "it repeats verdicts of others and can't be asked about new texts".to_owned(),
-            _ if judge.fitness.probes == 0 => "the suite says `probes = 0`".to_owned(),
-            _ => "the answers to be probed gave no such probe".to_owned(),
-        }
-    }
-}
-
 /// What a judge fell for, where that was too much.
 struct Fall<'a> {
     weakness: Weakness,
@@ -103,8 +72,7 @@ fn probed<'a>(judge: &JudgeSettings, probe: Probe, estimates: &'a [Estimate]) ->
     Some((estimate?, limit))
 }
 
-/// What can make a judge unfit, with the estimate that decides it and its limit, where both are there.
-fn held<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Vec<(Weakness, Option<(&'a Estimate, f64)>)> {
+fn falls<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Vec<Fall<'a>> {
     let of = |metric: &str| find(estimates, metric, "", None, None, Some(&judge.name));
     let limits = &judge.fitness;
     let probes = Probe::ALL.into_iter().map(|probe| (Weakness::Probe(probe), probed(judge, probe, estimates)));
@@ -112,16 +80,12 @@ fn held<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Vec<(Weakness, 
         (Weakness::Length, of("judge_length_bias").zip(limits.max_length_bias)),
         (Weakness::Truncation, of("judge_truncated").zip(limits.max_truncated)),
     ];
-    probes.chain(others).collect()
-}
-
-fn falls<'a>(judge: &JudgeSettings, estimates: &'a [Estimate]) -> Vec<Fall<'a>> {
     let fall = |(weakness, found): (Weakness, Option<(&'a Estimate, f64)>)| {
         let (estimate, limit) = found?;
         let [value, lower, _] = seen(weakness, estimate);
         Some(Fall { weakness, estimate, crossing: crossing(value, lower, limit, limit)? })
     };
-    held(judge, estimates).into_iter().filter_map(fall).collect()
+    probes.chain(others).filter_map(fall).collect()
 }
 
 /// Value and interval as they are held against the limit: a judge that likes shorter texts is as unfit as one that likes longer ones.
@@ -163,21 +127,25 @@ impl Fall<'_> {
         }
     }
 
-    /// What the finding rests on, and what to do.
-    fn about(&self) -> (String, &'static str) {
+    /// The finding's name, what it rests on, and what to do.
+    fn about(&self) -> (String, String, &'static str) {
         let n = self.estimate.n;
         match self.weakness {
             Weakness::Probe(probe) => (
+                format!("judge-{}", probe.name()),
                 format!("{n} probes of kind `{}`", probe.name()),
                 "let another judge decide (`[compare] judge`), or say in `[judge.fitness]` what is accepted, and why",
             ),
             Weakness::Length => (
+                "judge-length".to_owned(),
                 format!("{n} held-out pairs"),
                 "let another judge decide (`[compare] judge`), or decide by the win rate at equal length",
             ),
-            Weakness::Truncation => {
-                (format!("{n} questions"), "raise the judge's `max_length`, or shorten prompts and completions")
-            }
+            Weakness::Truncation => (
+                "judge-truncated".to_owned(),
+                format!("{n} questions"),
+                "raise the judge's `max_length`, or shorten prompts and completions",
+            ),
         }
     }
 }
@@ -262,19 +230,42 @@ pub(super) fn rows(suite: &Suite, judge: &JudgeSettings, estimates: &[Estimate])
         (None, Some(e)) => accuracy.within(Reading::estimate(e, judge.min_accuracy)),
         (_, None) => accuracy.unchecked("the judge wasn't tried on labelled pairs"),
     });
-    for (weakness, held) in held(judge, estimates) {
-        let (id, title) = (weakness.finding(), weakness.title());
-        let fall = falls(judge, estimates).into_iter().find(|fall| fall.weakness == weakness);
-        rows.push(match (fall, held) {
+    for probe in Probe::ALL {
+        let id = format!("judge-{}", probe.name());
+        let title = format!("Probe `{}`", probe.name());
+        let fell = |fall: &Fall| matches!(fall.weakness, Weakness::Probe(own) if own == probe);
+        let fall = falls(judge, estimates).into_iter().find(fell);
+        rows.push(match (fall, probed(judge, probe, estimates)) {
             (Some(fall), _) => row(&id, &title).found(&about_fall(role, &fall)),
             (None, Some((e, limit))) => row(&id, &title).within(Reading::estimate(e, limit)),
-            (None, None) => row(&id, &title).unchecked(&weakness.unmeasured(judge)),
+            (None, None) => row(&id, &title).unchecked(&unprobed(judge)),
+        });
+    }
+    let limits = &judge.fitness;
+    for (id, title, metric, limit) in [
+        ("judge-length", "Preference for the longer side beyond one half", "judge_length_bias", limits.max_length_bias),
+        ("judge-truncated", "Share of what it is asked that it can't read whole", "judge_truncated", limits.max_truncated),
+    ] {
+        let fall = falls(judge, estimates).into_iter().find(|fall| fall.estimate.metric == metric);
+        rows.push(match (fall, find(estimates, metric, "", None, None, Some(&judge.name))) {
+            (Some(fall), _) => row(id, title).found(&about_fall(role, &fall)),
+            (None, Some(e)) => row(id, title).within(Reading::estimate(e, limit)),
+            (None, None) => row(id, title).unchecked("nothing that it was asked tells"),
         });
     }
     rows
 }
 
 const POSITION: &str = "Position effect, in probability";
+
+/// Why a judge has no probes.
+fn unprobed(judge: &JudgeSettings) -> String {
+    match judge.source {
+        JudgeSource::Replay { .. } => "it repeats verdicts of others and can't be asked about new texts".to_owned(),
+        _ if judge.fitness.probes == 0 => "the suite says `probes = 0`".to_owned(),
+        _ => "the answers to be probed gave no such probe".to_owned(),
+    }
+}
 
 /// What its trials and probes say of a judge. `teaches`: whether later rounds learn from its labels.
 pub(super) fn about_itself(role: Role, teaches: bool, estimates: &[Estimate]) -> Vec<Finding> {
@@ -333,8 +324,8 @@ fn about_fall(role: Role, fall: &Fall) -> Finding {
     let limit = fall.crossing.threshold;
     let so = if fall.is_sure() { ": its win rates are void" } else { "; the interval reaches within the limit" };
     let message = format!("judge `{}` {}, beyond {:.1} %{so}", judge.name, fall.words(), 100.0 * limit);
-    let (evidence, hint) = fall.about();
-    finding(&fall.weakness.finding(), severity, None).estimate(fall.estimate).words(limit, message, evidence, hint)
+    let (id, evidence, hint) = fall.about();
+    finding(&id, severity, None).estimate(fall.estimate).words(limit, message, evidence, hint)
 }
 
 fn about_nothing_probed(role: Role, estimates: &[Estimate]) -> Option<Finding> {

@@ -43,7 +43,10 @@ fn gap<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
     let Some(heldout) = accuracy(&policy.pair_scores(this.evidence)) else { return Seen::not("there are no held-out pairs") };
     let gap = difference(&train, &heldout);
     let limits = &this.limits().more;
-    let crossed = crossing(gap.value, gap.interval.lower, limits.accuracy_gap_warn, limits.accuracy_gap_fail);
+    // Of few pairs a gap is easily chance: it warns where there surely is one.
+    let sure = Some(&gap).filter(|gap| gap.interval.lower > 0.0);
+    let crossed =
+        sure.and_then(|gap| crossing(gap.value, gap.interval.lower, limits.accuracy_gap_warn, limits.accuracy_gap_fail));
     let Some(Crossing { severity, threshold }) = crossed else { return Reading::of(&gap, limits.accuracy_gap_warn).into() };
     let message = format!(
         "`{}`{} ranks {} of training pairs as they are labelled and {} of held-out pairs, {} more: it learnt its pairs by heart, not what makes one text better",

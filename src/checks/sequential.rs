@@ -17,7 +17,6 @@ fn finding(s: &Stopped) -> Finding {
     Finding {
         id: "stopped-early".to_owned(),
         check: String::new(),
-        claim: String::new(),
         severity: Severity::Info,
         variant: variant.clone(),
         checkpoint: None,
@@ -33,6 +32,7 @@ fn finding(s: &Stopped) -> Finding {
         n: used,
         evidence: format!("prompts judged by `{}` in the order of a hash", s.judge),
         hint: "run without --sequential to judge all prompts: nothing that was judged is asked again".to_owned(),
+        claim: String::new(),
     }
 }
 

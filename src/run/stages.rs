@@ -153,15 +153,12 @@ impl Body<'_> {
         let of = MeasuredPolicy { variant: REFERENCE, seed: None, checkpoint: 0 };
         let rows = generate::measure(&of, reference.as_ref(), reference.as_ref(), &samples, self.gold(), self.context.watch)?;
         write_jsonl(&self.work().join("completions.jsonl"), &rows)?;
-        // Of models that are computed elsewhere nothing but logits is known.
+        let context = reference.limits().context;
+        let max_length = plan::shortest_max_length(self.suite).map_or(context, |m| m.min(context));
+        // Of a model that is only evaluated the states of its last layer aren't to be had.
         let rows = match reference.own() {
+            Some(own) => train::pair_similarities(own, &self.compared_pairs(&tokenizer)?, Some(max_length), self.context.watch)?,
             None => Vec::new(),
-            Some(reference) => {
-                let context = reference.config.max_position_embeddings;
-                let max_length = plan::shortest_max_length(self.suite).map_or(context, |m| m.min(context));
-                let pairs = self.compared_pairs(&tokenizer)?;
-                train::pair_similarities(reference, &pairs, Some(max_length), self.context.watch)?
-            }
         };
         write_jsonl(&self.work().join(SIMILARITIES), &rows)?;
         Ok(names(&["completions.jsonl", SIMILARITIES]))

@@ -283,9 +283,10 @@ impl World<'_> {
         add("few", FEW.kind, &as_it_is, &scale.judge(scale.judge_steps / 4), &[("few", "beta = 0.1".to_owned())]);
         let one_text = |pair: &Value| Some([" It is great, and I love it.".to_owned(), text(pair, "rejected")]);
         add("collapsed", COLLAPSED.kind, &one_text, WORDS, &[("collapsed", imitated())]);
+        // At the beginning: what comes late is cut at `max_new_tokens`.
         let repeated = |pair: &Value| {
-            let chosen = text(pair, "chosen");
-            Some([format!("{}{}", chosen.trim_end(), " I love it so much.".repeat(3)), text(pair, "rejected")])
+            let planted = " good".repeat(10) + ".";
+            Some([format!("{planted}{}", text(pair, "chosen")), text(pair, "rejected")])
         };
         add("repeated", REPEATED.kind, &repeated, WORDS, &[("repeated", imitated())]);
         runs
