@@ -98,7 +98,7 @@ fn judges_of_every_kind_go_the_whole_way_beside_each_other() {
     let identical = probes.iter().filter(|row| row[0] == "pairwise" && row[1] == "identical");
     assert!(identical.clone().count() > 0 && identical.into_iter().all(|row| row[3] == "0.5"));
     let findings = fs::read_to_string(folder.join("reports/smoke/findings.csv")).unwrap();
-    assert!(findings.contains("judge-missing,info") && !findings.contains("people` was never measured"), "{findings}");
+    assert!(findings.contains("judge-missing,,info") && !findings.contains("people` was never measured"), "{findings}");
 
     // What needs no library is repeated bit for bit.
     let ran = run_expecting(

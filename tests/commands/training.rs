@@ -38,8 +38,9 @@ fn evaluations_best_weights_and_a_following_reference_go_the_whole_way_and_repea
     assert!((2..=3).contains(&of("best")), "{evaluations:#?}");
     let scores = lines(&report.join("pair_scores.csv"));
     assert!(scores.iter().filter(|line| line.starts_with("best,")).all(|line| line.split(',').nth(2) == Some("6")));
-    // The training pairs and the held-out ones, for all variants and seeds whose reference scores them before.
-    assert_eq!(fs::read_dir(folder.path().join(".dpo-eval/scores")).unwrap().count(), 2);
+    // The training pairs, those of them that are measured, and the held-out ones, for all variants and seeds whose reference scores them
+    // before.
+    assert_eq!(fs::read_dir(folder.path().join(".dpo-eval/scores")).unwrap().count(), 3);
     run_expecting(again.path(), &[&suite[..], &["--threads", "1"]].concat(), 0);
     assert_same_files(&report, &again.path().join("reports/smoke"));
 
