@@ -123,7 +123,7 @@ fn distinct_ratio(own: Vec<&Completion>, other: Vec<&Completion>, level: f64) ->
 }
 
 /// The texts of each prompt's samples, seed by seed.
-fn sampled<'a>(rows: Vec<&'a Completion>) -> Vec<(&'a str, Vec<&'a str>)> {
+fn sampled(rows: Vec<&Completion>) -> Vec<(&str, Vec<&str>)> {
     let mut groups: BTreeMap<(&str, Option<u64>), Vec<&str>> = BTreeMap::new();
     rows.iter().for_each(|c| groups.entry((c.prompt_id.as_str(), c.seed)).or_default().push(c.text.as_str()));
     groups.into_iter().map(|((prompt, _), texts)| (prompt, texts)).collect()

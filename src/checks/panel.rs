@@ -84,10 +84,12 @@ fn agreement<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
     finding("judge-agreement", Severity::Warn, Some(policy)).measurement(&alpha).words(limit, message, evidence, hint).into()
 }
 
+/// By prompt, then by seed and sample: one value a judge.
+type Items<'a> = BTreeMap<&'a str, BTreeMap<(Option<u64>, u32), Vec<Option<f64>>>>;
+
 /// Nominal α of the outcomes, prompts resampled.
 fn alpha(judged: &[Vec<&Judgment>], level: f64) -> Option<Measured> {
-    // By prompt, then by item: one value a judge.
-    let mut items: BTreeMap<&str, BTreeMap<(Option<u64>, u32), Vec<Option<f64>>>> = BTreeMap::new();
+    let mut items = Items::new();
     for (place, rows) in judged.iter().enumerate() {
         for j in rows {
             let item = items.entry(&j.prompt_id).or_default().entry((j.seed, j.sample)).or_default();

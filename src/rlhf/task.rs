@@ -78,6 +78,9 @@ pub struct Said {
     value: f64,
 }
 
+/// What is said of a completion's tokens, and log π − log π_ref of each, nats.
+type Measured = (Vec<Said>, Vec<f64>);
+
 /// What a forward pass keeps for the backward pass.
 pub struct Pass {
     groups: PackedGroups,
@@ -101,6 +104,7 @@ pub struct OnlineTask<'a> {
 
 impl<'a> OnlineTask<'a> {
     /// `policy`: what training starts from, commonly a copy of `reference`. `max_new_tokens`: of a completion. `beta`: at the first step.
+    #[allow(clippy::too_many_arguments, reason = "what an on-policy training consists of")]
     pub fn new(
         policy: Llama,
         reference: &Llama,
@@ -141,7 +145,7 @@ impl<'a> OnlineTask<'a> {
     }
 
     /// What the policy says of every token of some prompts' completions, and log π − log π_ref of it, nats.
-    fn measured(&self, examples: &[usize]) -> Vec<(Vec<Said>, Vec<f64>)> {
+    fn measured(&self, examples: &[usize]) -> Vec<Measured> {
         let mut all = Vec::new();
         for chunk in examples.chunks(MEASURED_TOGETHER) {
             let groups = self.groups(chunk);
@@ -158,7 +162,7 @@ impl<'a> OnlineTask<'a> {
     }
 
     /// What each token is worth: fills the actions of the completions, `batch` prompt by prompt.
-    fn weigh(&mut self, batch: &[usize], measured: &[(Vec<Said>, Vec<f64>)], scores: &[f64]) {
+    fn weigh(&mut self, batch: &[usize], measured: &[Measured], scores: &[f64]) {
         let worth = match &self.settings.ppo {
             Some(ppo) => by_token(ppo, self.beta, measured, scores),
             None => by_completion(self.settings.num_generations, self.beta, measured, scores),
@@ -181,8 +185,8 @@ fn said(logp: f32, entropy: f32, value: f32) -> Said {
 }
 
 /// PPO's: each token pays for its KL, the last one has the score, and the value head says what was to be expected.
-fn by_token(ppo: &PpoSettings, beta: f64, measured: &[(Vec<Said>, Vec<f64>)], scores: &[f64]) -> Vec<Vec<Action>> {
-    let reward = |((_, ratios), score): (&(Vec<Said>, Vec<f64>), &f64)| {
+fn by_token(ppo: &PpoSettings, beta: f64, measured: &[Measured], scores: &[f64]) -> Vec<Vec<Action>> {
+    let reward = |((_, ratios), score): (&Measured, &f64)| {
         let mut rewards: Vec<f64> = ratios.iter().map(|ratio| -beta * ratio).collect();
         *rewards.last_mut().expect("a completion has a token") += score;
         rewards
@@ -191,14 +195,14 @@ fn by_token(ppo: &PpoSettings, beta: f64, measured: &[(Vec<Said>, Vec<f64>)], sc
     if ppo.whiten_rewards {
         whiten_all(&mut rewards, true);
     }
-    let of = |((said, _), rewards): (&(Vec<Said>, Vec<f64>), &Vec<f64>)| {
+    let of = |((said, _), rewards): (&Measured, &Vec<f64>)| {
         let values: Vec<f64> = said.iter().map(|s| s.value).collect();
         ppo::advantages(rewards, &values, ppo.gamma, ppo.lam)
     };
     let raw: Vec<Vec<f64>> = measured.iter().zip(&rewards).map(of).collect();
     let mut whitened = raw.clone();
     whiten_all(&mut whitened, false);
-    let action = |((said, _), (raw, whitened)): (&(Vec<Said>, Vec<f64>), (&Vec<f64>, &Vec<f64>))| {
+    let action = |((said, _), (raw, whitened)): (&Measured, (&Vec<f64>, &Vec<f64>))| {
         let of = |((s, raw), &advantage): ((&Said, &f64), &f64)| Action {
             logp: s.logp,
             value: s.value,
@@ -211,11 +215,11 @@ fn by_token(ppo: &PpoSettings, beta: f64, measured: &[(Vec<Said>, Vec<f64>)], sc
 }
 
 /// RLOO's: the completion as a whole is what is done.
-fn by_completion(k: usize, beta: f64, measured: &[(Vec<Said>, Vec<f64>)], scores: &[f64]) -> Vec<Vec<Action>> {
-    let reward = |((_, ratios), score): (&(Vec<Said>, Vec<f64>), &f64)| score - beta * ratios.iter().sum::<f64>();
+fn by_completion(k: usize, beta: f64, measured: &[Measured], scores: &[f64]) -> Vec<Vec<Action>> {
+    let reward = |((_, ratios), score): (&Measured, &f64)| score - beta * ratios.iter().sum::<f64>();
     let rewards: Vec<f64> = measured.iter().zip(scores).map(reward).collect();
     let advantages: Vec<f64> = rewards.chunks(k).flat_map(rloo::advantages).collect();
-    let actions = |((said, _), &advantage): (&(Vec<Said>, Vec<f64>), &f64)| {
+    let actions = |((said, _), &advantage): (&Measured, &f64)| {
         said.iter().map(|s| Action { logp: s.logp, value: 0.0, advantage, target: 0.0 }).collect()
     };
     measured.iter().zip(&advantages).map(actions).collect()

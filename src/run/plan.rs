@@ -197,7 +197,7 @@ pub fn plan(suite: &Suite, runtime: Digest) -> Result<Plan> {
 /// These cells have keys of their own; what judges answer is kept in their journals, so that a whole run asks for the rest alone.
 ///
 /// `golden`: what a variant's golden run was judged, where the run is to be compared with it.
-pub fn sequential_plan(suite: &Suite, runtime: Digest, golden: &dyn Fn(&str) -> Option<GoldenRule>) -> Result<Plan> {
+pub fn sequential_plan(suite: &Suite, runtime: Digest, golden: GoldenOf<'_>) -> Result<Plan> {
     if suite.statistics.labels.is_some() {
         return Err(Error::usage("--sequential can't stop on win rates that labels correct")
             .help("leave it out, or leave `labels` out of the suite's [statistics]"));
@@ -205,7 +205,7 @@ pub fn sequential_plan(suite: &Suite, runtime: Digest, golden: &dyn Fn(&str) -> 
     planned(suite, runtime, Some(golden))
 }
 
-fn planned(suite: &Suite, runtime: Digest, sequential: Option<&dyn Fn(&str) -> Option<GoldenRule>>) -> Result<Plan> {
+fn planned(suite: &Suite, runtime: Digest, sequential: Option<GoldenOf<'_>>) -> Result<Plan> {
     fit::check(suite)?;
     let mut planner = Planner { suite, runtime, sequential, cells: Vec::new() };
     planner.shared_cells()?;
@@ -219,11 +219,14 @@ fn planned(suite: &Suite, runtime: Digest, sequential: Option<&dyn Fn(&str) -> O
     Ok(Plan { cells: planner.cells })
 }
 
+/// What a variant's golden run was judged, by the variant's name.
+pub type GoldenOf<'a> = &'a dyn Fn(&str) -> Option<GoldenRule>;
+
 struct Planner<'a> {
     suite: &'a Suite,
     runtime: Digest,
     /// Where judging may stop early: what a variant is compared with.
-    sequential: Option<&'a dyn Fn(&str) -> Option<GoldenRule>>,
+    sequential: Option<GoldenOf<'a>>,
     cells: Vec<Cell>,
 }
 

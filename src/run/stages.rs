@@ -80,6 +80,9 @@ pub fn is_repeatable(suite: &Suite, stage: &Stage) -> bool {
     }
 }
 
+/// A policy at a checkpoint: its step, and the β of its implicit reward.
+type Checkpointed = (u64, Box<dyn Causal>, f64);
+
 struct Body<'a> {
     suite: &'a Suite,
     context: &'a Context<'a>,
@@ -197,7 +200,7 @@ impl Body<'_> {
     }
 
     /// The policy of a variant at each of its checkpoints, with the β of its implicit reward.
-    fn policies(&self, name: &str, seed: Option<u64>, reference: &dyn Causal) -> Result<Vec<(u64, Box<dyn Causal>, f64)>> {
+    fn policies(&self, name: &str, seed: Option<u64>, reference: &dyn Causal) -> Result<Vec<Checkpointed>> {
         match (&self.variant(name)?.policy, seed) {
             (PolicySource::Checkpoint { path, beta }, _) => {
                 let policy = self.load_evaluated(&self.suite.locate(path), reference)?;

@@ -156,6 +156,9 @@ impl Hump {
     }
 }
 
+/// The fit of a resample, and, where its peak lies before the last checkpoint, that with the drop since.
+type Refit = (Fit, Option<(Peak, f64)>);
+
 /// `checkpoints` in the order of training. Each resample draws prompts and checkpoints; the last one, whose drop is asked for, keeps
 /// its place. None where the points don't determine a fit.
 pub fn hump(checkpoints: &[Checkpoint], form: Form, resampling: Resampling) -> Option<Hump> {
@@ -175,7 +178,7 @@ pub fn hump(checkpoints: &[Checkpoint], form: Form, resampling: Resampling) -> O
         let fit = Fit::new(form, &positive(&chosen))?;
         Some((fit, fit.peak().filter(|peak| peak.d < last).map(|peak| (peak, peak.reward - fit.at(last)))))
     };
-    let refits: Vec<Option<(Fit, Option<(Peak, f64)>)>> = of_prompts.par_iter().zip(&picks).map(resampled).collect();
+    let refits: Vec<Option<Refit>> = of_prompts.par_iter().zip(&picks).map(resampled).collect();
     let peaks: Vec<Option<(Peak, f64)>> = refits.iter().map(|refit| refit.and_then(|(_, peak)| peak)).collect();
     let found: Vec<(Peak, f64)> = peaks.iter().flatten().copied().collect();
     let peak = fit.peak();

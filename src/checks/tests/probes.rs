@@ -74,7 +74,7 @@ fn the_suite_says_what_it_accepts() {
 fn lengths(preferred: usize) -> Rows {
     let mut rows = healthy();
     let trial = |i: usize| {
-        let (longer_is_better, prefers_longer) = (i % 2 == 0, i * preferred / 60 != (i + 1) * preferred / 60);
+        let (longer_is_better, prefers_longer) = (i.is_multiple_of(2), i * preferred / 60 != (i + 1) * preferred / 60);
         JudgeTrial {
             judge: "pairwise".to_owned(),
             pair_id: format!("length-{i}"),

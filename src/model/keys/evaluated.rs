@@ -236,7 +236,7 @@ fn refuse_unsupported(family: Theirs, keys: &Keys) -> Result<()> {
         own.push(key);
         if let Some(value) = keys.0.get(*key)
             && !value.is_null()
-            && value.to_string() != *allowed
+            && value.to_string().as_str() != *allowed
         {
             return Err(Error::input(format!("`{key}` = {value} is not supported"))
                 .help(format!("candle-transformers computes {key} = {allowed}")));
