@@ -175,4 +175,4 @@ fn decode(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,11 +5,11 @@ use crate::model::{Llama, Packed};
 use crate::suite::settings::FreshModel;
 use crate::watch::Silent;
 
-fn tokenizer() -> TextTokenizer {
+pub(crate) fn tokenizer() -> TextTokenizer {
     TextTokenizer::train(&["a small house by the sea", "a large house by the lake", "the sea is calm"], 280).unwrap()
 }
 
-fn model(tokenizer: &TextTokenizer, seed: u64) -> Llama {
+pub(crate) fn model(tokenizer: &TextTokenizer, seed: u64) -> Llama {
     let shape = FreshModel {
         hidden_size: 24,
         intermediate_size: 40,

@@ -13,7 +13,7 @@ use crate::data::tokenize::TextTokenizer;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::generate::{self, Sampled};
-use crate::model::{Gradients, Llama, Parameters, Tape, VALUE_HEAD};
+use crate::model::{Adapter, Gradients, Llama, Parameters, Tape, VALUE_HEAD};
 use crate::rng::Stream;
 use crate::suite::settings::{GenerateSettings, Numerics, OnlineSettings, PpoSettings};
 use crate::train::{BatchLoss, Group, Learner, Metrics, PackedGroups, Task};
@@ -53,11 +53,11 @@ impl Learner for Actor {
     }
 
     fn weights_file(&self) -> &'static str {
-        if self.model.adapter.is_some() { crate::model::Adapter::WEIGHTS } else { "model.safetensors" }
+        if self.model.adapter.is_some() { Adapter::WEIGHTS } else { "model.safetensors" }
     }
 
     fn may_rest_at_first(&self, tensor: &str) -> bool {
-        let neutral = self.model.adapter.as_ref().is_some_and(crate::model::Adapter::is_neutral);
+        let neutral = self.model.adapter.as_ref().is_some_and(Adapter::is_neutral);
         self.rests || (neutral && tensor.contains("lora_A"))
     }
 }

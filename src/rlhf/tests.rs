@@ -4,29 +4,14 @@ use super::*;
 use crate::data::Prompt;
 use crate::data::tokenize::TextTokenizer;
 use crate::error::Result;
+use crate::generate::tests::{model, tokenizer};
 use crate::model::{Llama, VALUE_HEAD};
-use crate::suite::settings::{FreshModel, Numerics, OnlineSettings, PpoSettings, TrainSettings};
+use crate::suite::settings::{Numerics, OnlineSettings, PpoSettings, TrainSettings};
 use crate::train::{Metrics, checkpoint, run};
 use crate::watch::{Silent, Watch};
 
-fn tokenizer() -> TextTokenizer {
-    TextTokenizer::train(&["a small house by the sea", "a large house by the lake", "the sea is calm"], 280).unwrap()
-}
-
 fn reference(tokenizer: &TextTokenizer) -> Llama {
-    let shape = FreshModel {
-        hidden_size: 24,
-        intermediate_size: 40,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        max_position_embeddings: 64,
-        rope_theta: 10_000.0,
-        rms_norm_eps: 1e-5,
-        initializer_range: 0.2,
-        tie_word_embeddings: false,
-    };
-    Llama::fresh(&shape, tokenizer.vocab_size(), tokenizer.bos().unwrap(), tokenizer.eos(), 5)
+    model(tokenizer, 5)
 }
 
 fn ppo() -> OnlineSettings {
