@@ -43,7 +43,7 @@ pub struct Ranged {
 }
 
 impl Ranged {
-    fn of(value: f64, bootstrap: Option<&Bootstrap>, level: f64) -> Self {
+    pub(super) fn of(value: f64, bootstrap: Option<&Bootstrap>, level: f64) -> Self {
         let around = bootstrap.map_or(Interval { lower: value, upper: value }, |b| b.percentile(level));
         Self { value, lower: around.lower, upper: around.upper }
     }

@@ -18,6 +18,7 @@
 //! | `panel` | O13 | `judge-gap`, `judge-agreement` |
 //! | `judges` | O13, O14 | `judge-unfit`, `judge-accuracy`, `judge-null`, `judge-empty`, `judge-filler`, `judge-markdown`, `judge-injection`, `judge-identical`, `judge-length`, `judge-truncated`, `judge-unprobed`, `judge-missing`, `judge-position`, `judge-labels`, `panel-disagreement` |
 //! | `sequential` | | `stopped-early` |
+//! | `study` | | methods compared over all their runs, and the suite's claims decided |
 //! | `conclusion` | | better, worse, undecided or void: one answer a variant |
 //!
 //! One rule of severity throughout: a point estimate beyond its threshold warns; a failure needs the whole interval beyond.
@@ -41,6 +42,7 @@ mod panel;
 mod proxy;
 mod saturation;
 mod sequential;
+mod study;
 
 use serde::{Deserialize, Serialize};
 
@@ -55,6 +57,7 @@ pub use conclusion::conclude;
 pub use hump::{HumpFit, Ranged};
 pub use inspection::{CheckOutcome, CheckRow};
 pub use sequential::stopped;
+pub use study::{ClaimResult, Decision, Fitted, MethodFit, Study, StudyPoint, study};
 
 use inspection::{Inspection, Measure, Seen};
 

@@ -41,7 +41,7 @@ fn training() -> TrainSettings {
     }
 }
 
-fn suite() -> Suite {
+pub(super) fn suite() -> Suite {
     let pairs = PairsSettings {
         path: "pairs.jsonl".into(),
         format: PairsFormat::Explicit,
@@ -83,6 +83,7 @@ fn suite() -> Suite {
         compare: CompareSettings { judge: "pairwise".to_owned() },
         statistics: StatisticsSettings { level: 0.95, labels: None },
         checks: CheckSettings::default(),
+        study: None,
         gate: GateSettings {
             golden: "golden.json".into(),
             margin: 0.05,
@@ -96,19 +97,19 @@ fn suite() -> Suite {
 }
 
 #[derive(Clone, Default)]
-struct Rows {
-    completions: Vec<Completion>,
-    judgments: Vec<Judgment>,
-    pair_scores: Vec<PairScore>,
-    train_scores: Vec<PairScore>,
-    opposite_scores: Vec<PairScore>,
-    similarities: Vec<PairSimilarity>,
-    judge_trials: Vec<JudgeTrial>,
-    judge_probes: Vec<JudgeProbe>,
+pub(super) struct Rows {
+    pub(super) completions: Vec<Completion>,
+    pub(super) judgments: Vec<Judgment>,
+    pub(super) pair_scores: Vec<PairScore>,
+    pub(super) train_scores: Vec<PairScore>,
+    pub(super) opposite_scores: Vec<PairScore>,
+    pub(super) similarities: Vec<PairSimilarity>,
+    pub(super) judge_trials: Vec<JudgeTrial>,
+    pub(super) judge_probes: Vec<JudgeProbe>,
 }
 
 impl Rows {
-    fn evidence(&self) -> Evidence<'_> {
+    pub(super) fn evidence(&self) -> Evidence<'_> {
         Evidence {
             completions: &self.completions,
             judgments: &self.judgments,

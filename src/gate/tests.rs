@@ -113,6 +113,7 @@ fn report(prompts: usize, run: u64, shift: f64) -> ReportData {
         findings: vec![],
         checks: vec![],
         humps: vec![],
+        study: None,
         audit: vec![],
         gate: None,
         gate_settings: settings(),

@@ -310,6 +310,46 @@ pub(crate) const FINDINGS: Table = Table {
     ],
 };
 
+pub(crate) const CLAIMS: Table = Table {
+    file: "claims.csv",
+    about: "One row a claim of the suite's `[study]`, with what became of it; only the header where there is none.",
+    columns: &[
+        column("claim", "Its name in the suite file."),
+        column("kind", "What decides it: `frontier`, `seed_variance`, `calibration`, `over_optimisation` or `kl_order`."),
+        column("method", "The method that it is about."),
+        column("against", "The method that it is compared with."),
+        column("expected", "The expectation, as it was written down before anything ran."),
+        column("decision", "`supported`, `contradicted` or `undecided`."),
+        column("measured", "What the value is."),
+        column("value", "What was measured."),
+        column("lower", "Lower end of its interval."),
+        column("upper", "Upper end of its interval."),
+        column("level", "Confidence level of the interval."),
+        column("prompts", "Prompts that it rests on."),
+        column("runs", "Runs that it rests on."),
+        column("found", "One sentence for people."),
+    ],
+};
+
+pub(crate) const FRONTIER: Table = Table {
+    file: "frontier.csv",
+    about: "One row a checkpoint of a run of a method of the suite's `[study]`, all prompts together.",
+    columns: &[
+        column("method", "Name of the method."),
+        VARIANT,
+        column("seed", "Training seed."),
+        STEP,
+        column("kl", "KL to the reference, nats a sequence."),
+        column("distance", "Its root."),
+        column(
+            "reward",
+            "Gold reward above the reference's; where there is no gold, the deciding judge's win rate above one half.",
+        ),
+        column("win_rate", "The deciding judge's."),
+        column("gold_win_rate", "Gold's."),
+    ],
+};
+
 pub(crate) const GATE: Table = Table {
     file: "gate.csv",
     about: "One row a comparison with the golden file; only the header when no gate ran.",
@@ -344,6 +384,8 @@ pub(crate) const TABLES: &[&Table] = &[
     &ESTIMATES,
     &CHECKS,
     &FINDINGS,
+    &CLAIMS,
+    &FRONTIER,
     &GATE,
 ];
 

@@ -11,6 +11,7 @@ use super::columns::{self, Table};
 /// Every table with its rows, in the order of `columns::TABLES`.
 pub(crate) fn render(data: &ReportData) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let gate = data.gate.as_ref().map_or(&[][..], |g| &g.rows);
+    let (claims, points) = data.study.as_ref().map_or((&[][..], &[][..]), |study| (&study.claims[..], &study.points[..]));
     Ok(vec![
         (columns::CELLS.file, table(&columns::CELLS, &data.cells)?),
         (columns::TRAIN_LOG.file, table(&columns::TRAIN_LOG, &data.train_log)?),
@@ -27,6 +28,8 @@ pub(crate) fn render(data: &ReportData) -> Result<Vec<(&'static str, Vec<u8>)>> 
         (columns::ESTIMATES.file, table(&columns::ESTIMATES, &data.estimates)?),
         (columns::CHECKS.file, table(&columns::CHECKS, &data.checks)?),
         (columns::FINDINGS.file, table(&columns::FINDINGS, &data.findings)?),
+        (columns::CLAIMS.file, table(&columns::CLAIMS, claims)?),
+        (columns::FRONTIER.file, table(&columns::FRONTIER, points)?),
         (columns::GATE.file, table(&columns::GATE, gate)?),
     ])
 }

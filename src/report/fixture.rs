@@ -34,6 +34,7 @@ pub(crate) fn report() -> ReportData {
         findings: findings(),
         checks: checks(),
         humps: humps(),
+        study: None,
         audit: Vec::new(),
         gate: Some(gate()),
         gate_settings: GateSettings {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use crate::checks::{Answer, CheckOutcome, Severity};
+use crate::checks::{Answer, CheckOutcome, Decision, Severity};
 use crate::estimates::Estimate;
 
 use super::Verdict;
@@ -72,6 +72,15 @@ pub(crate) fn verdict(verdict: Verdict) -> (&'static str, &'static str) {
         Verdict::Pass => ("✓", "pass"),
         Verdict::Fail => ("✕", "fail"),
         Verdict::Inconclusive => ("◇", "inconclusive"),
+    }
+}
+
+/// With the class that gives it its colour.
+pub(crate) fn decision(decision: Decision) -> (&'static str, &'static str, &'static str) {
+    match decision {
+        Decision::Supported => ("✓", "supported", "better"),
+        Decision::Contradicted => ("✕", "contradicted", "worse"),
+        Decision::Undecided => ("◇", "undecided", "undecided"),
     }
 }
 

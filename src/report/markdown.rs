@@ -16,6 +16,7 @@ pub(crate) fn render(data: &ReportData) -> String {
         line(&mut out, format_args!("\n**Gate: {symbol} {word}**"));
     }
     verdicts(&mut out, data);
+    claims(&mut out, data);
     findings(&mut out, data);
     if let Some(gate) = &data.gate {
         gate_rows(&mut out, gate);
@@ -57,6 +58,15 @@ fn verdicts(out: &mut String, data: &ReportData) {
     }
     for c in &data.conclusions {
         line(out, format_args!("- {}", prose(&c.sentence)));
+    }
+}
+
+fn claims(out: &mut String, data: &ReportData) {
+    let Some(study) = data.study.as_ref().filter(|study| !study.claims.is_empty()) else { return };
+    line(out, format_args!("\n### Claims\n\n| verdict | expected | found |\n|---|---|---|"));
+    for c in &study.claims {
+        let (symbol, word, _) = format::decision(c.decision);
+        line(out, format_args!("| {symbol} {word} | {} | {} |", prose(&c.expected), prose(&c.found)));
     }
 }
 

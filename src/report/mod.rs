@@ -27,7 +27,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checks::{CheckRow, Conclusion, Finding, HumpFit};
+use crate::checks::{CheckRow, Conclusion, Finding, HumpFit, Study};
 use crate::data::AuditItem;
 use crate::digest::Digest;
 use crate::error::Result;
@@ -110,6 +110,9 @@ pub struct ReportData {
     /// The win rate over the distance from the reference, fitted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub humps: Vec<HumpFit>,
+    /// Methods compared and claims decided, where the suite has a `[study]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub study: Option<Study>,
     /// What the audit of a file's rows counted, zeros included. A world's is empty: what is odd in it stands in the findings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audit: Vec<AuditItem>,

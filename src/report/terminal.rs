@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 
-use crate::checks::{Answer, Conclusion, Severity};
+use crate::checks::{Answer, Conclusion, Decision, Severity};
 
 use super::format::{self, NONE, visible_line};
 use super::{GateReport, GateRow, ReportData, Verdict};
@@ -37,6 +37,7 @@ pub fn terminal(data: &ReportData, width: usize, color: bool) -> String {
         screen.verdict(data, conclusion);
     }
     screen.measures(data);
+    screen.claims(data);
     screen.findings(data);
     if let Some(gate) = &data.gate {
         screen.gate(gate);
@@ -111,6 +112,24 @@ impl Screen {
         let (level, numerics) = (format::percent(first.win_rate.level), data.suite.numerics.name());
         let text = format!("At {place}, with {level} intervals, in {numerics} arithmetic.");
         self.wrapped(&text, 0, Some(Colour::Dim));
+    }
+
+    fn claims(&mut self, data: &ReportData) {
+        let Some(study) = data.study.as_ref().filter(|study| !study.claims.is_empty()) else { return };
+        self.line("");
+        self.heading("Claims");
+        for claim in &study.claims {
+            let (symbol, word, _) = format::decision(claim.decision);
+            let colour = match claim.decision {
+                Decision::Supported => Colour::Good,
+                Decision::Contradicted => Colour::Bad,
+                Decision::Undecided => Colour::Care,
+            };
+            let mark = self.paint(colour, &format!("{symbol} {word:<12}"));
+            let expected = cut(&visible_line(&claim.expected), self.width - 16);
+            self.line(&format!("{mark}  {expected}"));
+            self.wrapped(&visible_line(&claim.found), 16, None);
+        }
     }
 
     fn findings(&mut self, data: &ReportData) {

@@ -62,6 +62,8 @@ pub fn collect(
     }
     let Inspected { mut findings, checks, humps } = checks::inspect(suite, &evidence, &estimates, &audit);
     findings.extend(checks::stopped(&sequential));
+    let online_log = collector.rows(ONLINE_LOG)?;
+    let study = checks::study(suite, &evidence, &online_log);
     let conclusions = checks::conclude(suite, &estimates);
     let labelled = judges::labelled(&evidence, &scheme(suite))
         .map(|(judge, prompts)| Labelled { judge: judge.to_owned(), prompts: prompts.into_iter().map(str::to_owned).collect() });
@@ -82,13 +84,14 @@ pub fn collect(
         findings,
         checks,
         humps,
+        study,
         audit: if matches!(suite.dataset, Dataset::Pairs(_)) { audit } else { Vec::new() },
         gate: None,
         gate_settings: suite.gate.clone(),
         cells: collector.cells()?,
         provenance: collector.provenance(suite, versions)?,
         train_log: collector.rows("train_log.jsonl")?,
-        online_log: collector.rows(ONLINE_LOG)?,
+        online_log,
         eval_log: collector.rows(EVAL_LOG)?,
         chains: collector.chains()?,
         judged: collector.judged(),

@@ -18,6 +18,7 @@
 //! | `components` | variance by prompts, seeds, samples and judges; intervals across seeds |
 //! | `ratings` | Bradley–Terry, Newman, Elo, and who is told apart from whom |
 //! | `divergence`, `overoptimisation` | KL and its estimators; the hump of reward over √KL |
+//! | `frontier` | methods compared at equal distance from the reference; ratios of variances |
 //! | `diversity`, `distance` | distinct n-grams and self-BLEU; how far two samples are apart |
 //! | `arena_hard`, `rewardbench` | what these benchmarks call a score |
 //! | `dense` | small linear algebra |
@@ -38,6 +39,7 @@ pub mod discrimination;
 pub mod distance;
 pub mod divergence;
 pub mod diversity;
+pub mod frontier;
 pub mod interval;
 pub mod krippendorff;
 pub mod length;

@@ -127,7 +127,7 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     /// (√KL, R) over the drawn prompts.
-    fn point(&self, drawn: &[u32]) -> (f64, f64) {
+    pub(crate) fn point(&self, drawn: &[u32]) -> (f64, f64) {
         let mean = |values: &[f64]| drawn.iter().map(|i| values[*i as usize]).sum::<f64>() / drawn.len() as f64;
         (mean(&self.kl).max(0.0).sqrt(), mean(&self.reward))
     }

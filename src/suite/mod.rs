@@ -20,6 +20,7 @@ mod rules;
 mod schema;
 pub mod settings;
 pub mod spec;
+mod study;
 pub mod templates;
 mod translate;
 

@@ -29,6 +29,7 @@ pub use verdict::{
 
 pub use super::limits::{CheckLimits, CheckSettings};
 pub use super::reading::{AuditLimits, RatedBy, RatingSettings, ReadingSettings, RejectedBy, SourceSettings, Tokenization};
+pub use super::study::{ClaimKind, ClaimSettings, MethodSettings, StudySettings};
 
 /// The arithmetic that models are trained, scored and decoded with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -78,6 +79,8 @@ pub struct Suite {
     pub compare: CompareSettings,
     pub statistics: StatisticsSettings,
     pub checks: CheckSettings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub study: Option<StudySettings>,
     pub gate: GateSettings,
     pub report: ReportSettings,
     /// The suite file's folder, where relative paths start (`Suite::locate`). No part of any digest.

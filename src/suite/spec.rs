@@ -18,6 +18,7 @@ use super::settings::{
     OnInconclusive, Optimizer, PackingStrategy, PairsFormat, Pooling, Provider, RoundReference, Sampling, Scheduler, Side,
     TextFormat, Values,
 };
+use super::study::StudySettings;
 
 /// A suite: what is trained, on what, how it is judged, and what it is held against.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -51,6 +52,7 @@ pub struct SuiteSpec {
     pub compare: Option<CompareSpec>,
     pub statistics: Option<StatisticsSpec>,
     pub checks: Option<ChecksSpec>,
+    pub study: Option<StudySettings>,
     pub gate: Option<GateSpec>,
     pub report: Option<ReportSpec>,
 }

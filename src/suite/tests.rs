@@ -8,6 +8,7 @@ use super::*;
 
 mod judges;
 mod online;
+mod study;
 
 const WORLD: &str = r#"name = "toy"
 seeds = [1, 2]

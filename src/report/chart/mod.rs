@@ -110,6 +110,11 @@ impl Plot {
         self.svg.marker(series, &format!("dot {class}"), placed, 5.0, about);
     }
 
+    pub fn small_point(&mut self, series: usize, class: &str, at: (f64, f64), about: &str) {
+        let placed = self.at(at);
+        self.svg.marker(series, &format!("dot {class}"), placed, 3.0, about);
+    }
+
     pub fn note(&mut self, at: (f64, f64), (right, up): (f64, f64), text: &str) {
         let (x, y) = self.at(at);
         self.svg.text("note", (x + right, y - up), Anchor::Start, text);
@@ -159,6 +164,8 @@ pub(crate) struct Key {
 pub(crate) enum KeyKind {
     Line,
     Dashed,
+    /// A mark alone.
+    Mark,
     Bar,
     /// The stepped line of the reference.
     Outline,
@@ -172,6 +179,7 @@ pub(crate) fn legend(keys: &[Key]) -> String {
         let swatch = match key.kind {
             KeyKind::Bar => format!("<rect class=\"bar {class}\" x=\"2\" y=\"2\" width=\"22\" height=\"10\"/>"),
             KeyKind::Outline => "<path class=\"line ref\" d=\"M2 12V4H24V12\"/>".to_owned(),
+            KeyKind::Mark => marker(key.series, &format!("dot {class}"), (13.0, 7.0), 4.0),
             kind => {
                 let dash = if kind == KeyKind::Dashed { " dashed" } else { "" };
                 let dot = marker(key.series, &format!("dot {class}"), (13.0, 7.0), 4.0);

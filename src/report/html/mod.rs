@@ -8,6 +8,7 @@ mod judges;
 mod rates;
 mod records;
 mod samples;
+mod study;
 mod verdict;
 
 use minijinja::syntax::SyntaxConfig;
@@ -20,9 +21,10 @@ use crate::error::{Error, Result};
 use super::chart::{Key, KeyKind};
 use super::{ReportData, format};
 
-const TEMPLATES: [(&str, &str); 7] = [
+const TEMPLATES: [(&str, &str); 8] = [
     ("index.html", include_str!("index.html")),
     ("macros.html", include_str!("macros.html")),
+    ("study.html", include_str!("study.html")),
     ("verdict.html", include_str!("verdict.html")),
     ("checks.html", include_str!("checks.html")),
     ("judges.html", include_str!("judges.html")),
@@ -38,6 +40,7 @@ struct Page {
     description: String,
     digest: String,
     numerics: &'static str,
+    study: Option<study::Section>,
     verdict: verdict::Section,
     measures: verdict::Measures,
     rates: rates::Section,
@@ -113,6 +116,7 @@ fn page_of(data: &ReportData) -> Page {
         description: suite.description.clone(),
         digest: suite.digest.to_string(),
         numerics: suite.numerics.name(),
+        study: study::section(data),
         verdict: verdict::section(data),
         measures: verdict::measures(data),
         rates: rates::section(data),

@@ -7,6 +7,7 @@ use super::*;
 
 mod missing;
 mod page;
+mod study;
 mod tables;
 
 fn written(data: &ReportData) -> BTreeMap<String, Vec<u8>> {

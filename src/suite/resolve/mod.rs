@@ -11,6 +11,7 @@ use super::settings::{
     ModelSource, ReportSettings, StatisticsSettings, Suite,
 };
 use super::spec::{JudgeKindSpec, SuiteSpec};
+use super::study;
 use crate::error::Result;
 
 mod data;
@@ -48,17 +49,21 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
     lora::fits_numerics(spec.numerics.unwrap_or(defaults::NUMERICS), sft.as_ref(), &variants, document)?;
     let judges = judges::judges(spec, &dataset, &surroundings, document)?;
     let compare = compare(spec, &dataset, document)?;
+    let seeds = seeds(spec, document)?;
+    let ground = study::Ground { dataset: &dataset, variants: &variants, seeds: seeds.len(), judge: &compare.judge, gold: GOLD };
+    let study = study::resolve(spec.study.as_ref(), &ground, document)?;
     Ok(Suite {
         name: spec.name.clone(),
         title: spec.title.clone().unwrap_or_else(|| spec.name.clone()),
         description: spec.description.clone().unwrap_or_default(),
         seed: spec.seed.unwrap_or(defaults::SEED),
-        seeds: seeds(spec, document)?,
+        seeds,
         numerics: spec.numerics.unwrap_or(defaults::NUMERICS),
         generate: generate(spec, context, &document.table("generate"))?,
         statistics: statistics(spec, &dataset, &judges, &compare, &document.table("statistics"))?,
         compare,
         checks: checks(spec, &dataset, &document.table("checks"))?,
+        study,
         gate: gate(spec, &document.table("gate"))?,
         report: report(spec, &document.table("report"))?,
         dataset,
@@ -123,7 +128,7 @@ fn name_is_free(name: &str, table: &Table<'_>) -> Result<()> {
 }
 
 /// Names become folders, file names and columns.
-fn name_is_usable(name: &str, table: &Table<'_>) -> Result<()> {
+pub(super) fn name_is_usable(name: &str, table: &Table<'_>) -> Result<()> {
     let usable = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
     let starts_well = name.starts_with(|first: char| first.is_ascii_alphanumeric());
     if name.len() > 64 || !starts_well || !name.chars().all(usable) {
@@ -133,7 +138,7 @@ fn name_is_usable(name: &str, table: &Table<'_>) -> Result<()> {
     Ok(())
 }
 
-fn names_differ(names: &[&str], list: &str, document: &Document) -> Result<()> {
+pub(super) fn names_differ(names: &[&str], list: &str, document: &Document) -> Result<()> {
     for (index, name) in names.iter().enumerate() {
         if let Some(first) = names[..index].iter().position(|earlier| earlier == name) {
             let line = document.table(format!("{list}[{first}]")).line("name");
