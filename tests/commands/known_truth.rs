@@ -117,7 +117,7 @@ impl Scale {
             return WORDS.to_owned();
         }
         format!(
-            "[[judge]]\nname = \"reward\"\nkind = \"reward_model\"\n[judge.fitness]\nprobes = 0\n[judge.train]\nlearning_rate = 7e-4\n\
+            "[[judge]]\nname = \"reward\"\nkind = \"reward_model\"\nmax_length = 192\n[judge.fitness]\nprobes = 0\n[judge.train]\nlearning_rate = 7e-4\n\
              warmup_steps = 10\nper_device_train_batch_size = 8\nmax_steps = {steps}\n"
         )
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::rlhf::OnlineStep;
 use crate::train::TrainStep;
 
 use super::super::ReportData;
@@ -11,17 +12,35 @@ use super::{Figure, safe};
 /// Longer logs are shown as means over equal runs of steps, so that the page stays small.
 const MOST_POINTS: u64 = 200;
 
-type Field = fn(&TrainStep) -> Option<f64>;
+/// A row of a log of training.
+trait Logged {
+    /// Variant, seed and step.
+    fn place(&self) -> (&str, u64, u64);
+}
 
-struct Panel {
+impl Logged for TrainStep {
+    fn place(&self) -> (&str, u64, u64) {
+        (&self.variant, self.seed, self.step)
+    }
+}
+
+impl Logged for OnlineStep {
+    fn place(&self) -> (&str, u64, u64) {
+        (&self.variant, self.seed, self.step)
+    }
+}
+
+type Field<R> = fn(&R) -> Option<f64>;
+
+struct Panel<R: 'static> {
     title: &'static str,
     unit: &'static str,
     /// The second, where there is one, is dashed.
-    fields: &'static [Field],
+    fields: &'static [Field<R>],
     caption: &'static str,
 }
 
-const PANELS: [Panel; 6] = [
+const PANELS: [Panel<TrainStep>; 6] = [
     Panel { title: "loss", unit: "nats", fields: &[|r| Some(r.loss)], caption: "" },
     Panel { title: "rewards/margins", unit: "β × nats", fields: &[|r| r.rewards_margins], caption: "" },
     Panel { title: "rewards/accuracies", unit: "share of pairs", fields: &[|r| r.rewards_accuracies], caption: "" },
@@ -40,24 +59,40 @@ const PANELS: [Panel; 6] = [
     },
 ];
 
+/// Of training on what the policy writes.
+const ONLINE: [Panel<OnlineStep>; 6] = [
+    Panel { title: "objective/scores", unit: "reward", fields: &[|r| Some(r.scores)], caption: "What the reward model gives." },
+    Panel { title: "objective/kl", unit: "nats a completion", fields: &[|r| Some(r.kl)], caption: "" },
+    Panel { title: "objective/kl_coef", unit: "β", fields: &[|r| Some(r.kl_coef)], caption: "Moves where a KL is aimed at." },
+    Panel { title: "objective/entropy", unit: "nats a completion", fields: &[|r| Some(r.entropy)], caption: "" },
+    Panel { title: "completions/mean_length", unit: "tokens", fields: &[|r| Some(r.mean_length)], caption: "" },
+    Panel { title: "loss/value_avg", unit: "halved squares", fields: &[|r| r.value_loss], caption: "PPO's value head." },
+];
+
 /// One curve: at a step, the mean, smallest and largest over seeds.
 type Curve = Vec<(f64, [f64; 3])>;
 
+/// None for more variants than lines can be told apart.
 pub(super) fn figures(data: &ReportData) -> Vec<Figure> {
-    if data.train_log.is_empty() {
+    if super::many(data) {
         return Vec::new();
     }
-    let last = data.train_log.iter().map(|r| r.step).max().unwrap_or(1);
-    let width = last.div_ceil(MOST_POINTS).max(1);
-    // Objectives on single examples have no accuracies, say.
-    let any = |panel: &&Panel| panel.fields.iter().any(|field| data.train_log.iter().any(|row| field(row).is_some()));
-    PANELS.iter().filter(any).enumerate().map(|(number, panel)| figure(data, number, panel, width)).collect()
+    let online = panels(data, &data.online_log, &ONLINE, PANELS.len());
+    panels(data, &data.train_log, &PANELS, 0).into_iter().chain(online).collect()
 }
 
-fn figure(data: &ReportData, number: usize, panel: &Panel, width: u64) -> Figure {
+/// `first`: the number of the first picture.
+fn panels<R: Logged>(data: &ReportData, log: &[R], panels: &'static [Panel<R>], first: usize) -> Vec<Figure> {
+    let width = log.iter().map(|r| r.place().2).max().unwrap_or(1).div_ceil(MOST_POINTS).max(1);
+    // Objectives on single examples have no accuracies, say.
+    let any = |panel: &&Panel<R>| panel.fields.iter().any(|field| log.iter().any(|row| field(row).is_some()));
+    panels.iter().filter(any).enumerate().map(|(number, panel)| figure(data, log, first + number, panel, width)).collect()
+}
+
+fn figure<R: Logged>(data: &ReportData, log: &[R], number: usize, panel: &Panel<R>, width: u64) -> Figure {
     let variants = &data.suite.variants;
     let curves: Vec<Vec<Curve>> =
-        variants.iter().map(|v| panel.fields.iter().map(|f| curve(data, &v.name, *f, width)).collect()).collect();
+        variants.iter().map(|v| panel.fields.iter().map(|f| curve(log, &v.name, *f, width)).collect()).collect();
     let all = || curves.iter().flatten().flatten();
     let x = Axis::fit("optimizer step", all().map(|p| p.0).chain([0.0]), 5);
     let y = Axis::fit(panel.unit, all().flat_map(|p| p.1), 5);
@@ -90,12 +125,12 @@ fn draw(plot: &mut Plot, name: &str, series: usize, field: usize, curve: &Curve)
 }
 
 /// A point for every `width` steps. A seed counts with the mean of its steps there.
-fn curve(data: &ReportData, variant: &str, field: Field, width: u64) -> Curve {
+fn curve<R: Logged>(log: &[R], variant: &str, field: Field<R>, width: u64) -> Curve {
     let mut bins: BTreeMap<u64, BTreeMap<u64, Vec<f64>>> = BTreeMap::new();
-    for row in data.train_log.iter().filter(|r| r.variant == variant) {
-        let end = row.step.div_ceil(width) * width;
-        if let Some(value) = field(row) {
-            bins.entry(end).or_default().entry(row.seed).or_default().push(value);
+    for row in log {
+        let (own, seed, step) = row.place();
+        if let Some(value) = field(row).filter(|_| own == variant) {
+            bins.entry(step.div_ceil(width) * width).or_default().entry(seed).or_default().push(value);
         }
     }
     let point = |(step, seeds): (u64, BTreeMap<u64, Vec<f64>>)| {

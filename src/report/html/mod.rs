@@ -44,6 +44,7 @@ struct Page {
     verdict: verdict::Section,
     measures: verdict::Measures,
     rates: rates::Section,
+    many: bool,
     curves: Vec<Figure>,
     curves_legend: Value,
     lengths: Vec<Figure>,
@@ -120,6 +121,7 @@ fn page_of(data: &ReportData) -> Page {
         verdict: verdict::section(data),
         measures: verdict::measures(data),
         rates: rates::section(data),
+        many: many(data),
         curves: curves::figures(data),
         curves_legend: legend(variant_keys(data)),
         lengths: histogram::lengths(data),
@@ -129,6 +131,11 @@ fn page_of(data: &ReportData) -> Page {
         samples: samples::samples(data),
         records: records::section(data),
     }
+}
+
+/// Whether there are more variants than lines in one picture can be told apart: two of each colour.
+fn many(data: &ReportData) -> bool {
+    data.suite.variants.len() > 2 * super::chart::SERIES
 }
 
 fn safe(markup: String) -> Value {

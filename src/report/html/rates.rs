@@ -34,7 +34,8 @@ struct SpreadRow {
 }
 
 pub(super) fn section(data: &ReportData) -> Section {
-    let shown = data.judges().into_iter().filter(|j| *j == data.judge || *j == GOLD);
+    let shown = if super::many(data) { Vec::new() } else { data.judges() };
+    let shown = shown.into_iter().filter(|j| *j == data.judge || *j == GOLD);
     let frontier = shown.enumerate().filter_map(|(i, judge)| frontier(data, i, judge)).collect();
     Section { forest: forest(data), frontier, legend: super::legend(super::variant_keys(data)), spread: spread(data) }
 }
@@ -70,8 +71,8 @@ fn forest(data: &ReportData) -> Option<Figure> {
     for (series, variant) in data.suite.variants.iter().enumerate() {
         let mut heading = Some(data.label(&variant.name).to_owned());
         for judge in data.judges() {
-            let pooled = std::iter::once(None);
-            for seed in pooled.chain(variant.seeds.iter().copied().map(Some)) {
+            let seeds = if super::many(data) { &[][..] } else { &variant.seeds[..] };
+            for seed in std::iter::once(None).chain(seeds.iter().copied().map(Some)) {
                 let checkpoint = data.last_checkpoint(&variant.name);
                 let Some(e) = data.estimate("win_rate", &variant.name, checkpoint, seed, Some(judge)) else { continue };
                 rows.push(row(e, series, judge, heading.take()));

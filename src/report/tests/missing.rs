@@ -26,6 +26,7 @@ pub(super) fn trained_elsewhere() -> ReportData {
         (variant.seeds, variant.checkpoints) = (Vec::new(), vec![60]);
     }
     data.train_log.clear();
+    data.online_log.clear();
     data.pair_scores.clear();
     data.estimates.retain(|e| e.seed.is_none() && e.checkpoint.is_none_or(|c| c == 0 || c == 60));
     data.completions.retain(|c| c.seed.is_none_or(|s| s == 11) && (c.checkpoint == 0 || c.checkpoint == 60));
