@@ -49,8 +49,9 @@ fn entropy<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
     let per_token = |rows: Vec<&'a Completion>| -> Vec<(&'a str, f64)> {
         let mut sums: BTreeMap<&str, [f64; 2]> = BTreeMap::new();
         for c in rows {
+            let Some(entropy) = c.entropy else { continue };
             let sum = sums.entry(&c.prompt_id).or_default();
-            (sum[0], sum[1]) = (sum[0] + c.entropy, sum[1] + f64::from(c.tokens));
+            (sum[0], sum[1]) = (sum[0] + entropy, sum[1] + f64::from(c.tokens));
         }
         sums.into_iter().map(|(prompt, [entropy, tokens])| (prompt, entropy / tokens.max(1.0))).collect()
     };

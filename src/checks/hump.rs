@@ -165,7 +165,8 @@ fn fit(suite: &Suite, evidence: &Evidence, variant: &str, last: u64, judge: &str
 /// KL and preference above one half, prompt by prompt.
 fn at(evidence: &Evidence, variant: &str, checkpoint: u64, judge: &str) -> Checkpoint {
     let policy = Policy { variant, checkpoint, seed: None };
-    let kl: Vec<(&str, f64)> = policy.completions(evidence).into_iter().map(|c| (c.prompt_id.as_str(), c.kl)).collect();
+    let kl: Vec<(&str, f64)> =
+        policy.completions(evidence).into_iter().filter_map(|c| Some((c.prompt_id.as_str(), c.kl?))).collect();
     let judged: Vec<(&str, f64)> =
         policy.judgments(evidence, judge).into_iter().map(|j| (j.prompt_id.as_str(), j.preference - 0.5)).collect();
     let both = in_common(&kl, &judged);

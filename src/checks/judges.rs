@@ -11,7 +11,7 @@ use crate::estimates::{Estimate, find};
 use crate::generate::REFERENCE;
 use crate::judge::probes::Probe;
 use crate::suite::Suite;
-use crate::suite::settings::{JudgeSettings, JudgeSource, PolicySource};
+use crate::suite::settings::{JudgeSettings, JudgeSource, TrainSettings};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Accuracy {
@@ -348,11 +348,8 @@ fn about_nothing_probed(role: Role, estimates: &[Estimate]) -> Option<Finding> {
 
 /// The variants whose later rounds learn from this judge's labels.
 fn labelled_by<'a>(suite: &'a Suite, judge: &JudgeSettings) -> Vec<&'a str> {
-    let labels = |policy: &PolicySource| match policy {
-        PolicySource::Train(settings) => settings.rounds.as_ref().is_some_and(|rounds| rounds.judge == judge.name),
-        PolicySource::Checkpoint { .. } => false,
-    };
-    suite.variants.iter().filter(|v| labels(&v.policy)).map(|v| v.name.as_str()).collect()
+    let labels = |training: &TrainSettings| training.rounds.as_ref().is_some_and(|rounds| rounds.judge == judge.name);
+    suite.variants.iter().filter(|v| v.training().is_some_and(labels)).map(|v| v.name.as_str()).collect()
 }
 
 /// A policy that was trained to please a judge pleases it, whatever else it does (Gao, Schulman and Hilton 2023, arXiv 2210.10760).

@@ -67,12 +67,12 @@ fn disagreement<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         );
     }
     let rows = policy.completions(this.evidence);
-    let off = |name: &'static str, value: fn(&Completion) -> f64| {
-        let differences = Clustered::new(rows.iter().map(|c| (c.prompt_id.as_str(), value(c) - c.kl)));
+    let off = |name: &'static str, value: fn(&Completion) -> Option<f64>| {
+        let differences = Clustered::new(rows.iter().filter_map(|c| Some((c.prompt_id.as_str(), value(c)? - c.kl?))));
         let error = differences.standard_error()?;
         Some((name, error, mean(&differences, Range::REAL, this.level())?))
     };
-    let k1 = off("the sampled log-ratio (k1)", |c| c.policy_logp - c.reference_logp);
+    let k1 = off("the sampled log-ratio (k1)", |c| Some(c.policy_logp? - c.reference_logp));
     let k3 = off("k3 a token", |c| c.kl_k3);
     let in_errors = |(_, error, m): &(&str, f64, Measured)| m.value.abs() / error.max(f64::MIN_POSITIVE);
     let most = [k1, k3].into_iter().flatten().max_by(|a, b| in_errors(a).total_cmp(&in_errors(b)));

@@ -32,7 +32,7 @@ fn look<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         policy
             .completions(this.evidence)
             .into_iter()
-            .map(|c| (c.prompt_id.as_str(), f64::from(c.tokens), beta * (c.policy_logp - c.reference_logp))),
+            .filter_map(|c| Some((c.prompt_id.as_str(), f64::from(c.tokens), beta * (c.policy_logp? - c.reference_logp)))),
     );
     let pairs = by_prompt(scores.iter().flat_map(|p| {
         let chosen = (p.prompt_id.as_str(), f64::from(p.chosen_tokens), p.beta * (p.policy_chosen - p.reference_chosen));

@@ -62,7 +62,10 @@ fn drift<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
 }
 
 fn beyond_chosen<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
-    let chosen: Vec<f64> = policy.pair_scores(this.evidence).iter().map(|p| f64::from(p.chosen_tokens)).collect();
+    let own = policy.pair_scores(this.evidence);
+    // Those who scored none are held against what the others were scored on.
+    let scored = if own.is_empty() { this.evidence.pair_scores.iter().collect() } else { own };
+    let chosen: Vec<f64> = scored.iter().map(|p| f64::from(p.chosen_tokens)).collect();
     if chosen.is_empty() {
         return Seen::not("there are no held-out pairs to know the lengths of chosen completions from");
     }

@@ -19,6 +19,7 @@
 //! | `judges` | O13, O14 | `judge-unfit`, `judge-accuracy`, `judge-null`, `judge-empty`, `judge-filler`, `judge-markdown`, `judge-injection`, `judge-identical`, `judge-length`, `judge-truncated`, `judge-unprobed`, `judge-missing`, `judge-position`, `judge-labels`, `panel-disagreement` |
 //! | `sequential` | | `stopped-early` |
 //! | `study` | | methods compared over all their runs, and the suite's claims decided |
+//! | `unasked` | | what can't be asked of a policy that is another one decoded in another way |
 //! | `conclusion` | | better, worse, undecided or void: one answer a variant |
 //!
 //! One rule of severity throughout: a point estimate beyond its threshold warns; a failure needs the whole interval beyond.
@@ -43,6 +44,7 @@ mod proxy;
 mod saturation;
 mod sequential;
 mod study;
+mod unasked;
 
 use serde::{Deserialize, Serialize};
 
@@ -161,7 +163,10 @@ pub fn inspect(suite: &Suite, evidence: &Evidence, estimates: &[Estimate], audit
         let (humps, no_hump) = hump::fits(suite, evidence, &variant.name, last);
         let this = Inspection { suite, evidence, estimates, variant: &variant.name, last, humps: &humps, no_hump };
         for measure in MEASURES.into_iter().flatten() {
-            let (row, findings) = looked(&this, measure);
+            let (row, findings) = match unasked::why(variant, measure) {
+                Some(why) => (row_of(&this, measure).unchecked(&why), Vec::new()),
+                None => looked(&this, measure),
+            };
             all.checks.push(row);
             all.findings.extend(findings);
         }
@@ -171,14 +176,18 @@ pub fn inspect(suite: &Suite, evidence: &Evidence, estimates: &[Estimate], audit
     all
 }
 
-/// What shows over all seeds together; where nothing does, what shows in single seeds.
-fn looked<'a>(this: &Inspection<'a>, measure: &Measure) -> (CheckRow, Vec<Finding>) {
-    let policy = |seed| Policy { variant: this.variant, checkpoint: this.last, seed };
-    let row = CheckRow {
+fn row_of(this: &Inspection, measure: &Measure) -> CheckRow {
+    CheckRow {
         variant: this.variant.to_owned(),
         checkpoint: Some(this.last),
         ..CheckRow::new(measure.check, measure.id, measure.title)
-    };
+    }
+}
+
+/// What shows over all seeds together; where nothing does, what shows in single seeds.
+fn looked<'a>(this: &Inspection<'a>, measure: &Measure) -> (CheckRow, Vec<Finding>) {
+    let policy = |seed| Policy { variant: this.variant, checkpoint: this.last, seed };
+    let row = row_of(this, measure);
     let named = |found: Finding, policy| Finding { check: measure.check.to_owned(), claim: this.claim(policy), ..found };
     let reading = match (measure.look)(this, policy(None)) {
         Seen::Not(why) => return (row.unchecked(&why), Vec::new()),

@@ -143,6 +143,15 @@ impl Rows {
     }
 }
 
+fn add(value: &mut Option<f64>, more: f64) {
+    *value = value.map(|value| value + more);
+}
+
+/// So many nats further from the reference, by every estimator.
+fn move_by(c: &mut Completion, nats: f64) {
+    [&mut c.kl, &mut c.kl_k3, &mut c.policy_logp].into_iter().for_each(|value| add(value, nats));
+}
+
 /// Win rate about 0.7 by the judge and 0.85 by gold at both checkpoints, a fit judge, little KL.
 fn healthy() -> Rows {
     let mut rows = Rows::default();
@@ -152,8 +161,8 @@ fn healthy() -> Rows {
         for (seed, checkpoint) in [(1, 10), (1, 20), (2, 10), (2, 20)] {
             let mut stream = Stream::of(seed, "test/preference", prompt as u64 * 100 + checkpoint);
             let mut own = completion("dpo", Some(seed), checkpoint, prompt, 0);
-            let less = 0.875 * own.kl;
-            (own.kl, own.kl_k3, own.policy_logp) = (own.kl - less, own.kl_k3 - less, own.policy_logp - less);
+            let less = own.kl.map(|kl| 0.875 * kl).unwrap();
+            move_by(&mut own, -less);
             rows.completions.push(own);
             rows.judgments.push(judgment("pairwise", "dpo", seed, checkpoint, prompt, 0.4 + 0.6 * stream.uniform()));
             let gold = f64::from(u8::from(stream.bernoulli(0.85)));
@@ -186,9 +195,9 @@ fn healthy_rows_say_nothing() {
 #[test]
 fn kl_beyond_the_budget_warns_or_fails() {
     let mut rows = healthy();
-    rows.last().for_each(|c| (c.kl, c.kl_k3, c.policy_logp) = (c.kl + 12.0, c.kl_k3 + 12.0, c.policy_logp + 12.0));
+    rows.last().for_each(|c| move_by(c, 12.0));
     assert_eq!(ids(&rows), several(&[("kl-budget", Severity::Warn), ("kl-per-token", Severity::Warn)]));
-    rows.last().for_each(|c| (c.kl, c.kl_k3, c.policy_logp) = (c.kl + 50.0, c.kl_k3 + 50.0, c.policy_logp + 50.0));
+    rows.last().for_each(|c| move_by(c, 50.0));
     assert_eq!(ids(&rows), several(&[("kl-budget", Severity::Fail), ("kl-per-token", Severity::Warn)]));
     let found = &rows.inspected(&suite())[0];
     assert!(found.message.contains("win rate") && found.evidence.contains("80 prompts"), "{found:?}");
@@ -199,7 +208,7 @@ fn kl_beyond_the_budget_warns_or_fails() {
 fn one_seed_beyond_the_budget_is_named() {
     let mut rows = healthy();
     let second = rows.last().filter(|c| c.seed == Some(2));
-    second.for_each(|c| (c.kl, c.kl_k3, c.policy_logp) = (c.kl + 12.0, c.kl_k3 + 12.0, c.policy_logp + 12.0));
+    second.for_each(|c| move_by(c, 12.0));
     let found = rows.inspected(&suite());
     assert_eq!((found.len(), found[0].id.as_str(), found[0].seed), (2, "kl-budget", Some(2)));
 }
@@ -207,10 +216,10 @@ fn one_seed_beyond_the_budget_is_named() {
 #[test]
 fn estimators_of_kl_must_agree_where_they_estimate_the_same() {
     let mut rows = healthy();
-    rows.last().for_each(|c| c.policy_logp += 1.0);
+    rows.last().for_each(|c| add(&mut c.policy_logp, 1.0));
     assert_eq!(ids(&rows), one("kl-disagreement", Severity::Warn));
     let mut rows = healthy();
-    rows.last().for_each(|c| c.kl_k3 += 1.0);
+    rows.last().for_each(|c| add(&mut c.kl_k3, 1.0));
     assert_eq!(ids(&rows), one("kl-disagreement", Severity::Warn));
     let greedy = Suite { generate: GenerateSettings { temperature: 0.0, ..suite().generate }, ..suite() };
     assert_eq!(rows.inspected(&greedy), []);
@@ -325,5 +334,6 @@ fn conclusions_have_three_answers_with_a_number_when_undecided() {
     assert!(undecided.sentence.contains("80 prompts"), "{}", undecided.sentence);
 }
 
+mod decoded;
 mod measures;
 mod probes;

@@ -31,9 +31,13 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
         Error::new(Kind::NothingSelected, format!("the suite has no variant `{}`", arguments.variant))
             .help(format!("it has {}", names.join(", ")))
     })?;
-    let PolicySource::Train(settings) = &variant.policy else {
-        return Err(Error::usage(format!("variant `{}` was trained elsewhere", variant.name)));
-    };
+    let settings = variant.training().ok_or_else(|| {
+        let why = match &variant.policy {
+            PolicySource::Decoded(_) => "is another policy decoded in another way: nothing is trained",
+            PolicySource::Checkpoint { .. } | PolicySource::Train(_) => "was trained elsewhere",
+        };
+        Error::usage(format!("variant `{}` {why}", variant.name))
+    })?;
     let seed = arguments.seed.unwrap_or(suite.seeds[0]);
     if !suite.seeds.contains(&seed) {
         return Err(Error::new(Kind::NothingSelected, format!("{seed} is none of the suite's seeds {:?}", suite.seeds)));

@@ -85,7 +85,9 @@ pub fn differences(old: Side, new: Side, common: Common, level: f64) -> Vec<Diff
         rows
     });
     let of = |value: fn(&Completion) -> f64| rows.each_ref().map(|rows| values(rows, |c| (&c.prompt_id, value(c))));
-    add("kl_per_sequence", None, of(|c| c.kl), Range::REAL);
+    if rows.iter().flatten().all(|c| c.kl.is_some()) {
+        add("kl_per_sequence", None, of(|c| c.kl.unwrap_or_default()), Range::REAL);
+    }
     add("tokens_per_completion", None, of(|c| f64::from(c.tokens)), Range::REAL);
     if rows.iter().flatten().all(|c| c.gold.is_some()) {
         add("gold_reward", None, of(|c| c.gold.unwrap_or_default()), Range::REAL);

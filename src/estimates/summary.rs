@@ -205,13 +205,15 @@ impl Table {
 
     fn completions(&mut self, policy: Policy, rows: &[&Completion], reference: &[&Completion]) {
         let level = self.level;
-        let kl = || rows.iter().map(|c| (c.prompt_id.as_str(), c.kl));
-        let k1 = Clustered::new(rows.iter().map(|c| (c.prompt_id.as_str(), c.policy_logp - c.reference_logp)));
-        self.push("kl_per_sequence", Some(policy), None, mean(&Clustered::new(kl()), Range::NON_NEGATIVE, level));
-        self.push("kl_per_token", Some(policy), None, ratio(kl(), lengths(rows), level));
-        self.push("kl_k1_per_sequence", Some(policy), None, mean(&k1, Range::REAL, level));
-        let k3 = Clustered::new(rows.iter().map(|c| (c.prompt_id.as_str(), c.kl_k3)));
-        self.push("kl_k3_per_sequence", Some(policy), None, mean(&k3, Range::NON_NEGATIVE, level));
+        let average = |values: Vec<(&str, f64)>, range| mean(&Clustered::new(values), range, level);
+        if let Some(kl) = known(rows, |c| c.kl) {
+            self.push("kl_per_sequence", Some(policy), None, average(kl.clone(), Range::NON_NEGATIVE));
+            self.push("kl_per_token", Some(policy), None, ratio(kl, lengths(rows), level));
+        }
+        let k1 = known(rows, |c| Some(c.policy_logp? - c.reference_logp));
+        self.push("kl_k1_per_sequence", Some(policy), None, k1.and_then(|k1| average(k1, Range::REAL)));
+        let k3 = known(rows, |c| c.kl_k3);
+        self.push("kl_k3_per_sequence", Some(policy), None, k3.and_then(|k3| average(k3, Range::NON_NEGATIVE)));
         self.push("length_ratio", Some(policy), None, ratio(lengths(rows), lengths(reference), level));
         self.texts(policy, rows);
     }
@@ -220,13 +222,12 @@ impl Table {
     fn texts(&mut self, policy: Policy, rows: &[&Completion]) {
         let level = self.level;
         let of = |value: &dyn Fn(&Completion) -> f64| Clustered::new(rows.iter().map(|c| (c.prompt_id.as_str(), value(c))));
-        let gold: Option<Vec<(&str, f64)>> = rows.iter().map(|c| Some((c.prompt_id.as_str(), c.gold?))).collect();
-        let gold = gold.and_then(|gold| mean(&Clustered::new(gold), Range::REAL, level));
+        let gold = known(rows, |c| c.gold).and_then(|gold| mean(&Clustered::new(gold), Range::REAL, level));
         self.push("gold_reward", Some(policy), None, gold);
         self.push("no_eos_rate", Some(policy), None, rate(&of(&|c| yes(!c.finished)), level));
         self.push("repetition_rate", Some(policy), None, mean(&of(&|c| repetition(&c.text)), Range::UNIT, level));
-        let entropy = rows.iter().map(|c| (c.prompt_id.as_str(), c.entropy));
-        self.push("entropy_per_token", Some(policy), None, ratio(entropy, lengths(rows), level));
+        let entropy = known(rows, |c| c.entropy).and_then(|entropy| ratio(entropy, lengths(rows), level));
+        self.push("entropy_per_token", Some(policy), None, entropy);
     }
 }
 
@@ -248,6 +249,11 @@ fn across_seeds(policy: Policy, rows: &[&Judgment], level: f64) -> Option<Measur
     };
     let observations: Option<Vec<Observation>> = rows.iter().map(observation).collect();
     AcrossSeeds::new(&observations?)?.measured(Range::UNIT, level)
+}
+
+/// A property of each completion, with its prompt; none where it isn't known of all.
+fn known<'a>(rows: &[&'a Completion], value: impl Fn(&Completion) -> Option<f64>) -> Option<Vec<(&'a str, f64)>> {
+    rows.iter().map(|c| Some((c.prompt_id.as_str(), value(c)?))).collect()
 }
 
 /// Tokens of each completion, with its prompt.
@@ -312,11 +318,11 @@ pub(crate) mod fixture {
             text: "the room was clean and the staff were kind".to_owned(),
             tokens: 10 + stream.index(5) as u32,
             finished: true,
-            policy_logp: -20.0 + kl + 0.5 * stream.normal(),
+            policy_logp: Some(-20.0 + kl + 0.5 * stream.normal()),
             reference_logp: -20.0,
-            kl,
-            kl_k3: kl + 0.3 * stream.normal(),
-            entropy: 20.0 + stream.uniform(),
+            kl: Some(kl),
+            kl_k3: Some(kl + 0.3 * stream.normal()),
+            entropy: Some(20.0 + stream.uniform()),
             gold: Some(stream.normal()),
         }
     }

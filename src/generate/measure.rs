@@ -30,10 +30,34 @@ pub fn measure(
     gold: Option<fn(&str, &str) -> f64>,
     watch: &dyn Watch,
 ) -> Result<Vec<Completion>> {
+    rows(of, sampled, &|chunk| values(policy, reference, chunk), gold, watch)
+}
+
+/// The same of completions whose policy is no model by itself: a model decoded with settings of its own. What is known of each is its
+/// log-probability under the reference.
+pub fn measure_derived(
+    of: &MeasuredPolicy,
+    reference: &dyn Causal,
+    sampled: &[Sampled],
+    gold: Option<fn(&str, &str) -> f64>,
+    watch: &dyn Watch,
+) -> Result<Vec<Completion>> {
+    let unknown = |v: Values| Values { policy_logp: None, kl: None, kl_k3: None, entropy: None, ..v };
+    rows(of, sampled, &|chunk| values(reference, reference, chunk).into_iter().map(unknown).collect(), gold, watch)
+}
+
+fn rows(
+    of: &MeasuredPolicy,
+    sampled: &[Sampled],
+    values: &dyn Fn(&[Sampled]) -> Vec<Values>,
+    gold: Option<fn(&str, &str) -> f64>,
+    watch: &dyn Watch,
+) -> Result<Vec<Completion>> {
     let mut rows = Vec::with_capacity(sampled.len());
     for chunk in sampled.chunks(MEASURED_TOGETHER) {
         watch.check()?;
-        for (s, values) in chunk.iter().zip(values(policy, reference, chunk)) {
+        for (s, values) in chunk.iter().zip(values(chunk)) {
+            let Values { policy_logp, reference_logp, kl, kl_k3, entropy } = values;
             rows.push(Completion {
                 variant: of.variant.to_owned(),
                 seed: of.seed,
@@ -44,11 +68,11 @@ pub fn measure(
                 text: s.text.clone(),
                 tokens: s.ids.len() as u32,
                 finished: s.finished,
-                policy_logp: values.policy_logp,
-                reference_logp: values.reference_logp,
-                kl: values.kl,
-                kl_k3: values.kl_k3,
-                entropy: values.entropy,
+                policy_logp,
+                reference_logp,
+                kl,
+                kl_k3,
+                entropy,
                 gold: gold.map(|reward| reward(&s.prompt, &s.text)),
             });
         }
@@ -58,11 +82,11 @@ pub fn measure(
 }
 
 struct Values {
-    policy_logp: f64,
+    policy_logp: Option<f64>,
     reference_logp: f64,
-    kl: f64,
-    kl_k3: f64,
-    entropy: f64,
+    kl: Option<f64>,
+    kl_k3: Option<f64>,
+    entropy: Option<f64>,
 }
 
 fn values(policy: &dyn Causal, reference: &dyn Causal, sampled: &[Sampled]) -> Vec<Values> {
@@ -73,8 +97,13 @@ fn values(policy: &dyn Causal, reference: &dyn Causal, sampled: &[Sampled]) -> V
         completions: samples.iter().map(|s| s.ids.as_slice()).collect(),
     }));
     if std::ptr::addr_eq(policy, reference) {
-        let same =
-            |s: SequenceScore| Values { policy_logp: s.logp, reference_logp: s.logp, kl: 0.0, kl_k3: 0.0, entropy: s.entropy };
+        let same = |s: SequenceScore| Values {
+            policy_logp: Some(s.logp),
+            reference_logp: s.logp,
+            kl: Some(0.0),
+            kl_k3: Some(0.0),
+            entropy: Some(s.entropy),
+        };
         return groups.sequences(&policy.score(&groups.packed, &groups.targets)).into_iter().map(same).collect();
     }
     let both = compare(policy, reference, &groups.packed, &groups.targets);
@@ -86,6 +115,12 @@ fn values(policy: &dyn Causal, reference: &dyn Causal, sampled: &[Sampled]) -> V
         .iter()
         .zip(groups.sequences(&both.reference))
         .zip(kl.zip(kl_k3))
-        .map(|((p, r), (kl, kl_k3))| Values { policy_logp: p.logp, reference_logp: r.logp, kl, kl_k3, entropy: p.entropy })
+        .map(|((p, r), (kl, kl_k3))| Values {
+            policy_logp: Some(p.logp),
+            reference_logp: r.logp,
+            kl: Some(kl),
+            kl_k3: Some(kl_k3),
+            entropy: Some(p.entropy),
+        })
         .collect()
 }

@@ -1,11 +1,12 @@
 //! Decoding with a KV cache; emits `Completion` rows.
 //!
-//! `sample` draws completions, `measure` says what policy and reference think of them.
+//! `sample` draws completions, `measure` says what policy and reference think of them, and `measure_derived` what is known of those whose
+//! policy is no model by itself.
 
 mod measure;
 mod sampler;
 
-pub use measure::{MeasuredPolicy, measure};
+pub use measure::{MeasuredPolicy, measure, measure_derived};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -45,18 +46,18 @@ pub struct Completion {
     pub tokens: u32,
     /// Whether it ended with EOS rather than at `max_new_tokens`.
     pub finished: bool,
-    /// Under the policy at temperature 1.
-    pub policy_logp: f64,
+    /// Under the policy at temperature 1; none where the policy isn't a model as it is (decoded with settings of its own).
+    pub policy_logp: Option<f64>,
     pub reference_logp: f64,
-    /// Σ over its positions of the full-vocabulary KL(policy ‖ reference), nats: the Rao–Blackwellised estimator.
-    pub kl: f64,
+    /// Σ over its positions of the full-vocabulary KL(policy ‖ reference), nats: the Rao–Blackwellised estimator. None where it isn't known.
+    pub kl: Option<f64>,
     /// Σ over its tokens of (r − 1) − log r, r = π_ref / π: the k3 estimator of the same KL (Schulman 2020), token by token, since of
     /// whole sequences it explodes.
     #[serde(default)]
-    pub kl_k3: f64,
+    pub kl_k3: Option<f64>,
     /// Σ over its positions of the entropy of the policy's next token, nats.
     #[serde(default)]
-    pub entropy: f64,
+    pub entropy: Option<f64>,
     /// Gold reward, where the truth is known.
     pub gold: Option<f64>,
 }

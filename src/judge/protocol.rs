@@ -128,11 +128,11 @@ pub(crate) mod tests {
             text: text.to_owned(),
             tokens: 5,
             finished: true,
-            policy_logp: 0.0,
+            policy_logp: Some(0.0),
             reference_logp: 0.0,
-            kl: 0.0,
-            kl_k3: 0.0,
-            entropy: 0.0,
+            kl: Some(0.0),
+            kl_k3: Some(0.0),
+            entropy: Some(0.0),
             gold: None,
         }
     }

@@ -134,7 +134,10 @@ pub(crate) const COMPLETIONS: Table = Table {
         column("text", "The completion's text."),
         column("tokens", "Number of tokens, EOS included."),
         column("finished", "true when it ended with EOS, false when it was cut at max_new_tokens."),
-        column("policy_logp", "log π(completion) under the policy that wrote it."),
+        column(
+            "policy_logp",
+            "log π(completion) under the policy that wrote it; empty, as all of the policy's, where it is another policy decoded in another way.",
+        ),
         column("reference_logp", "log π_ref(completion)."),
         column("kl", "Σ over its positions of the full-vocabulary KL(policy ‖ reference)."),
         column("kl_k3", "Σ over its tokens of (r − 1) − log r, r = π_ref / π: another estimator of the same."),

@@ -266,11 +266,11 @@ fn completion(variant: &str, pull: f64, seed: Option<u64>, checkpoint: u64, prom
         text,
         tokens,
         finished: draw.bernoulli(0.97),
-        policy_logp: -1.1 * f64::from(tokens) + kl,
+        policy_logp: Some(-1.1 * f64::from(tokens) + kl),
         reference_logp: -1.1 * f64::from(tokens),
-        kl,
-        kl_k3: 1.02 * kl,
-        entropy: f64::from(tokens) * (1.2 - 0.3 * pull),
+        kl: Some(kl),
+        kl_k3: Some(1.02 * kl),
+        entropy: Some(f64::from(tokens) * (1.2 - 0.3 * pull)),
         gold: Some(libm::tanh(gold / 2.0)),
     }
 }
@@ -439,9 +439,9 @@ fn estimates(data: &ReportData) -> Vec<Estimate> {
 
 type OfCompletion = fn(&Completion) -> f64;
 const COMPLETION_METRICS: [(&str, OfCompletion); 5] = [
-    ("kl_per_sequence", |c| c.kl),
-    ("kl_per_token", |c| c.kl / f64::from(c.tokens)),
-    ("kl_k1_per_sequence", |c| c.policy_logp - c.reference_logp),
+    ("kl_per_sequence", |c| c.kl.expect("KL")),
+    ("kl_per_token", |c| c.kl.expect("KL") / f64::from(c.tokens)),
+    ("kl_k1_per_sequence", |c| c.policy_logp.expect("a log-probability") - c.reference_logp),
     ("gold_reward", |c| c.gold.expect("gold")),
     ("no_eos_rate", |c| f64::from(!c.finished)),
 ];

@@ -16,13 +16,14 @@ use crate::estimates::summary::{self, Evidence};
 use crate::model::Adapter;
 use crate::report::{CellRow, Fact, Labelled, ReportData, SCHEMA, SuiteInfo, VariantInfo};
 use crate::rlhf::ONLINE_LOG;
+use crate::run::labels;
 use crate::run::plan::{self, Plan, Stage};
 use crate::run::stages::{
     JUDGE_FOLDER, OPPOSITE_SCORES, PAIR_SCORES, PROBES, ROUND_AUDIT, SIMILARITIES, STOPPED, TRAIN_SCORES, checkpoints_of,
 };
 use crate::store::{Receipt, Store};
 use crate::suite::Suite;
-use crate::suite::settings::{AdapterSource, Dataset, Dialect, LossType, PolicySource, TrainSettings, Variant};
+use crate::suite::settings::{Dataset, PolicySource, TrainSettings, Variant};
 use crate::train::EVAL_LOG;
 use crate::train::chain::{Abridged, Link};
 
@@ -202,14 +203,19 @@ impl Collector<'_> {
     }
 
     fn variant(&self, suite: &Suite, variant: &Variant) -> Result<VariantInfo> {
-        let (label, seeds, checkpoints) = match &variant.policy {
-            PolicySource::Checkpoint { beta, .. } => (format!("trained elsewhere, β = {beta}"), vec![], vec![0]),
+        let seeds = plan::variant_seeds(suite, variant).into_iter().flatten().collect();
+        let checkpoints = match &variant.policy {
             PolicySource::Train(settings) => {
-                let checkpoints = self.checkpoints(&plan::train_ids(&variant.name, settings, suite.seeds[0]))?;
-                (label(settings), suite.seeds.clone(), checkpoints.into_iter().map(|(step, _)| step).collect())
+                let of_first = self.checkpoints(&plan::train_ids(&variant.name, settings, suite.seeds[0]))?;
+                of_first.into_iter().map(|(step, _)| step).collect()
             }
+            PolicySource::Checkpoint { .. } => vec![0],
+            PolicySource::Decoded(decoded) => match decoded.of.as_ref().and_then(|of| suite.variant(of)) {
+                Some(of) => self.variant(suite, of)?.checkpoints.pop().into_iter().collect(),
+                None => vec![0],
+            },
         };
-        Ok(VariantInfo { name: variant.name.clone(), label, seeds, checkpoints })
+        Ok(VariantInfo { name: variant.name.clone(), label: labels::label(variant), seeds, checkpoints })
     }
 
     /// The checkpoints of a training whose rounds are these cells.
@@ -256,6 +262,11 @@ impl Collector<'_> {
                 facts.push(fact(&format!("{variant} rounds"), value));
             }
         }
+        for variant in &suite.variants {
+            if let PolicySource::Decoded(_) = variant.policy {
+                facts.push(fact(&format!("{} policy", variant.name), labels::label(variant)));
+            }
+        }
         facts.extend(versions);
         Ok(facts)
     }
@@ -263,52 +274,5 @@ impl Collector<'_> {
 
 /// The variants that are trained here.
 fn trained(suite: &Suite) -> impl Iterator<Item = (&str, &TrainSettings)> {
-    suite.variants.iter().filter_map(|variant| match &variant.policy {
-        PolicySource::Train(settings) => Some((variant.name.as_str(), settings.as_ref())),
-        PolicySource::Checkpoint { .. } => None,
-    })
-}
-
-/// What distinguishes a variant, for people: `sigmoid, β = 0.1`, with the dialect where it isn't ours.
-fn label(settings: &TrainSettings) -> String {
-    let o = &settings.objective;
-    let weight = |weight: f64| if weight == 1.0 { String::new() } else { format!("{weight} · ") };
-    let term = |(loss, &w): (&LossType, &f64)| format!("{}{}", weight(w), title(*loss, o.label_smoothing));
-    let terms: Vec<String> = o.loss_type.iter().zip(&o.loss_weights).map(term).collect();
-    let mut parts = vec![terms.join(" + ")];
-    if o.loss_type.iter().any(|loss| !matches!(loss, LossType::Sft | LossType::Unlikelihood)) {
-        parts.push(format!("β = {}", o.beta));
-    }
-    if o.label_smoothing > 0.0 {
-        parts.push(format!("ε = {}", o.label_smoothing));
-    }
-    if o.dialect != Dialect::DpoEval {
-        parts.push(format!("as {} defines it", o.dialect.name()));
-    }
-    if let Some(online) = &settings.online {
-        parts.push(format!("rewarded by {}", online.reward_model));
-        parts.extend(online.target_kl.map(|kl| format!("KL aimed at {kl}")));
-    }
-    match &settings.lora {
-        None => {}
-        Some(AdapterSource::Fresh(lora)) => parts.push(format!("LoRA r = {}", lora.r)),
-        Some(AdapterSource::Folder { .. }) => parts.push("LoRA trained on".to_owned()),
-    }
-    if let Some(rounds) = &settings.rounds {
-        parts.push(format!("{} rounds labelled by {}", rounds.rounds, rounds.judge));
-    }
-    parts.join(", ")
-}
-
-/// The names of the best known; the others go by their names in suite files.
-fn title(loss: LossType, smoothing: f64) -> String {
-    match loss {
-        LossType::Sigmoid if smoothing > 0.0 => "conservative DPO".to_owned(),
-        LossType::Sigmoid => "DPO".to_owned(),
-        LossType::Simpo => "SimPO".to_owned(),
-        LossType::Sft | LossType::Ipo | LossType::Kto | LossType::Orpo | LossType::Cpo | LossType::Ppo | LossType::Rloo => {
-            loss.name().to_uppercase()
-        }
-        _ => loss.name(),
-    }
+    suite.variants.iter().filter_map(|variant| Some((variant.name.as_str(), variant.training()?)))
 }

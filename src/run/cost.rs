@@ -6,9 +6,7 @@ use crate::judge::probes::Probe;
 use crate::numerics::gemm::{MatRef, gemm};
 use crate::run::plan::{Cell, Stage, variant_seeds};
 use crate::suite::Suite;
-use crate::suite::settings::{
-    Dataset, FreshModel, JudgeKind, JudgeSource, ModelSource, PairsSettings, PolicySource, TrainSettings, Variant,
-};
+use crate::suite::settings::{Dataset, FreshModel, JudgeKind, JudgeSource, ModelSource, PairsSettings, TrainSettings, Variant};
 
 /// What small models reach of the machine's measured matrix-product rate, all overheads included.
 const EFFICIENCY: f64 = 0.45;
@@ -135,10 +133,7 @@ fn trained_tokens(settings: &TrainSettings, examples: usize, texts: f64) -> f64 
 
 /// How a variant is trained, if it is trained here.
 fn training<'a>(suite: &'a Suite, variant: &str) -> Option<&'a TrainSettings> {
-    match &suite.variants.iter().find(|v| v.name == variant)?.policy {
-        PolicySource::Train(settings) => Some(settings),
-        PolicySource::Checkpoint { .. } => None,
-    }
+    suite.variant(variant)?.training()
 }
 
 /// Texts that a judge reads of two completions; gold, rules and records read none that count, and a panel's members have read theirs.
@@ -228,8 +223,7 @@ mod tests {
     fn a_step_of_an_adapter_is_expected_to_take_three_quarters_of_a_full_one() {
         let text = include_str!("../suite/templates/world.toml").to_owned() + "\n[[variant]]\nname = \"adapter\"\nlora_r = 8\n";
         let suite = crate::suite::parse(&text, std::path::Path::new("suite.toml")).unwrap();
-        let PolicySource::Train(settings) = &suite.variants[0].policy else { panic!("the template trains") };
-        assert!(settings.lora.is_none());
+        assert!(suite.variants[0].training().is_some_and(|settings| settings.lora.is_none()));
         let plan = plan::plan(&suite, Digest::of_bytes(b"no runtime")).unwrap();
         let seconds = |id: String| expected_seconds(&suite, plan.cell(&id).unwrap(), 1e9) - 0.1;
         let seed = suite.seeds[0];

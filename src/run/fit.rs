@@ -41,6 +41,7 @@ pub(super) fn check(suite: &Suite) -> Result<()> {
                     LlamaConfig::load(&folder)?;
                 }
             }
+            PolicySource::Decoded(_) => {}
         }
     }
     for (what, settings) in trainings {

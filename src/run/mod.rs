@@ -4,6 +4,7 @@ pub mod collect;
 pub mod cost;
 pub mod execute;
 pub mod fit;
+mod labels;
 pub mod plan;
 pub mod power;
 pub mod repro;

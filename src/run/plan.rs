@@ -171,21 +171,25 @@ fn policy_id(variant: &str, seed: Option<u64>) -> String {
     seed.map_or_else(|| variant.to_owned(), |seed| format!("{variant}/seed-{seed}"))
 }
 
-/// The seeds under which a variant runs: those of the suite when it is trained here, none when it was trained elsewhere.
+/// The seeds under which a variant runs: those of the suite when it is trained here, none when it was trained elsewhere, and those of the
+/// policy that it decodes; where that is the reference, samples are drawn under the suite's.
 pub fn variant_seeds(suite: &Suite, variant: &Variant) -> Vec<Option<u64>> {
-    match variant.policy {
-        PolicySource::Train(_) => suite.seeds.iter().copied().map(Some).collect(),
+    let seeds = || suite.seeds.iter().copied().map(Some).collect();
+    match &variant.policy {
+        PolicySource::Train(_) => seeds(),
         PolicySource::Checkpoint { .. } => vec![None],
+        PolicySource::Decoded(decoded) => match decoded.of.as_ref().and_then(|of| suite.variant(of)) {
+            Some(of) => variant_seeds(suite, of),
+            // Nothing is drawn.
+            None if decoded.is_greedy() => vec![None],
+            None => seeds(),
+        },
     }
 }
 
 /// The shortest `max_length` of the suite's trainings: what the audit counts truncation by.
 pub fn shortest_max_length(suite: &Suite) -> Option<usize> {
-    let of = |variant: &Variant| match &variant.policy {
-        PolicySource::Train(settings) => settings.max_length,
-        PolicySource::Checkpoint { .. } => None,
-    };
-    suite.variants.iter().filter_map(of).min()
+    suite.variants.iter().filter_map(|variant| variant.training()?.max_length).min()
 }
 
 /// `runtime`: digest of the ONNX Runtime library, whose last bits differ between versions.
@@ -365,7 +369,7 @@ impl Planner<'_> {
         let suite = self.suite;
         let shared = ["data".to_owned(), "reference".into(), "pairs".into()];
         for variant in &suite.variants {
-            if let PolicySource::Train(settings) = &variant.policy {
+            if let Some(settings) = variant.training() {
                 for &seed in &suite.seeds {
                     self.training_cells(&variant.name, settings, seed)?;
                 }
@@ -376,16 +380,8 @@ impl Planner<'_> {
         self.add(evaluate_id(None, None), Stage::Evaluate { variant: None, seed: None }, &shared, settings.clone());
         for variant in &suite.variants {
             for seed in variant_seeds(suite, variant) {
-                let mut inputs = shared.to_vec();
-                let policy = match (&variant.policy, seed) {
-                    (PolicySource::Checkpoint { path, beta }, _) => {
-                        json!({"files": folder_digests(suite, path, Files::Policy)?, "beta": beta})
-                    }
-                    (PolicySource::Train(settings), seed) => {
-                        inputs.extend(train_ids(&variant.name, settings, seed.expect("a trained variant has a seed")));
-                        Value::Null
-                    }
-                };
+                let (inputs, policy) = self.policy(variant, seed)?;
+                let opposites = opposites.filter(|_| !matches!(variant.policy, PolicySource::Decoded(_)));
                 self.add(
                     evaluate_id(Some(&variant.name), seed),
                     Stage::Evaluate { variant: Some(variant.name.clone()), seed },
@@ -395,6 +391,31 @@ impl Planner<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The cells that a policy's evaluation reads, and what else it depends on.
+    fn policy(&self, variant: &Variant, seed: Option<u64>) -> Result<(Vec<String>, Value)> {
+        let mut inputs = vec!["data".to_owned(), "reference".into(), "pairs".into()];
+        let own = match &variant.policy {
+            PolicySource::Checkpoint { path, beta } => {
+                json!({"files": folder_digests(self.suite, path, Files::Policy)?, "beta": beta})
+            }
+            PolicySource::Train(settings) => {
+                inputs.extend(train_ids(&variant.name, settings, seed.expect("a trained variant has a seed")));
+                Value::Null
+            }
+            PolicySource::Decoded(decoded) => {
+                let mut own = json!({"temperature": decoded.temperature, "top_p": decoded.top_p, "top_k": decoded.top_k});
+                match decoded.of.as_ref().and_then(|of| self.suite.variant(of)) {
+                    Some(of) => (inputs, own["of"]) = self.policy(of, seed)?,
+                    None => own["seed"] = json!(seed),
+                }
+                // It scores no pairs.
+                inputs.retain(|id| id != "pairs");
+                own
+            }
+        };
+        Ok((inputs, own))
     }
 
     /// How many rounds there are is part of no key: a round more leaves those before it as they are.

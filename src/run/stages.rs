@@ -15,6 +15,7 @@ use crate::suite::settings::{Dataset, JudgeSource, Numerics, PolicySource, Varia
 use crate::train::{self, PairScore, ScoreCache, ScoredPolicy};
 
 mod data;
+mod decoding;
 mod judging;
 mod measured;
 mod rounds;
@@ -22,6 +23,9 @@ mod training;
 
 /// The cell of the pairs that every variant begins with.
 const PAIRS: &str = "pairs";
+
+/// The purpose of every policy's samples: the same random numbers pair them.
+const POLICY_SAMPLES: &str = "evaluate/policy";
 
 /// What policies think of held-out pairs, of some that they learn from, and of some whose rejected side means the opposite.
 pub const PAIR_SCORES: &str = "pair_scores.jsonl";
@@ -141,13 +145,23 @@ impl Body<'_> {
     }
 
     fn variant(&self, name: &str) -> Result<&Variant> {
-        let found = self.suite.variants.iter().find(|v| v.name == name);
-        found.ok_or_else(|| Error::unexpected(format!("the suite has no variant `{name}`")))
+        self.suite.variant(name).ok_or_else(|| Error::unexpected(format!("the suite has no variant `{name}`")))
+    }
+
+    fn evaluation_prompts(&self) -> Result<Vec<Prompt>> {
+        read_jsonl(&self.context.file("data", "eval_prompts.jsonl")?)
     }
 
     fn evaluation_samples(&self, model: &dyn Causal, tokenizer: &TextTokenizer, purpose: &str) -> Result<Vec<Sampled>> {
-        let prompts: Vec<Prompt> = read_jsonl(&self.context.file("data", "eval_prompts.jsonl")?)?;
-        generate::sample(model, tokenizer, &prompts, &self.suite.generate, self.suite.seed, purpose, self.context.watch)
+        generate::sample(
+            model,
+            tokenizer,
+            &self.evaluation_prompts()?,
+            &self.suite.generate,
+            self.suite.seed,
+            purpose,
+            self.context.watch,
+        )
     }
 
     fn evaluate_reference(&self) -> Result<Vec<String>> {
@@ -167,8 +181,10 @@ impl Body<'_> {
         Ok(names(&["completions.jsonl", SIMILARITIES]))
     }
 
-    /// Samples of every policy and checkpoint share one purpose: the same random numbers pair them.
     fn evaluate(&self, name: &str, seed: Option<u64>) -> Result<Vec<String>> {
+        if let PolicySource::Decoded(decoded) = &self.variant(name)?.policy {
+            return self.evaluate_decoded(name, seed, decoded);
+        }
         let (reference, tokenizer) = (self.evaluated_reference()?, self.tokenizer()?);
         let reference = reference.as_ref();
         let pairs = self.measured_pairs(&tokenizer)?;
@@ -177,13 +193,11 @@ impl Body<'_> {
         let mut scores: [Vec<PairScore>; 3] = Default::default();
         // Held-out pairs are cut as the training pairs are, and never longer than the model reads.
         let context = reference.limits().context;
-        let max_length = match &self.variant(name)?.policy {
-            PolicySource::Train(settings) => settings.max_length.map_or(context, |m| m.min(context)),
-            PolicySource::Checkpoint { .. } => context,
-        };
+        let trained = self.variant(name)?.training();
+        let max_length = trained.and_then(|settings| settings.max_length).map_or(context, |m| m.min(context));
         for (checkpoint, policy, beta) in self.policies(name, seed, reference)? {
             let policy = policy.as_ref();
-            let samples = self.evaluation_samples(policy, &tokenizer, "evaluate/policy")?;
+            let samples = self.evaluation_samples(policy, &tokenizer, POLICY_SAMPLES)?;
             let of = MeasuredPolicy { variant: name, seed, checkpoint };
             completions.extend(generate::measure(&of, policy, reference, &samples, self.gold(), self.context.watch)?);
             let of = ScoredPolicy { variant: name, seed, checkpoint, beta };
@@ -201,28 +215,41 @@ impl Body<'_> {
 
     /// The policy of a variant at each of its checkpoints, with the β of its implicit reward.
     fn policies(&self, name: &str, seed: Option<u64>, reference: &dyn Causal) -> Result<Vec<Checkpointed>> {
+        let all = self.policy_folders(name, seed)?;
+        all.into_iter().map(|(step, folder, beta)| Ok((step, self.load_beside(&folder, name, reference)?, beta))).collect()
+    }
+
+    fn last_policy(&self, name: &str, seed: Option<u64>, reference: &dyn Causal) -> Result<Checkpointed> {
+        let last = self.policy_folders(name, seed)?.pop();
+        let (step, folder, beta) = last.ok_or_else(|| Error::unexpected(format!("variant `{name}` has no checkpoint")))?;
+        Ok((step, self.load_beside(&folder, name, reference)?, beta))
+    }
+
+    /// Where the checkpoints of a variant lie, in order, with their steps and the β of its implicit reward.
+    fn policy_folders(&self, name: &str, seed: Option<u64>) -> Result<Vec<(u64, PathBuf, f64)>> {
         match (&self.variant(name)?.policy, seed) {
-            (PolicySource::Checkpoint { path, beta }, _) => {
-                let policy = self.load_evaluated(&self.suite.locate(path), reference)?;
-                let [vocabulary, of_reference] = [policy.limits(), reference.limits()].map(|limits| limits.vocab_size);
-                if vocabulary != of_reference {
-                    return Err(Error::input(format!(
-                        "variant `{name}` has a vocabulary of {vocabulary} tokens, the reference of {of_reference}"
-                    ))
-                    .help("policy and reference must share a tokenizer: their token log-probabilities are compared"));
-                }
-                Ok(vec![(0, policy, *beta)])
-            }
+            (PolicySource::Checkpoint { path, beta }, _) => Ok(vec![(0, self.suite.locate(path), *beta)]),
             (PolicySource::Train(settings), Some(seed)) => {
                 let ids = plan::train_ids(name, settings, seed);
                 let rounds = ids.iter().map(|id| self.context.folder(id)).collect::<Result<Vec<PathBuf>>>()?;
-                let load = |(step, folder): (u64, PathBuf)| {
-                    Ok((step, self.load_evaluated(&folder, reference)?, settings.objective.beta))
-                };
-                checkpoints_of(&rounds)?.into_iter().map(load).collect()
+                let beta = settings.objective.beta;
+                Ok(checkpoints_of(&rounds)?.into_iter().map(|(step, folder)| (step, folder, beta)).collect())
             }
             (PolicySource::Train(_), None) => Err(Error::unexpected(format!("variant `{name}` is trained under a seed"))),
+            (PolicySource::Decoded(_), _) => Err(Error::unexpected(format!("variant `{name}` has no weights of its own"))),
         }
+    }
+
+    fn load_beside(&self, folder: &Path, name: &str, reference: &dyn Causal) -> Result<Box<dyn Causal>> {
+        let policy = self.load_evaluated(folder, reference)?;
+        let [vocabulary, of_reference] = [policy.limits(), reference.limits()].map(|limits| limits.vocab_size);
+        if vocabulary != of_reference {
+            return Err(Error::input(format!(
+                "variant `{name}` has a vocabulary of {vocabulary} tokens, the reference of {of_reference}"
+            ))
+            .help("policy and reference must share a tokenizer: their token log-probabilities are compared"));
+        }
+        Ok(policy)
     }
 
     /// The gold reward, where the truth is known.

@@ -146,6 +146,10 @@ impl Suite {
         all
     }
 
+    pub fn variant(&self, name: &str) -> Option<&settings::Variant> {
+        self.variants.iter().find(|variant| variant.name == name)
+    }
+
     /// The model of the hub that a path names, if it does.
     pub fn model_on_hub(written: &Path) -> Option<Reference> {
         match Written::of(Repo::Model, written) {

@@ -167,7 +167,8 @@ macro_rules! training_tables {
             $($(#[$doc])* pub $key: Option<$type>,)*
         }
 
-        /// One policy: trained here with `[train]` and the keys given here, or trained elsewhere (`checkpoint`).
+        /// One policy: trained here with `[train]` and the keys given here, trained elsewhere (`checkpoint`), or another one decoded in
+        /// another way (`policy`).
         #[derive(Debug, Clone, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub struct VariantSpec {
@@ -176,6 +177,15 @@ macro_rules! training_tables {
             /// Policy trained elsewhere: a Hugging Face folder, or a PEFT folder of an adapter over the reference; relative to the
             /// suite file, or `org/name@<commit>` on the hub.
             pub checkpoint: Option<PathBuf>,
+            /// In place of training: another variant that is trained here or a checkpoint, or "reference", to be decoded with the
+            /// `temperature`, `top_p` and `top_k` given here, at its last checkpoint.
+            pub policy: Option<String>,
+            /// With `policy`: 0: greedy; as in [generate] if not given.
+            pub temperature: Option<f64>,
+            /// With `policy`: sample from the most likely tokens that hold this much probability; as in [generate] if not given.
+            pub top_p: Option<f64>,
+            /// With `policy`: sample from this many of the most likely tokens, 0: from all; as in [generate] if not given.
+            pub top_k: Option<usize>,
             $($(#[$doc])* pub $key: Option<$type>,)*
         }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::document::Document;
 use super::resolve::names_differ;
-use super::settings::{Dataset, Variant};
+use super::settings::{Dataset, PolicySource, Variant};
 use super::translate::with_suggestion;
 use crate::error::Result;
 
@@ -108,6 +108,10 @@ fn method(method: &MethodSettings, ground: &Ground, document: &Document, index: 
         if !known.contains(name) {
             let error = table.at_value("variants", format!("there is no variant `{name}`"));
             return Err(error.help(with_suggestion(name, &known, "the variants are ")));
+        }
+        if ground.variants.iter().any(|variant| variant.name == *name && matches!(variant.policy, PolicySource::Decoded(_))) {
+            let error = table.at_value("variants", format!("`{name}` is another variant decoded in another way, whose KL isn't known"));
+            return Err(error.help("leave it out: its win rates stand in the report, over the temperature"));
         }
         if method.variants[..place].contains(name) {
             return Err(table.at_value("variants", format!("variant `{name}` is named twice")).help("leave one out"));

@@ -2,10 +2,11 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
-use super::settings::{Dataset, PolicySource, RoundReference, Tokenization, TrainSettings};
+use super::settings::{Dataset, RoundReference, Tokenization, TrainSettings};
 use super::templates::TEMPLATES;
 use super::*;
 
+mod decoding;
 mod judges;
 mod online;
 mod study;
@@ -85,10 +86,7 @@ fn refused(name: &str, messages: String) {
 
 fn trained<'a>(suite: &'a Suite, name: &str) -> &'a TrainSettings {
     let variant = suite.variants.iter().find(|variant| variant.name == name).unwrap();
-    match &variant.policy {
-        PolicySource::Train(settings) => settings,
-        PolicySource::Checkpoint { .. } => panic!("{name} is a checkpoint"),
-    }
+    variant.training().unwrap_or_else(|| panic!("{name} isn't trained"))
 }
 
 #[test]

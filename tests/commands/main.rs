@@ -1,6 +1,7 @@
 //! Whole commands, as a user types them. One binary: it links once.
 
 mod data;
+mod decoding;
 mod errors;
 mod evaluated;
 mod families;

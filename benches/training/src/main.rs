@@ -17,7 +17,7 @@ use dpo_eval::digest::Digest;
 use dpo_eval::generate;
 use dpo_eval::model::{Adapter, Decoder, Gradients, Llama, LlamaConfig};
 use dpo_eval::suite;
-use dpo_eval::suite::settings::{GenerateSettings, Linear, LoraSettings, PairsFormat, PolicySource, TrainSettings};
+use dpo_eval::suite::settings::{GenerateSettings, Linear, LoraSettings, PairsFormat, TrainSettings};
 use dpo_eval::train::{self, BatchLoss, PreferenceTask, Task};
 use dpo_eval::watch::{Silent, Watch};
 use serde_json::{Value, json};
@@ -134,10 +134,7 @@ impl Watch for Stopwatch {
 /// The recipe's, its paths taken from `folder`.
 fn settings(folder: &Path) -> TrainSettings {
     let suite = suite::parse(include_str!("../recipe.toml"), &folder.join("recipe.toml")).expect("the recipe is a suite");
-    match &suite.variants[0].policy {
-        PolicySource::Train(settings) => (**settings).clone(),
-        PolicySource::Checkpoint { .. } => unreachable!("the recipe trains"),
-    }
+    suite.variants[0].training().expect("the recipe trains").clone()
 }
 
 /// `adapted`: the layers that an adapter is trained on; none: all weights are trained.

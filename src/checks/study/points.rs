@@ -83,7 +83,9 @@ impl<'a> Table<'a> {
         prompts.values_mut().enumerate().for_each(|(number, slot)| *slot = number);
         let (mut kl, mut gold) = (Means::new(&prompts), Means::new(&prompts));
         for c in evidence.completions {
-            kl.add(place(c), &c.prompt_id, c.kl);
+            if let Some(known) = c.kl {
+                kl.add(place(c), &c.prompt_id, known);
+            }
             gold.add(place(c), &c.prompt_id, c.gold.unwrap_or(f64::NAN));
         }
         let by = |judge: &str| {

@@ -43,7 +43,7 @@ fn study_of(truths: [Truth; 2]) -> (Suite, Rows) {
                 for prompt in 0..PROMPTS {
                     let own = completion(variant, Some(seed), checkpoint, prompt, 0);
                     let (kl, gold) = (d * d * (0.8 + 0.4 * stream.uniform()), reward + 0.3 * stream.normal());
-                    rows.completions.push(Completion { kl, gold: Some(gold), ..own });
+                    rows.completions.push(Completion { kl: Some(kl), gold: Some(gold), ..own });
                     let preference = 0.6 + 0.1 * stream.normal();
                     rows.judgments.push(judgment(GOLD, variant, seed, checkpoint, prompt, preference));
                     let overrated = preference + truth.overrated * d;

@@ -38,7 +38,7 @@ fn every_check_has_its_rows_and_none_passes_in_silence() {
 #[test]
 fn findings_name_their_check_and_the_claim_that_they_endanger() {
     let mut rows = healthy();
-    rows.last().for_each(|c| (c.kl, c.kl_k3, c.policy_logp) = (c.kl + 60.0, c.kl_k3 + 60.0, c.policy_logp + 60.0));
+    rows.last().for_each(|c| move_by(c, 60.0));
     let found = &rows.inspected(&suite())[0];
     assert_eq!(found.check, "O3");
     assert!(found.claim.starts_with("the win rate of `dpo` by judge `pairwise` at checkpoint 20: 7"), "{}", found.claim);
@@ -65,9 +65,10 @@ fn over_checkpoints(rate: fn(f64) -> f64) -> Rows {
         let d = 0.4 * step as f64;
         let checkpoint = 20 + 10 * step;
         for c in rows.completions.clone().into_iter().take(completions).filter(|c| c.checkpoint == 20) {
-            let more = d * d - c.kl;
-            let (kl, kl_k3, policy_logp) = (c.kl + more, c.kl_k3 + more, c.policy_logp + more);
-            rows.completions.push(Completion { checkpoint, kl, kl_k3, policy_logp, ..c });
+            let mut further = Completion { checkpoint, ..c };
+            let more = d * d - further.kl.unwrap();
+            move_by(&mut further, more);
+            rows.completions.push(further);
         }
         for j in rows.judgments.clone().into_iter().take(judgments).filter(|j| j.checkpoint == 20) {
             let preference = (rate(d) + 0.2 * (j.preference - 0.7)).clamp(0.0, 1.0);
@@ -171,8 +172,8 @@ fn a_reward_that_is_length_on_own_samples_is_found() {
     let mut rows = healthy();
     rows.last().for_each(|c| {
         let reward = f64::from(c.tokens) - 12.0;
-        c.reference_logp = c.policy_logp - reward;
-        (c.kl, c.kl_k3) = (reward, reward);
+        c.reference_logp = c.policy_logp.unwrap() - reward;
+        (c.kl, c.kl_k3) = (Some(reward), Some(reward));
     });
     for (i, p) in rows.pair_scores.iter_mut().enumerate() {
         (p.chosen_tokens, p.rejected_tokens) = (14 + (i % 5) as u32, 14 + (i * 7 % 11) as u32);
@@ -183,7 +184,7 @@ fn a_reward_that_is_length_on_own_samples_is_found() {
 #[test]
 fn collapse_is_found_in_entropy_bigrams_and_samples() {
     let mut rows = healthy();
-    rows.last().for_each(|c| c.entropy *= 0.4);
+    rows.last().for_each(|c| c.entropy = c.entropy.map(|entropy| 0.4 * entropy));
     assert_eq!(ids(&rows), one("entropy-collapse", Severity::Fail));
     // Four samples of each prompt: the reference's differ, the policy's are one.
     let mut rows = healthy();
@@ -230,7 +231,7 @@ fn judges_that_disagree_are_found() {
 #[test]
 fn the_suite_sets_the_thresholds() {
     let mut rows = healthy();
-    rows.last().for_each(|c| c.entropy *= 0.4);
+    rows.last().for_each(|c| c.entropy = c.entropy.map(|entropy| 0.4 * entropy));
     let mut lenient = suite();
     lenient.checks.more.entropy_ratio_fail = 0.3;
     assert_eq!(rows.inspected(&lenient), []);

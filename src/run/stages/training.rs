@@ -11,7 +11,7 @@ use crate::model::{Adapter, Llama, copy_evaluated, evaluated_only};
 use crate::rlhf::{ONLINE_LOG, OnlineStep, OnlineTask, Reward, RewardModel};
 use crate::run::plan;
 use crate::store::{CHAIN, write_atomically};
-use crate::suite::settings::{AdapterSource, Dataset, ModelSource, PairsSettings, PolicySource, TrainSettings};
+use crate::suite::settings::{AdapterSource, Dataset, ModelSource, PairsSettings, TrainSettings};
 use crate::train::{
     self, EVAL_LOG, EvalStep, Evaluation, Feedback, LAST, Metrics, PreferenceTask, SftTask, TrainStep, UnpairedTask,
 };
@@ -188,10 +188,7 @@ impl Body<'_> {
     }
 
     pub(super) fn trained(&self, name: &str) -> Result<&TrainSettings> {
-        match &self.variant(name)?.policy {
-            PolicySource::Train(settings) => Ok(settings),
-            PolicySource::Checkpoint { .. } => Err(Error::unexpected(format!("variant `{name}` isn't trained here"))),
-        }
+        self.variant(name)?.training().ok_or_else(|| Error::unexpected(format!("variant `{name}` isn't trained here")))
     }
 
     fn first_round(&self, settings: &TrainSettings, seed: u64, tokenizer: &TextTokenizer) -> Result<Start> {

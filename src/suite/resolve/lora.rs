@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::suite::defaults;
 use crate::suite::document::{Document, Table};
 use crate::suite::rules;
-use crate::suite::settings::{AdapterSource, LoraSettings, Numerics, PolicySource, TrainSettings, Variant};
+use crate::suite::settings::{AdapterSource, LoraSettings, Numerics, TrainSettings, Variant};
 use crate::suite::spec::TrainSpec;
 
 /// All of them.
@@ -74,10 +74,7 @@ pub(super) fn fits_numerics(
     variants: &[Variant],
     document: &Document,
 ) -> Result<()> {
-    let of_variants = variants.iter().filter_map(|variant| match &variant.policy {
-        PolicySource::Train(settings) => Some(settings.as_ref()),
-        PolicySource::Checkpoint { .. } => None,
-    });
+    let of_variants = variants.iter().filter_map(Variant::training);
     let mut trained = sft.into_iter().chain(of_variants).filter(|_| numerics == Numerics::Fast);
     let missing = trained.find_map(|settings| match settings {
         s if s.lora.is_some() => Some("low-rank adapters (`lora_r`, `lora_adapter`)"),

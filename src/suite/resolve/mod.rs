@@ -15,6 +15,7 @@ use super::study;
 use crate::error::Result;
 
 mod data;
+mod decoding;
 mod evaluation;
 mod judges;
 mod kinds;
@@ -36,6 +37,7 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
         ModelSource::Fresh(fresh) => Some(fresh.max_position_embeddings),
         ModelSource::Folder { .. } => None,
     };
+    let generate = generate(spec, context, &document.table("generate"))?;
     let surroundings = training::Surroundings {
         sampling: sampling(&dataset),
         context,
@@ -43,6 +45,7 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
         held_out: !matches!(&dataset, Dataset::Pairs(pairs) if pairs.heldout_share == 0.0),
         labelling: labelling(spec, &dataset),
         reward_models: reward_models(spec, &dataset),
+        generate: generate.clone(),
     };
     let sft = training::sft(spec, &model, &surroundings, document)?;
     let variants = training::variants(spec, &surroundings, document)?;
@@ -59,7 +62,7 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
         seed: spec.seed.unwrap_or(defaults::SEED),
         seeds,
         numerics: spec.numerics.unwrap_or(defaults::NUMERICS),
-        generate: generate(spec, context, &document.table("generate"))?,
+        generate,
         statistics: statistics(spec, &dataset, &judges, &compare, &document.table("statistics"))?,
         compare,
         checks: checks(spec, &dataset, &document.table("checks"))?,

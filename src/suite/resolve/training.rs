@@ -1,11 +1,15 @@
 //! `[sft]`, `[train]` and `[[variant]]`: training settings, laid over each other.
 
-use super::{evaluation, lora, name_is_free, names_differ, objective, online, rounds};
+use std::path::Path;
+
+use super::{decoding, evaluation, lora, name_is_free, names_differ, objective, online, rounds};
 use crate::error::{Error, Result};
 use crate::suite::defaults::{self, Purpose};
 use crate::suite::document::{Document, Table};
 use crate::suite::rules;
-use crate::suite::settings::{ModelSource, Optimizer, PolicySource, Sampling, Scheduler, TrainSettings, Variant};
+use crate::suite::settings::{
+    GenerateSettings, ModelSource, Optimizer, PolicySource, Sampling, Scheduler, TrainSettings, Variant,
+};
 use crate::suite::spec::{SuiteSpec, TrainSpec, VariantSpec};
 
 /// What other tables say about every training.
@@ -20,6 +24,8 @@ pub(super) struct Surroundings {
     pub(super) labelling: rounds::Labelling,
     /// Who can score what a policy writes.
     pub(super) reward_models: Vec<String>,
+    /// How all policies are decoded that don't say it.
+    pub(super) generate: GenerateSettings,
 }
 
 impl Surroundings {
@@ -111,7 +117,10 @@ pub(super) fn variants(spec: &SuiteSpec, surroundings: &Surroundings, document: 
         .variant
         .iter()
         .enumerate()
-        .map(|(index, written)| variant(written, &below, surroundings, &document.table(format!("variant[{index}]"))))
+        .map(|(index, written)| {
+            let table = document.table(format!("variant[{index}]"));
+            variant(written, &spec.variant, &below, surroundings, &table)
+        })
         .collect::<Result<Vec<Variant>>>()?;
     if spec.train.is_some() {
         train_has_effect(&variants, &train)?;
@@ -126,57 +135,63 @@ struct Below<'a> {
     table: &'a Table<'a>,
 }
 
-fn variant(written: &VariantSpec, below: &Below<'_>, surroundings: &Surroundings, table: &Table<'_>) -> Result<Variant> {
+/// `all`: every variant, as written.
+fn variant(
+    written: &VariantSpec,
+    all: &[VariantSpec],
+    below: &Below<'_>,
+    surroundings: &Surroundings,
+    table: &Table<'_>,
+) -> Result<Variant> {
     name_is_free(&written.name, table)?;
-    let policy = match &written.checkpoint {
-        Some(path) => {
-            if let Some(key) = table.first_key(|key| !["name", "checkpoint", "beta"].contains(&key)) {
-                return Err(no_effect(table, key, "this policy was trained elsewhere (`checkpoint`)"));
-            }
-            if !surroundings.pairs && table.has("beta") {
-                return Err(no_effect(
-                    table,
-                    "beta",
-                    "implicit rewards are measured on held-out pairs, and an unpaired file has none",
-                ));
-            }
-            let mut beta = defaults::training(Purpose::Preference, surroundings.sampling).objective.beta;
-            table.set(&mut beta, "beta", written.beta, rules::POSITIVE)?;
-            PolicySource::Checkpoint { path: path.clone(), beta }
-        }
-        None => {
-            let (mut settings, own) = (below.settings.clone(), written.training());
-            overlay(&mut settings, &own, surroundings, table)?;
-            let layers = [(below.written, below.table), (&own, table)];
-            settings.online = online::settings(&settings, &layers, surroundings)?;
-            settings.rounds = match settings.online {
-                Some(_) => None,
-                None => rounds::settings(&layers, surroundings)?,
-            };
-            online::narrow(&mut settings);
-            if let Some((key, why)) = ineffective(&settings, Purpose::Preference).into_iter().find(|(key, _)| table.has(key)) {
-                return Err(no_effect(table, key, &why));
-            }
-            objective::agrees(&settings, table)?;
-            surroundings.suffice(&settings, Purpose::Preference, table)?;
-            PolicySource::Train(Box::new(settings))
-        }
+    let policy = match (&written.checkpoint, &written.policy) {
+        (Some(path), _) => elsewhere(written, path, surroundings, table)?,
+        (None, Some(of)) => decoding::decoded(written, of, all, surroundings, table)?,
+        (None, None) => trained(written, below, surroundings, table)?,
     };
     Ok(Variant { name: written.name.clone(), policy })
 }
 
+fn elsewhere(written: &VariantSpec, path: &Path, surroundings: &Surroundings, table: &Table<'_>) -> Result<PolicySource> {
+    if let Some(key) = table.first_key(|key| !["name", "checkpoint", "beta"].contains(&key)) {
+        return Err(no_effect(table, key, "this policy was trained elsewhere (`checkpoint`)"));
+    }
+    if !surroundings.pairs && table.has("beta") {
+        let why = "implicit rewards are measured on held-out pairs, and an unpaired file has none";
+        return Err(no_effect(table, "beta", why));
+    }
+    let mut beta = defaults::training(Purpose::Preference, surroundings.sampling).objective.beta;
+    table.set(&mut beta, "beta", written.beta, rules::POSITIVE)?;
+    Ok(PolicySource::Checkpoint { path: path.to_owned(), beta })
+}
+
+fn trained(written: &VariantSpec, below: &Below<'_>, surroundings: &Surroundings, table: &Table<'_>) -> Result<PolicySource> {
+    if let Some(key) = table.first_key(|key| decoding::KEYS.contains(&key)) {
+        return Err(no_effect(table, key, "it goes with `policy`, to decode another policy; [generate] decodes this one"));
+    }
+    let (mut settings, own) = (below.settings.clone(), written.training());
+    overlay(&mut settings, &own, surroundings, table)?;
+    let layers = [(below.written, below.table), (&own, table)];
+    settings.online = online::settings(&settings, &layers, surroundings)?;
+    settings.rounds = match settings.online {
+        Some(_) => None,
+        None => rounds::settings(&layers, surroundings)?,
+    };
+    online::narrow(&mut settings);
+    if let Some((key, why)) = ineffective(&settings, Purpose::Preference).into_iter().find(|(key, _)| table.has(key)) {
+        return Err(no_effect(table, key, &why));
+    }
+    objective::agrees(&settings, table)?;
+    surroundings.suffice(&settings, Purpose::Preference, table)?;
+    Ok(PolicySource::Train(Box::new(settings)))
+}
+
 /// A key of `[train]` must matter to at least one variant.
 fn train_has_effect(variants: &[Variant], table: &Table<'_>) -> Result<()> {
-    let trained: Vec<&TrainSettings> = variants
-        .iter()
-        .filter_map(|variant| match &variant.policy {
-            PolicySource::Train(settings) => Some(settings.as_ref()),
-            PolicySource::Checkpoint { .. } => None,
-        })
-        .collect();
+    let trained: Vec<&TrainSettings> = variants.iter().filter_map(Variant::training).collect();
     let Some((first, others)) = trained.split_first() else {
-        let error = table.at_header("`[train]` has no effect: every variant is a checkpoint trained elsewhere");
-        return Err(error.help("leave [train] out, or add a [[variant]] without `checkpoint`"));
+        let error = table.at_header("`[train]` has no effect: no variant is trained here");
+        return Err(error.help("leave [train] out, or add a [[variant]] that is trained"));
     };
     for (key, why) in ineffective(first, Purpose::Preference) {
         let everywhere = others.iter().all(|other| ineffective(other, Purpose::Preference).iter().any(|(k, _)| *k == key));
@@ -187,7 +202,7 @@ fn train_has_effect(variants: &[Variant], table: &Table<'_>) -> Result<()> {
     Ok(())
 }
 
-fn no_effect(table: &Table<'_>, key: &str, why: &str) -> Error {
+pub(super) fn no_effect(table: &Table<'_>, key: &str, why: &str) -> Error {
     table.at_key(key, format!("`{key}` has no effect in {}: {why}", table.title())).help(format!("leave `{key}` out"))
 }
 
