@@ -1,8 +1,6 @@
 //! Hugging Face folders: `config.json` beside `model.safetensors` (or the shards that an index names).
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -30,7 +28,7 @@ pub(crate) fn read_named(folder: &Path, named: &dyn Fn(&str) -> Option<String>) 
     let index = folder.join("model.safetensors.index.json");
     // One file goes before shards, as in transformers: the hub's cache may hold both.
     if !index.exists() || folder.join("model.safetensors").exists() {
-        return read_shard(folder, "model.safetensors", named);
+        return Parameters::read_named(&folder.join("model.safetensors"), named);
     }
     let text = std::fs::read_to_string(&index).map_err(|e| Error::io("read", &index, &e))?;
     let value: serde_json::Value =
@@ -39,17 +37,10 @@ pub(crate) fn read_named(folder: &Path, named: &dyn Fn(&str) -> Option<String>) 
     let shards: BTreeSet<&str> = names.values().filter_map(|v| v.as_str()).collect();
     let mut all = Parameters::new();
     for shard in shards {
-        let part = read_shard(folder, shard, named)?;
+        let part = Parameters::read_named(&folder.join(shard), named)?;
         part.into_iter().for_each(|(name, tensor)| all.insert(name, tensor));
     }
     Ok(all)
-}
-
-fn read_shard(folder: &Path, name: &str, named: &dyn Fn(&str) -> Option<String>) -> Result<Parameters> {
-    let path = folder.join(name);
-    let file = File::open(&path).map_err(|e| Error::io("read", &path, &e))?;
-    let length = file.metadata().map_err(|e| Error::io("read", &path, &e))?.len();
-    Parameters::read_safetensors(&mut BufReader::new(file), length, named).map_err(|e| e.in_file(path))
 }
 
 /// What transformers calls a tensor of an older file; none of one that follows from the configuration, which it passes over too: rotary

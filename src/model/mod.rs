@@ -27,6 +27,7 @@ mod packed;
 mod parameters;
 mod peft;
 mod scorer;
+mod stored;
 mod trunk;
 mod written;
 

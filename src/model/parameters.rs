@@ -1,8 +1,7 @@
 //! Named tensors: a model's weights, their gradients, optimizer moments.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
@@ -13,9 +12,6 @@ use crate::rng::Stream;
 
 /// Floats that are turned into bytes at a time.
 const PIECE: usize = 1 << 14;
-
-/// The format's own limit, bytes.
-const LARGEST_HEADER: u64 = 100_000_000;
 
 /// A dense row-major array.
 #[derive(Debug, Clone, PartialEq)]
@@ -152,43 +148,6 @@ impl Parameters {
         bytes
     }
 
-    /// Reads f32, f16 and bf16 tensors; the halves are widened exactly.
-    pub fn from_safetensors(bytes: &[u8]) -> Result<Self> {
-        Self::read_safetensors(&mut &bytes[..], bytes.len() as u64, |name| Some(name.to_owned()))
-    }
-
-    /// [`Self::from_safetensors`] of a file of that length, which is never whole in memory: a tensor's bytes at a time. `named`: what its
-    /// tensors are called here; none: passed over.
-    pub fn read_safetensors(file: &mut dyn Read, length: u64, named: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        let broken = |why: &dyn Display| Error::input(format!("these bytes are no safetensors file: {why}"));
-        let mut read = |bytes: &mut [u8]| file.read_exact(bytes).map_err(|e| broken(&e));
-        let mut prefix = [0; 8];
-        read(&mut prefix)?;
-        let header = u64::from_le_bytes(prefix);
-        if header > length.saturating_sub(8).min(LARGEST_HEADER) {
-            return Err(broken(&format!("a header of {header} bytes is too long")));
-        }
-        let mut json = vec![0; header as usize];
-        read(&mut json)?;
-        let metadata: Metadata = serde_json::from_slice(&json).map_err(|e| broken(&e))?;
-        let expected = 8 + header + metadata.data_len() as u64;
-        if expected != length {
-            return Err(broken(&format!("its header tells of {expected} bytes, but it has {length}")));
-        }
-        let mut parameters = Self::new();
-        for name in metadata.offset_keys() {
-            let info = metadata.info(&name).expect("a name of this header");
-            let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
-            read(&mut bytes)?;
-            let Some(named) = named(&name) else { continue };
-            let values = widen(info.dtype, &bytes).ok_or_else(|| {
-                Error::input(format!("tensor `{name}` has type {:?}; F32, F16 and BF16 can be read", info.dtype))
-            })?;
-            parameters.insert(named, Tensor { shape: info.shape.clone(), values });
-        }
-        Ok(parameters)
-    }
-
     /// An error that lists every tensor that `expected` (name, shape) names and this lacks, every one it doesn't name, and every
     /// one of another shape or with a value that isn't finite.
     pub(crate) fn check(&self, expected: &[(String, Vec<usize>)]) -> Result<()> {
@@ -227,44 +186,9 @@ impl FromIterator<(String, Tensor)> for Parameters {
     }
 }
 
-fn widen(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
-    let halves = || bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
-    match dtype {
-        Dtype::F32 => Some(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
-        Dtype::BF16 => Some(halves().map(|h| f32::from_bits(u32::from(h) << 16)).collect()),
-        Dtype::F16 => Some(halves().map(widen_f16).collect()),
-        _ => None,
-    }
-}
-
-/// IEEE binary16 to binary32, exactly.
-fn widen_f16(half: u16) -> f32 {
-    let sign = u32::from(half & 0x8000) << 16;
-    let (exponent, fraction) = (u32::from(half >> 10 & 0x1f), u32::from(half & 0x3ff));
-    match exponent {
-        // Zero and subnormals: fraction · 2⁻²⁴, which binary32 holds as a normal number.
-        0 => f32::from_bits((fraction as f32 * f32::from_bits(0x3380_0000)).to_bits() | sign),
-        0x1f => f32::from_bits(sign | 0x7f80_0000 | fraction << 13),
-        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_half_widens_as_candle_widens_it() {
-        use candle_core::{DType, Device};
-        let bytes: Vec<u8> = (0..=u16::MAX).flat_map(|h| h.to_le_bytes()).collect();
-        for (ours, theirs) in [(Dtype::F16, DType::F16), (Dtype::BF16, DType::BF16)] {
-            let expected = candle_core::Tensor::from_raw_buffer(&bytes, theirs, &[1 << 16], &Device::Cpu).unwrap();
-            let expected: Vec<f32> = expected.to_dtype(DType::F32).unwrap().to_vec1().unwrap();
-            for (a, b) in widen(ours, &bytes).unwrap().iter().zip(&expected) {
-                assert!(a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan(), "{a} {b}");
-            }
-        }
-    }
 
     #[test]
     fn a_file_has_the_bytes_that_the_library_writes() {
@@ -303,23 +227,5 @@ mod tests {
         for part in ["`missing` is missing", "`short` has shape [1], not [2]", "`nan` has a value", "`extra` is not expected"] {
             assert!(message.contains(part), "{message}");
         }
-    }
-
-    #[test]
-    fn a_cut_or_lying_file_is_refused() {
-        let mut p = Parameters::new();
-        p.insert("a", Tensor::normal(&[3, 2], 1.0, 5, "a"));
-        let bytes = p.to_safetensors();
-        let long = [&bytes[..], &[0; 4]].concat();
-        let mut lying = bytes.clone();
-        lying[..8].copy_from_slice(&u64::MAX.to_le_bytes());
-        for broken in [&bytes[..3], &bytes[..8], &bytes[..40], &bytes[..bytes.len() - 1], &long, &lying, b""] {
-            let message = Parameters::from_safetensors(broken).unwrap_err().message;
-            assert!(message.starts_with("these bytes are no safetensors file"), "{message}");
-        }
-        let integers = String::from_utf8_lossy(&bytes[8..]).find("F32").unwrap() + 8;
-        let mut other = bytes;
-        other[integers..integers + 3].copy_from_slice(b"I32");
-        assert!(Parameters::from_safetensors(&other).unwrap_err().message.contains("`a` has type I32"));
     }
 }

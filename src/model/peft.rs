@@ -51,10 +51,7 @@ impl Adapter {
         let path = folder.join(Self::CONFIG);
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, &e))?;
         let settings = settings(&text).map_err(|e| e.in_file(&path))?;
-        let path = folder.join(Self::WEIGHTS);
-        let bytes = std::fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
-        let parameters = Parameters::from_safetensors(&bytes).map_err(|e| e.in_file(path))?;
-        Ok(Self { settings, parameters })
+        Ok(Self { settings, parameters: Parameters::read(&folder.join(Self::WEIGHTS))? })
     }
 
     /// Writes a folder that PEFT reads.

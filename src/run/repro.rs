@@ -324,7 +324,7 @@ impl Side<'_> {
             let found = self.folder.join("whole").join(name);
             if found.is_file() {
                 let recorded = self.repeater.store.output(self.receipt, name)?;
-                if let Some(difference) = first_element(step, &read_weights(&recorded)?, &read_weights(&found)?) {
+                if let Some(difference) = first_element(step, &Parameters::read(&recorded)?, &Parameters::read(&found)?) {
                     return Ok(Some(difference));
                 }
             }
@@ -364,11 +364,6 @@ impl Side<'_> {
 
 fn training_folder(work: &Path, chain: &str) -> PathBuf {
     work.join(chain).parent().expect("a chain stands in a folder").to_owned()
-}
-
-fn read_weights(path: &Path) -> Result<Parameters> {
-    let bytes = fs::read(path).map_err(|e| Error::io("read", path, &e))?;
-    Parameters::from_safetensors(&bytes).map_err(|e| e.in_file(path))
 }
 
 fn first_element(step: u64, expected: &Parameters, found: &Parameters) -> Option<WeightDifference> {

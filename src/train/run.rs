@@ -219,9 +219,7 @@ pub fn checkpoint_folder(work: &Path, step: u64) -> PathBuf {
 pub fn checkpoint(work: &Path, step: u64) -> Result<Parameters> {
     let folder = checkpoint_folder(work, step);
     let file = if Adapter::is_in(&folder) { Adapter::WEIGHTS } else { "model.safetensors" };
-    let path = folder.join(file);
-    let bytes = fs::read(&path).map_err(|e| Error::io("read", &path, &e))?;
-    Parameters::from_safetensors(&bytes).map_err(|e| e.in_file(path))
+    Parameters::read(&folder.join(file))
 }
 
 /// One step: an update, or several on parts of what was begun, whose metrics are averaged.
