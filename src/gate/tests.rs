@@ -114,6 +114,7 @@ fn report(prompts: usize, run: u64, shift: f64) -> ReportData {
         checks: vec![],
         humps: vec![],
         study: None,
+        decodings: vec![],
         audit: vec![],
         gate: None,
         gate_settings: settings(),

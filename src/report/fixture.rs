@@ -35,6 +35,7 @@ pub(crate) fn report() -> ReportData {
         checks: checks(),
         humps: humps(),
         study: None,
+        decodings: vec![],
         audit: Vec::new(),
         gate: Some(gate()),
         gate_settings: GateSettings {

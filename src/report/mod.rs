@@ -116,6 +116,9 @@ pub struct ReportData {
     /// What the audit of a file's rows counted, zeros included. A world's is empty: what is odd in it stands in the findings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audit: Vec<AuditItem>,
+    /// Where policies are decoded at several temperatures: which variant is which policy at which.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decodings: Vec<Decoding>,
     pub gate: Option<GateReport>,
     /// How the gate decides: `gate RUN` needs nothing but the report and a golden file.
     pub gate_settings: GateSettings,
@@ -184,6 +187,16 @@ pub struct VariantInfo {
     pub label: String,
     pub seeds: Vec<u64>,
     pub checkpoints: Vec<u64>,
+}
+
+/// A policy at a sampling temperature.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decoding {
+    /// The variant whose weights they are, or `reference`.
+    pub policy: String,
+    pub temperature: f64,
+    /// The variant under which it was judged.
+    pub variant: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

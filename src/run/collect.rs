@@ -13,8 +13,9 @@ use crate::error::{Error, Kind, Result};
 use crate::estimates::judges::{self, Scheme};
 use crate::estimates::sequential::{self, Stopped};
 use crate::estimates::summary::{self, Evidence};
+use crate::generate::REFERENCE;
 use crate::model::Adapter;
-use crate::report::{CellRow, Fact, Labelled, ReportData, SCHEMA, SuiteInfo, VariantInfo};
+use crate::report::{CellRow, Decoding, Fact, Labelled, ReportData, SCHEMA, SuiteInfo, VariantInfo};
 use crate::rlhf::ONLINE_LOG;
 use crate::run::labels;
 use crate::run::plan::{self, Plan, Stage};
@@ -23,7 +24,7 @@ use crate::run::stages::{
 };
 use crate::store::{Receipt, Store};
 use crate::suite::Suite;
-use crate::suite::settings::{Dataset, PolicySource, TrainSettings, Variant};
+use crate::suite::settings::{Dataset, GenerateSettings, PolicySource, TrainSettings, Variant};
 use crate::train::EVAL_LOG;
 use crate::train::chain::{Abridged, Link};
 
@@ -87,6 +88,7 @@ pub fn collect(
         humps,
         study,
         audit: if matches!(suite.dataset, Dataset::Pairs(_)) { audit } else { Vec::new() },
+        decodings: decodings(suite),
         gate: None,
         gate_settings: suite.gate.clone(),
         cells: collector.cells()?,
@@ -108,6 +110,25 @@ pub fn collect(
         sequential,
         samples_shown: suite.report.samples,
     })
+}
+
+/// Policies that are also decoded at other temperatures, all else alike.
+fn decodings(suite: &Suite) -> Vec<Decoding> {
+    let usual = &suite.generate;
+    let mut found: Vec<Decoding> = Vec::new();
+    for variant in &suite.variants {
+        let PolicySource::Decoded(decoded) = &variant.policy else { continue };
+        let otherwise_alike = decoded.over(usual) == GenerateSettings { temperature: decoded.temperature, ..usual.clone() };
+        if !otherwise_alike && !decoded.is_greedy() {
+            continue;
+        }
+        let policy = decoded.of.clone().unwrap_or_else(|| REFERENCE.to_owned());
+        if decoded.of.is_some() && !found.iter().any(|d| d.variant == policy) {
+            found.push(Decoding { policy: policy.clone(), temperature: usual.temperature, variant: policy.clone() });
+        }
+        found.push(Decoding { policy, temperature: decoded.temperature, variant: variant.name.clone() });
+    }
+    found
 }
 
 /// What the suite says about its judges.

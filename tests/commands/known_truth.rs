@@ -55,11 +55,11 @@ struct Scale {
 const FULL: Scale = Scale {
     demonstrations: 6000,
     sft_steps: 500,
-    train_prompts: 400,
+    train_prompts: 800,
     judge_prompts: 400,
     judge_steps: 240,
     eval_prompts: 150,
-    healthy_steps: 48,
+    healthy_steps: 96,
     long_steps: 240,
     checkpoints: 6,
     healthy: 4,
@@ -105,7 +105,7 @@ impl Scale {
 
     fn training(&self, steps: usize) -> String {
         format!(
-            "[train]\nlearning_rate = 3e-4\nlr_scheduler_type = \"constant_with_warmup\"\nwarmup_steps = 5\n\
+            "[train]\nlearning_rate = 1.5e-4\nlr_scheduler_type = \"constant_with_warmup\"\nwarmup_steps = 5\n\
              per_device_train_batch_size = 16\nmax_steps = {steps}\nsave_steps = {}\n",
             steps / self.checkpoints
         )

@@ -5,6 +5,7 @@ mod decoding;
 mod errors;
 mod evaluated;
 mod families;
+mod frontier;
 mod fuzz;
 mod gate;
 mod hub;

@@ -102,7 +102,7 @@ pub fn run_through_kills(folder: &Path, arguments: &[&str]) -> usize {
 pub fn workplace() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::create_dir(folder.path().join("suites")).unwrap();
-    for name in ["quickstart.toml", "smoke.toml", "suite.schema.json"] {
+    for name in ["quickstart.toml", "smoke.toml", "frontier-smoke.toml", "suite.schema.json"] {
         fs::copy(repository().join("suites").join(name), folder.path().join("suites").join(name)).unwrap();
     }
     folder

@@ -9,6 +9,7 @@ mod rates;
 mod records;
 mod samples;
 mod study;
+mod temperature;
 mod verdict;
 
 use minijinja::syntax::SyntaxConfig;
@@ -42,6 +43,8 @@ struct Page {
     numerics: &'static str,
     study: Option<study::Section>,
     verdict: verdict::Section,
+    temperatures: Vec<Figure>,
+    temperatures_legend: Value,
     measures: verdict::Measures,
     rates: rates::Section,
     many: bool,
@@ -119,6 +122,8 @@ fn page_of(data: &ReportData) -> Page {
         numerics: suite.numerics.name(),
         study: study::section(data),
         verdict: verdict::section(data),
+        temperatures: temperature::figures(data),
+        temperatures_legend: legend(temperature::keys(data)),
         measures: verdict::measures(data),
         rates: rates::section(data),
         many: many(data),
