@@ -1,11 +1,13 @@
 //! `data audit` and `data convert`: preference data by itself.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::cli::args::{Common, DataCommand, Format, Layout, Target};
 use crate::cli::hub::{fetch_all, located};
 use crate::cli::{Code, print};
-use crate::data::audit::{AuditInput, Audited, audit, audit_by_source};
+use crate::data::audit::{AuditInput, Audited, CHUNK, audit, audit_by_source, audit_rows};
 use crate::data::convert::{self, To};
 use crate::data::files::{RowFile, Rows, both_labels};
 use crate::data::sources;
@@ -102,27 +104,51 @@ fn audit_file(path: &Path, layout: Option<Layout>, folder: Option<&Path>, max_le
         (true, Some(folder)) => Some(template::of_model(folder)?),
     };
     let file = RowFile { template: template.as_ref(), ..RowFile::new(path, format) };
-    fn audited<R: Audited>(file: Rows<R>, tokenizer: Option<&TextTokenizer>, max_length: Option<usize>) -> Vec<AuditItem> {
-        let input = AuditInput {
-            demonstrations: &[],
-            train: &file.rows,
-            heldout: &[],
-            judge: &[],
-            eval: &[],
-            tokenizer,
-            max_length,
-            full: true,
-        };
-        file.audit.into_iter().chain(audit(&input)).collect()
-    }
     Ok(match format.is_unpaired() {
         true => {
-            let labelled = file.labelled()?;
-            both_labels(&labelled.rows, "rows that are read").map_err(|e| e.in_file(path))?;
-            audited(labelled, tokenizer.as_ref(), max_length)
+            let mut labels = BTreeSet::new();
+            let read = |give: &mut dyn FnMut(LabelledCompletion) -> Result<()>| file.each_labelled(give);
+            let look = |row: &LabelledCompletion| {
+                labels.insert(row.label);
+            };
+            let items = audited(&read, look, tokenizer.as_ref(), max_length)?;
+            both_labels(labels, "rows that are read").map_err(|e| e.in_file(path))?;
+            items
         }
-        false => audited(file.pairs()?, tokenizer.as_ref(), max_length),
+        false => {
+            audited(&|give: &mut dyn FnMut(Pair) -> Result<()>| file.each_pair(give), |_| (), tokenizer.as_ref(), max_length)?
+        }
     })
+}
+
+/// Gives a file's rows one by one, and says what of it isn't among them.
+type Read<'a, R> = dyn Fn(&mut dyn FnMut(R) -> Result<()>) -> Result<Vec<AuditItem>> + 'a;
+
+/// The audit of a file that is read again and again, so that few of its rows are in memory. `look`: at each row.
+fn audited<R: Audited>(
+    read: &Read<R>,
+    look: impl FnMut(&R),
+    tokenizer: Option<&TextTokenizer>,
+    max_length: Option<usize>,
+) -> Result<Vec<AuditItem>> {
+    let (left_out, look) = (RefCell::new(Vec::new()), RefCell::new(look));
+    let pass = |take: &mut dyn FnMut(&[R]) -> Result<()>| {
+        let mut rows = Vec::with_capacity(CHUNK);
+        let items = read(&mut |row| {
+            look.borrow_mut()(&row);
+            rows.push(row);
+            if rows.len() == CHUNK {
+                take(&rows)?;
+                rows.clear();
+            }
+            Ok(())
+        })?;
+        take(&rows)?;
+        left_out.replace(items);
+        Ok(())
+    };
+    let items = audit_rows(&pass, tokenizer, max_length)?;
+    Ok(left_out.take().into_iter().chain(items).collect())
 }
 
 /// The audit of a suite's file, split as the suite splits it.
@@ -187,7 +213,7 @@ fn audit_splits<R: Audited + Clone>(
         max_length: Some(max_length),
         full: true,
     };
-    items.extend(audit(&input));
-    items.extend(audit_by_source(&input, settings));
+    items.extend(audit(&input)?);
+    items.extend(audit_by_source(&input, settings)?);
     Ok(items)
 }

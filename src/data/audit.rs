@@ -1,7 +1,14 @@
 //! Counts of what goes wrong in preference data before any number is computed.
 
+//!
+//! Rows are gone over several times, some of them in memory at a time. What is kept of each is hashes, 88 bytes a row at most (16 of what it
+//! says, 72 of what it is like), so that a file may be larger than memory; and of some thousand rows their words (`noise`).
+
 mod noise;
+mod repeats;
+mod rows;
 mod similar;
+mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +16,22 @@ use rayon::prelude::*;
 
 use crate::data::label::Count;
 use crate::data::sources;
-use crate::data::split::normalised;
+use crate::data::split::{normalised, prompt_hash};
 use crate::data::tokenize::TextTokenizer;
-use crate::data::{AuditItem, Demonstration, LabelledCompletion, Pair, PreferenceRow, Prompt};
+use crate::data::{AuditItem, Demonstration, PreferenceRow, Prompt};
 use crate::error::{Error, Result};
 use crate::suite::settings::PairsSettings;
-use noise::Evidence;
+use noise::{Evidence, Sample};
+use repeats::{Found, Repeats, Said, Told};
+pub use rows::Audited;
+use similar::Sketch;
+use tokens::{Seen, Tokens};
+
+/// Rows that are in memory together.
+pub const CHUNK: usize = 512;
+
+/// Goes over rows in order, some at a time, the same ones each time.
+pub type Pass<'a, R> = dyn Fn(&mut dyn FnMut(&[R]) -> Result<()>) -> Result<()> + 'a;
 
 /// What is audited: the splits of one suite.
 pub struct AuditInput<'a, R> {
@@ -32,83 +49,98 @@ pub struct AuditInput<'a, R> {
     pub full: bool,
 }
 
-/// Rows that can be audited.
-pub trait Audited: PreferenceRow + Sync {
-    /// The names of `completions`.
-    const SIDES: &[&str];
-
-    /// All that may be learnt or judged.
-    fn completions(&self) -> Vec<&str>;
-
-    /// What it says of how many labels are wrong.
-    fn evidence(&self) -> Evidence;
-
-    /// Rows that say nothing, say it twice, or say the opposite of another.
-    fn oddities(rows: &[&Self]) -> Vec<AuditItem>;
-}
-
 /// What is odd in each of several sources by itself.
-pub fn audit_by_source<R: Audited + Clone>(input: &AuditInput<R>, settings: &PairsSettings) -> Vec<AuditItem> {
+pub fn audit_by_source<R: Audited + Clone>(input: &AuditInput<R>, settings: &PairsSettings) -> Result<Vec<AuditItem>> {
     let mut items = Vec::new();
-    let weight = |rows: &[&R]| -> f64 {
-        rows.iter().map(|row| sources::source_of(row.id(), settings).map_or(0.0, |source| source.weight)).sum()
-    };
-    let all = weight(&input.train.iter().collect::<Vec<_>>());
+    let weight = |row: &R| sources::source_of(row.id(), settings).map_or(0.0, |source| source.weight);
+    let all: f64 = input.train.iter().map(weight).sum();
     for source in &settings.sources {
-        let of_source = |rows: &[R]| -> Vec<R> {
-            let own = |row: &&R| sources::source_of(row.id(), settings).is_some_and(|its| its.name == source.name);
-            rows.iter().filter(own).cloned().collect()
-        };
-        let (train, heldout, judge) = (of_source(input.train), of_source(input.heldout), of_source(input.judge));
-        let share = 100.0 * weight(&train.iter().collect::<Vec<_>>()) / all;
-        let (count, total) = (train.len() as u64, input.train.len() as u64);
+        let own = |row: &&R| sources::source_of(row.id(), settings).is_some_and(|its| its.name == source.name);
+        let train = input.train.iter().filter(own);
+        let share = 100.0 * train.clone().map(weight).sum::<f64>() / all;
+        let (count, total) = (train.count() as u64, input.train.len() as u64);
         let message = format!(
             "{count} of {total} rows to train on come from `{}`, with weight {} {share:.1} % of what an epoch sees",
             source.name, source.weight
         );
-        let mut own = vec![AuditItem { id: "rows".to_owned(), count, total, must_be_zero: false, message }];
-        let alone = AuditInput { demonstrations: &[], train: &train, heldout: &heldout, judge: &judge, eval: &[], ..*input };
-        own.extend(R::oddities(&rows(&alone)));
-        if input.full {
-            own.extend(likeness(&alone));
-        }
-        own.extend(input.tokenizer.map(|tokenizer| tokenisation(&alone, tokenizer)).into_iter().flatten());
-        items.extend(own.into_iter().map(|item| sources::of_source(&source.name, item)));
+        let mut of_source = vec![AuditItem { id: "rows".to_owned(), count, total, must_be_zero: false, message }];
+        let every = input.rows();
+        let pass = |take: &mut dyn FnMut(&[R]) -> Result<()>| {
+            every(&mut |rows: &[R]| take(&rows.iter().filter(own).cloned().collect::<Vec<_>>()))
+        };
+        let alone = Looks { demonstrations: &[], tokenizer: input.tokenizer, max_length: input.max_length, full: input.full };
+        let RowItems { odd, like, tokens } = alone.at(&pass)?;
+        of_source.extend(odd.into_iter().chain(like).chain(tokens));
+        items.extend(of_source.into_iter().map(|item| sources::of_source(&source.name, item)));
     }
-    items
+    Ok(items)
 }
 
 /// Prompts in more than one split, odd rows, and what tokenisation does to the texts.
-pub fn audit<R: Audited>(input: &AuditInput<R>) -> Vec<AuditItem> {
+pub fn audit<R: Audited>(input: &AuditInput<R>) -> Result<Vec<AuditItem>> {
     let mut items = overlaps(input);
-    items.extend(R::oddities(&rows(input)));
-    if input.full {
-        items.extend(likeness(input));
+    let AuditInput { demonstrations, tokenizer, max_length, full, .. } = *input;
+    let found = Looks { demonstrations, tokenizer, max_length, full }.at(&input.rows())?;
+    items.extend(found.odd);
+    items.extend(found.like);
+    if full && !input.eval.is_empty() {
+        items.push(similar::ngram_overlap(&slices([input.train]), whole, input.eval)?);
     }
-    items.extend(input.tokenizer.map(|tokenizer| tokenisation(input, tokenizer)).into_iter().flatten());
-    items
+    items.extend(found.tokens);
+    Ok(items)
+}
+
+/// The whole audit of rows that aren't split.
+pub fn audit_rows<R: Audited>(
+    pass: &Pass<R>,
+    tokenizer: Option<&TextTokenizer>,
+    max_length: Option<usize>,
+) -> Result<Vec<AuditItem>> {
+    let RowItems { odd, like, tokens } = Looks { demonstrations: &[], tokenizer, max_length, full: true }.at(pass)?;
+    Ok(odd.into_iter().chain(like).chain(tokens).collect())
+}
+
+impl<'a, R> AuditInput<'a, R> {
+    fn rows(&self) -> impl Fn(&mut dyn FnMut(&[R]) -> Result<()>) -> Result<()> + 'a {
+        slices([self.train, self.heldout, self.judge])
+    }
+}
+
+fn slices<'a, R, const N: usize>(parts: [&'a [R]; N]) -> impl Fn(&mut dyn FnMut(&[R]) -> Result<()>) -> Result<()> + 'a {
+    move |take| parts.iter().flat_map(|part| part.chunks(CHUNK)).try_for_each(take)
+}
+
+/// A row's texts as one.
+fn whole<R: Audited>(row: &R) -> String {
+    [&[row.prompt()], row.completions().as_slice()].concat().join("\n")
 }
 
 /// Every prompt shared by two splits, by its normalised text. Demonstrations may share prompts with the training pairs, as
 /// the chosen sides of one file do; every other overlap would let a number measure memory.
 fn overlaps<R: PreferenceRow>(input: &AuditInput<R>) -> Vec<AuditItem> {
-    let of_rows = |rows: &[R]| rows.iter().map(|row| normalised(row.prompt())).collect::<BTreeSet<_>>();
-    let splits: [(&str, BTreeSet<String>); 5] = [
-        ("demonstrations", input.demonstrations.iter().map(|d| normalised(&d.prompt)).collect()),
-        ("train", of_rows(input.train)),
-        ("heldout", of_rows(input.heldout)),
-        ("judge", of_rows(input.judge)),
-        ("eval", input.eval.iter().map(|p| normalised(&p.text)).collect()),
+    let splits: [(&str, Vec<&str>); 5] = [
+        ("demonstrations", input.demonstrations.iter().map(|d| d.prompt.as_str()).collect()),
+        ("train", input.train.iter().map(R::prompt).collect()),
+        ("heldout", input.heldout.iter().map(R::prompt).collect()),
+        ("judge", input.judge.iter().map(R::prompt).collect()),
+        ("eval", input.eval.iter().map(|p| p.text.as_str()).collect()),
     ];
+    let hashed = |prompts: &[&str]| prompts.iter().map(|prompt| prompt_hash(prompt)).collect::<BTreeSet<u64>>();
+    let hashes: Vec<BTreeSet<u64>> = splits.iter().map(|(_, prompts)| hashed(prompts)).collect();
     let mut items = Vec::new();
     for (i, (a, prompts)) in splits.iter().enumerate() {
-        for (b, others) in splits[i + 1..].iter().filter(|(_, others)| !others.is_empty() && !prompts.is_empty()) {
+        for (j, (b, others)) in splits.iter().enumerate().skip(i + 1) {
+            if prompts.is_empty() || others.is_empty() {
+                continue;
+            }
+            let shared: BTreeSet<u64> = hashes[i].intersection(&hashes[j]).copied().collect();
             let mut count = Count::default();
-            for prompt in prompts.intersection(others) {
-                count.add(1, &quoted(prompt));
+            if !shared.is_empty() {
+                let first = prompts.iter().filter(|prompt| shared.contains(&prompt_hash(prompt))).map(|p| normalised(p)).min();
+                count.add(shared.len() as u64, &first.map_or_else(String::new, |first| quoted(&first)));
             }
             let what = format!("prompts of `{b}` stand in `{a}` too");
-            let mut item = count.item(&format!("overlap-{a}-{b}"), others.len() as u64, &what);
+            let mut item = count.item(&format!("overlap-{a}-{b}"), hashes[j].len() as u64, &what);
             item.must_be_zero = (*a, *b) != ("demonstrations", "train");
             items.push(item);
         }
@@ -116,229 +148,116 @@ fn overlaps<R: PreferenceRow>(input: &AuditInput<R>) -> Vec<AuditItem> {
     items
 }
 
-/// Texts that are nearly others.
-fn likeness<R: Audited>(input: &AuditInput<R>) -> Vec<AuditItem> {
-    let whole = |row: &R| [&[row.prompt()], row.completions().as_slice()].concat().join("\n");
-    let texts: Vec<(&str, String)> = rows(input).into_iter().map(|row| (row.id(), whole(row))).collect();
-    let mut items = vec![similar::near_duplicates(&texts, R::UNIT)];
-    let ids: Vec<&str> = texts.iter().map(|(id, _)| *id).collect();
-    let evidence: Vec<Evidence> = rows(input).par_iter().map(|row| row.evidence()).collect();
-    items.extend(noise::bounds(&evidence, &ids));
-    if !input.eval.is_empty() {
-        let train: Vec<String> = input.train.iter().map(whole).collect();
-        items.push(similar::ngram_overlap(&train, input.eval));
-    }
-    items
+/// What is looked at, beside the rows themselves.
+struct Looks<'a> {
+    demonstrations: &'a [Demonstration],
+    tokenizer: Option<&'a TextTokenizer>,
+    max_length: Option<usize>,
+    full: bool,
 }
 
-/// Lengths at five quantiles and the longest: `counts` in `unit`, of which there is one at least. The quantile of p is the smallest
-/// length that a share of p doesn't exceed.
-fn lengths(what: &str, mut counts: Vec<usize>, unit: &str) -> AuditItem {
-    counts.sort_unstable();
-    let total = counts.len();
-    let at = |percent: usize| counts[(total * percent).div_ceil(100).clamp(1, total) - 1];
-    let quantiles = [5, 25, 50, 75, 95].map(|percent| at(percent).to_string()).join(", ");
-    let message =
-        format!("{total} {what} texts have {quantiles} {unit} at the 5, 25, 50, 75 and 95 % quantiles, and {} at most", at(100));
-    AuditItem { id: format!("{what}-length"), count: total as u64, total: total as u64, must_be_zero: false, message }
+/// Items of rows, in the order in which an audit tells them.
+struct RowItems {
+    odd: Vec<AuditItem>,
+    /// Texts that are nearly others, and labels that contradict each other.
+    like: Vec<AuditItem>,
+    tokens: Vec<AuditItem>,
 }
 
-fn rows<'a, R>(input: &AuditInput<'a, R>) -> Vec<&'a R> {
-    input.train.iter().chain(input.heldout).chain(input.judge).collect()
+/// What one row shows.
+struct Facts {
+    said: Said,
+    odd: [u64; 3],
+    like: Option<(Sketch, Evidence)>,
+    seen: Option<Seen>,
 }
 
-impl Audited for Pair {
-    const SIDES: &[&str] = &["chosen", "rejected"];
-
-    fn completions(&self) -> Vec<&str> {
-        vec![&self.chosen, &self.rejected]
-    }
-
-    fn evidence(&self) -> Evidence {
-        Evidence::of_pair(&self.prompt, &self.chosen, &self.rejected)
-    }
-
-    fn oddities(pairs: &[&Self]) -> Vec<AuditItem> {
-        let total = pairs.len() as u64;
-        let (mut identical, mut duplicate, mut contradictory) = (Count::default(), Count::default(), Count::default());
-        let (mut empty, mut longer) = (Count::default(), Count::default());
-        let mut seen: BTreeMap<(&str, &str, &str), &str> = BTreeMap::new();
-        for pair in pairs {
-            let (prompt, chosen, rejected) = (pair.prompt.as_str(), pair.chosen.as_str(), pair.rejected.as_str());
-            identical.add(u64::from(chosen == rejected), &pair.id);
-            if let Some(other) = seen.get(&(prompt, rejected, chosen)).filter(|_| chosen != rejected) {
-                contradictory.add(1, &format!("{} against {other}", pair.id));
-            }
-            if let Some(other) = seen.insert((prompt, chosen, rejected), &pair.id) {
-                duplicate.add(1, &format!("{} as {other}", pair.id));
-            }
-            let blank = [chosen, rejected].iter().filter(|side| side.trim().is_empty()).count();
-            empty.add(blank as u64, &pair.id);
-            longer.add(u64::from(chosen.chars().count() > rejected.chars().count()), &pair.id);
-        }
-        let mut identical = identical.item("identical-sides", total, "pairs have identical sides");
-        identical.must_be_zero = true;
-        vec![
-            identical,
-            duplicate.item("duplicate-pairs", total, "pairs repeat another word for word"),
-            contradictory.item("contradictory-pairs", total, "pairs prefer what another rejects for the same prompt"),
-            empty.item("empty-completions", 2 * total, "completions of pairs are empty"),
-            longer.item("chosen-longer", total, "pairs have the longer side chosen, in characters"),
-        ]
-    }
-}
-
-impl Audited for LabelledCompletion {
-    const SIDES: &[&str] = &["completion"];
-
-    fn completions(&self) -> Vec<&str> {
-        vec![&self.completion]
-    }
-
-    fn evidence(&self) -> Evidence {
-        Evidence::of_completion(&self.prompt, &self.completion, self.label)
-    }
-
-    fn oddities(rows: &[&Self]) -> Vec<AuditItem> {
-        let total = rows.len() as u64;
-        let (mut duplicate, mut contradictory) = (Count::default(), Count::default());
-        let (mut empty, mut undesirable) = (Count::default(), Count::default());
-        let mut seen: BTreeMap<(&str, &str, bool), &str> = BTreeMap::new();
-        for row in rows {
-            let (prompt, completion) = (row.prompt.as_str(), row.completion.as_str());
-            if let Some(other) = seen.get(&(prompt, completion, !row.label)) {
-                contradictory.add(1, &format!("{} against {other}", row.id));
-            }
-            if let Some(other) = seen.insert((prompt, completion, row.label), &row.id) {
-                duplicate.add(1, &format!("{} as {other}", row.id));
-            }
-            empty.add(u64::from(completion.trim().is_empty()), &row.id);
-            undesirable.add(u64::from(!row.label), &row.id);
-        }
-        vec![
-            duplicate.item("duplicate-rows", total, "rows repeat another word for word"),
-            contradictory.item("contradictory-labels", total, "rows give a completion the other label than another row does"),
-            empty.item("empty-completions", total, "completions are empty"),
-            undesirable.item("undesirable", total, "rows are labelled undesirable"),
-        ]
-    }
-}
-
-/// What tokenising one row's completions showed.
+/// What all rows show.
 #[derive(Default)]
-struct Seen {
-    id: String,
-    completions: u64,
-    truncated: u64,
-    emptied: u64,
-    mismatches: u64,
-    unknown: u64,
-    special: u64,
-    tokens: u64,
-    prompt_length: usize,
-    /// Tokens of each completion, and whether `max_length` cuts it.
-    sides: Vec<(usize, bool)>,
-    missing_bos: u64,
-    double_bos: u64,
-    missing_eos: u64,
-    double_eos: u64,
+struct Sums {
+    rows: u32,
+    odd: [Count; 3],
+    repeats: Repeats,
+    sketches: Vec<Sketch>,
+    sample: Sample,
+    tokens: Tokens,
 }
 
-impl Seen {
-    fn of(id: &str, prompt: &str, completions: &[&str], tokenizer: &TextTokenizer, max_length: Option<usize>) -> Self {
-        let ids = tokenizer.prompt(prompt);
-        let plain = tokenizer.ids(prompt);
-        let mut seen = Self { id: id.to_owned(), completions: completions.len() as u64, ..Self::default() };
-        let take = |ids: &[u32], seen: &mut Self| {
-            seen.tokens += ids.len() as u64;
-            seen.unknown += ids.iter().filter(|&&id| Some(id) == tokenizer.unknown()).count() as u64;
-            seen.special += ids.iter().filter(|&&id| tokenizer.is_special(id) && Some(id) != tokenizer.unknown()).count() as u64;
-        };
-        take(&plain, &mut seen);
-        seen.prompt_length = ids.len();
-        if let Some(bos) = tokenizer.bos() {
-            seen.missing_bos = u64::from(ids.first() != Some(&bos));
-            seen.double_bos = u64::from(ids.starts_with(&[bos, bos]));
+impl Sums {
+    fn add(&mut self, id: &str, facts: Facts) {
+        self.repeats.add(self.rows, facts.said);
+        self.odd.iter_mut().zip(facts.odd).for_each(|(sum, count)| sum.add(count, id));
+        if let Some((sketch, evidence)) = facts.like {
+            self.sketches.push(sketch);
+            self.sample.add(self.rows, evidence);
         }
-        let eos = tokenizer.eos();
-        for completion in completions {
-            let joint = tokenizer.completion(prompt, &ids, completion);
-            seen.mismatches += u64::from(joint.boundary_mismatch);
-            let cut = max_length.is_some_and(|max_length| ids.len() + joint.ids.len() > max_length);
-            seen.sides.push((joint.ids.len(), cut));
-            seen.missing_eos += u64::from(!joint.ids.contains(&eos));
-            seen.double_eos += u64::from(joint.ids.windows(2).any(|two| two == [eos, eos]));
-            if let Some(max_length) = max_length {
-                seen.truncated += u64::from(cut);
-                seen.emptied += u64::from(ids.len() >= max_length);
+        if let Some(seen) = facts.seen {
+            self.tokens.add(id, &seen, true);
+        }
+        self.rows += 1;
+    }
+}
+
+impl Looks<'_> {
+    fn facts<R: Audited>(&self, row: &R) -> Facts {
+        let seen = |tokenizer| Seen::of(row.prompt(), &row.completions(), tokenizer, self.max_length);
+        Facts {
+            said: row.said(),
+            odd: row.odd(),
+            like: self.full.then(|| (Sketch::of(&whole(row)), row.evidence())),
+            seen: self.tokenizer.map(seen),
+        }
+    }
+
+    fn at<R: Audited>(&self, pass: &Pass<R>) -> Result<RowItems> {
+        let mut sums = Sums::default();
+        pass(&mut |rows: &[R]| {
+            let facts: Vec<Facts> = rows.par_iter().map(|row| self.facts(row)).collect();
+            rows.iter().zip(facts).for_each(|(row, facts)| sums.add(row.id(), facts));
+            Ok(())
+        })?;
+        let Sums { rows, odd, mut repeats, sketches, sample, mut tokens } = sums;
+        let total = u64::from(rows);
+        let mut like = Vec::new();
+        if self.full {
+            let found = similar::near_duplicates(&sketches, pass, whole)?;
+            like.push(Told { id: "near-duplicates", total, what: similar::nearly(R::UNIT), found, between: Some("like") });
+            like.extend(noise::bounds(&mut repeats, &sample));
+        }
+        let [repeated, contradicted] = repeats.found();
+        let names = names(pass, like.iter().map(|told| &told.found).chain([&repeated, &contradicted]))?;
+        let odd = R::items(total, odd, repeated.count_of(Some("as"), &names), contradicted.count_of(Some("against"), &names));
+        let like = like.into_iter().map(|told| told.item(&names)).collect();
+        let Some(tokenizer) = self.tokenizer else { return Ok(RowItems { odd, like, tokens: Vec::new() }) };
+        let of = |d: &Demonstration| Seen::of(&d.prompt, &[&d.completion], tokenizer, self.max_length);
+        let seen: Vec<Seen> = self.demonstrations.par_iter().map(of).collect();
+        self.demonstrations.iter().zip(seen).for_each(|(d, seen)| tokens.add(&d.prompt_id, &seen, false));
+        Ok(RowItems { odd, like, tokens: tokens.items(tokenizer, self.max_length, self.full, R::SIDES) })
+    }
+}
+
+/// The names of the rows that were found first.
+fn names<'f, R: PreferenceRow>(pass: &Pass<R>, found: impl Iterator<Item = &'f Found>) -> Result<BTreeMap<u32, String>> {
+    let wanted: BTreeSet<u32> = found.filter_map(|found| found.first).flatten().collect();
+    let mut names = BTreeMap::new();
+    if wanted.is_empty() {
+        return Ok(names);
+    }
+    let mut number = 0u32;
+    pass(&mut |rows: &[R]| {
+        for row in rows {
+            if wanted.contains(&number) {
+                names.insert(number, row.id().to_owned());
             }
-            // The last id is the EOS that belongs there.
-            let own = joint.ids.strip_suffix(&[eos]).unwrap_or(&joint.ids);
-            take(own, &mut seen);
+            number += 1;
         }
-        seen
+        Ok(())
+    })?;
+    // Rows that aren't there any more have no names.
+    for number in wanted {
+        names.entry(number).or_default();
     }
-}
-
-/// What the joint rule and `max_length` do to the completions that are trained on or judged.
-fn tokenisation<R: Audited>(input: &AuditInput<R>, tokenizer: &TextTokenizer) -> Vec<AuditItem> {
-    let of_row = |row: &&R| Seen::of(row.id(), row.prompt(), &row.completions(), tokenizer, input.max_length);
-    let of_demonstration = |d: &Demonstration| Seen::of(&d.prompt_id, &d.prompt, &[&d.completion], tokenizer, input.max_length);
-    let mut rows: Vec<Seen> = rows(input).par_iter().map(of_row).collect();
-    rows.par_extend(input.demonstrations.par_iter().map(of_demonstration));
-    let total: u64 = rows.iter().map(|r| r.completions).sum();
-    let tokens: u64 = rows.iter().map(|r| r.tokens).sum();
-    let item = |id: &str, total: u64, what: &str, count: fn(&Seen) -> u64| {
-        let mut sum = Count::default();
-        rows.iter().for_each(|row| sum.add(count(row), &row.id));
-        sum.item(id, total, what)
-    };
-    let mut items = vec![
-        item("boundary-mismatch", total, "completions share a token with the end of their prompt", |r| r.mismatches),
-        item("unknown-tokens", tokens, "tokens stand for what the vocabulary lacks", |r| r.unknown),
-    ];
-    // A chat template writes special tokens itself; what messages bring is counted where they are read.
-    if !tokenizer.is_templated() {
-        let what = "tokens of the texts themselves are special ones";
-        items.push(item("special-tokens-in-text", tokens, what, |r| r.special));
-    }
-    if let Some(limit) = input.max_length {
-        let truncated = format!("completions lose their end, being longer with their prompts than {limit} tokens");
-        let emptied = format!("completions lose every token, as their prompts fill {limit} tokens");
-        items.push(item("truncated", total, &truncated, |r| r.truncated));
-        items.push(item("emptied-by-truncation", total, &emptied, |r| r.emptied));
-    }
-    if input.full {
-        let prompts = rows.len() as u64;
-        if tokenizer.bos().is_some() {
-            items.push(item("missing-bos", prompts, "prompts don't begin with BOS, which the tokenizer has", |r| r.missing_bos));
-            items.push(item("double-bos", prompts, "prompts begin with BOS twice", |r| r.double_bos));
-        }
-        items.push(item("missing-eos", total, "completions hold no EOS, so that none is learnt", |r| r.missing_eos));
-        items.push(item("double-eos", total, "completions hold EOS twice in a row", |r| r.double_eos));
-        // Demonstrations come last and have no sides.
-        items.extend(sides::<R>(&rows[..rows.len() - input.demonstrations.len()], input.max_length));
-    }
-    items
-}
-
-/// How long each side is, and how often it is cut.
-fn sides<R: Audited>(rows: &[Seen], max_length: Option<usize>) -> Vec<AuditItem> {
-    let mut items = Vec::new();
-    if rows.is_empty() {
-        return items;
-    }
-    items.push(lengths("prompt", rows.iter().map(|row| row.prompt_length).collect(), "tokens"));
-    for (index, side) in R::SIDES.iter().enumerate() {
-        items.push(lengths(side, rows.iter().map(|row| row.sides[index].0).collect(), "tokens"));
-        if let Some(limit) = max_length {
-            let mut cut = Count::default();
-            rows.iter().for_each(|row| cut.add(u64::from(row.sides[index].1), &row.id));
-            let what = format!("{side} sides lose their end to {limit} tokens");
-            items.push(cut.item(&format!("truncated-{side}"), rows.len() as u64, &what));
-        }
-    }
-    items
+    Ok(names)
 }
 
 /// Takes out the rows whose prompts have more than `longest` tokens, and counts them (TRL drops rows without a word).

@@ -1,10 +1,10 @@
-//! Files of preference data, read whole and checked: pairs, or single completions with a label. `source` knows the file formats, `forms`
+//! Files of preference data, read and checked, whole or row by row: pairs, or single completions with a label. `source` knows the file formats, `forms`
 //! the forms of rows, `template` makes texts of conversations.
 //!
 //! A pair with identical sides says nothing. In an explicit file it is an error, because its author can mend it; published
 //! transcripts and conversations can't be mended, so there it is left out and counted.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::data::forms::{ASSISTANT, Columns, Content, Form, FormRow, Said};
 use crate::data::label::Count;
 use crate::data::rated;
-use crate::data::source::{Position, Record, for_each_line, for_each_row, parse_line};
+use crate::data::source::{Record, for_each_line, for_each_row, parse_line};
 use crate::data::template::{ChatTemplate, Rendered};
 use crate::data::{AuditItem, LabelledCompletion, Pair, PreferenceRow};
 use crate::digest::Digest;
@@ -49,10 +49,11 @@ pub fn read_pairs(path: &Path, format: PairsFormat, limit: Option<usize>) -> Res
 }
 
 /// Refuses rows of one label only: losses on single completions hold the desirable ones against the others.
-pub fn both_labels(rows: &[LabelledCompletion], what: &str) -> Result<()> {
-    match rows {
-        [first, others @ ..] if others.iter().all(|row| row.label == first.label) => {
-            Err(Error::input(format!("none of the {what} has \"label\": {}", !first.label)).help(
+pub fn both_labels(rows: impl IntoIterator<Item = bool>, what: &str) -> Result<()> {
+    let mut labels = rows.into_iter();
+    match labels.next() {
+        Some(first) if labels.all(|label| label == first) => {
+            Err(Error::input(format!("none of the {what} has \"label\": {}", !first)).help(
                 "both labels are needed: \"kto\" and \"apo_zero_unpaired\" hold desirable completions (true) against undesirable \
                  ones (false)",
             ))
@@ -115,8 +116,18 @@ impl<'a> RowFile<'a> {
 
     /// Reads preference pairs.
     pub fn pairs(&self) -> Result<Rows<Pair>> {
+        collected(|give| self.each_pair(give))
+    }
+
+    /// Reads completions with their labels.
+    pub fn labelled(&self) -> Result<Rows<LabelledCompletion>> {
+        collected(|give| self.each_labelled(give))
+    }
+
+    /// Gives one pair after the other; returns what was left out or looks odd.
+    pub fn each_pair(&self, give: &mut dyn FnMut(Pair) -> Result<()>) -> Result<Vec<AuditItem>> {
         let (mut left_out, mut further) = (LeftOut::default(), Count::default());
-        let pairs = self.rows(|record, row| {
+        let pairs = self.rows(give, |record, row| {
             let at = record.place.shown();
             let row = rated::opposed(row, &self.ratings);
             let (chosen, rejected) = match &row.said {
@@ -159,18 +170,18 @@ impl<'a> RowFile<'a> {
                 gold: None,
             }))
         })?;
-        let mut audit = left_out.items(self.format, pairs.len() as u64);
+        let mut audit = left_out.items(self.format, pairs);
         if self.format == PairsFormat::Hh {
             let what = "pairs part before the last turn, so a side holds further turns";
-            audit.push(further.item("further-turns", pairs.len() as u64, what));
+            audit.push(further.item("further-turns", pairs, what));
         }
-        self.filled(pairs, audit)
+        self.filled::<Pair>(pairs, audit)
     }
 
-    /// Reads completions with their labels.
-    pub fn labelled(&self) -> Result<Rows<LabelledCompletion>> {
+    /// The same of completions with their labels.
+    pub fn each_labelled(&self, give: &mut dyn FnMut(LabelledCompletion) -> Result<()>) -> Result<Vec<AuditItem>> {
         let mut left_out = LeftOut::default();
-        let rows = self.rows(|record, row| {
+        let rows = self.rows(give, |record, row| {
             let Said::Labelled { completion, label } = &row.said else {
                 return Err(record.error("pairs are no labelled completions"));
             };
@@ -181,13 +192,13 @@ impl<'a> RowFile<'a> {
             };
             Ok(Some(LabelledCompletion { id: row.id, prompt_id: prompt_id(&prompt), prompt, completion, label: *label }))
         })?;
-        let audit = left_out.items(self.format, rows.len() as u64);
-        self.filled(rows, audit)
+        let audit = left_out.items(self.format, rows);
+        self.filled::<LabelledCompletion>(rows, audit)
     }
 
-    fn filled<R: PreferenceRow>(&self, rows: Vec<R>, audit: Vec<AuditItem>) -> Result<Rows<R>> {
-        if !rows.is_empty() {
-            return Ok(Rows { rows, audit });
+    fn filled<R: PreferenceRow>(&self, rows: u64, audit: Vec<AuditItem>) -> Result<Vec<AuditItem>> {
+        if rows > 0 {
+            return Ok(audit);
         }
         let help = match audit.iter().filter(|item| item.id != SPECIAL && item.count > 0).max_by_key(|item| item.count) {
             Some(reason) => format!("all are left out, most for this reason: {}", reason.message),
@@ -222,21 +233,30 @@ impl<'a> RowFile<'a> {
         }
     }
 
-    /// The rows that `take` makes of those of the file, `limit` at most.
-    fn rows<R: PreferenceRow>(&self, mut take: impl FnMut(&Record<'_>, FormRow) -> Result<Option<R>>) -> Result<Vec<R>> {
-        let limit = self.limit.unwrap_or(usize::MAX);
-        let mut rows = Vec::new();
-        let mut places: BTreeMap<String, Position> = BTreeMap::new();
+    /// Gives the rows that `take` makes of those of the file, `limit` at most; returns how many.
+    fn rows<R: PreferenceRow>(
+        &self,
+        give: &mut dyn FnMut(R) -> Result<()>,
+        mut take: impl FnMut(&Record<'_>, FormRow) -> Result<Option<R>>,
+    ) -> Result<u64> {
+        let limit = self.limit.map_or(u64::MAX, |limit| limit as u64);
+        let mut rows = 0;
+        // By hash: a million ids share one with a chance of 3 in 10⁸.
+        let mut places: HashMap<u64, u32> = HashMap::new();
         for_each_row(self.path, |record| {
             let form = form_of(self.format).map_or_else(|| Form::of(&record, &self.columns), Ok)?;
             let row = form.read(&record, &self.columns)?;
             self.check_content(&record, &row, form)?;
-            if let Some(first) = places.insert(row.id.clone(), record.place) {
-                let message = format!("the id \"{}\" stands in {} already", row.id, first.shown());
+            if let Some(first) = places.insert(id_hash(&row.id), record.place.number()) {
+                let first = record.place.at(first).shown();
+                let message = format!("the id \"{}\" stands in {first} already", row.id);
                 return Err(record.error(message).help(format!("give every {} an id of its own, or none", R::UNIT)));
             }
-            rows.extend(take(&record, row)?);
-            Ok(rows.len() < limit)
+            if let Some(row) = take(&record, row)? {
+                give(row)?;
+                rows += 1;
+            }
+            Ok(rows < limit)
         })?;
         Ok(rows)
     }
@@ -258,6 +278,20 @@ impl<'a> RowFile<'a> {
             _ => Ok(()),
         }
     }
+}
+
+fn collected<R>(read: impl FnOnce(&mut dyn FnMut(R) -> Result<()>) -> Result<Vec<AuditItem>>) -> Result<Rows<R>> {
+    let mut rows = Vec::new();
+    let audit = read(&mut |row| {
+        rows.push(row);
+        Ok(())
+    })?;
+    Ok(Rows { rows, audit })
+}
+
+fn id_hash(id: &str) -> u64 {
+    let digest = Digest::of_bytes(id.as_bytes());
+    u64::from_be_bytes(*digest.as_bytes().first_chunk().expect("a digest has 32 bytes"))
 }
 
 /// The form that a format stands for; none where the columns tell.

@@ -46,7 +46,7 @@ impl FileRow for LabelledCompletion {
     }
 
     fn check(rows: &[Self], what: &str) -> Result<()> {
-        super::files::both_labels(rows, what)
+        super::files::both_labels(rows.iter().map(|row| row.label), what)
     }
 }
 

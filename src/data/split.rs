@@ -75,6 +75,12 @@ pub(super) fn normalised(prompt: &str) -> String {
     prompt.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
+/// Two prompts of a million share one with a chance of 3 in 10⁸.
+pub(super) fn prompt_hash(prompt: &str) -> u64 {
+    let digest = prompt_digest(prompt);
+    u64::from_be_bytes(*digest.as_bytes().first_chunk().expect("a digest has 32 bytes"))
+}
+
 fn prompt_digest(prompt: &str) -> Digest {
     Digest::of_bytes(format!("dpo-eval split v1\n{}", normalised(prompt)).as_bytes())
 }

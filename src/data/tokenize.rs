@@ -237,6 +237,10 @@ impl TextTokenizer {
         self.unknown
     }
 
+    pub fn tokenization(&self) -> Tokenization {
+        self.tokenization
+    }
+
     /// Whether a chat template wrote the texts.
     pub fn is_templated(&self) -> bool {
         self.templated

@@ -47,6 +47,15 @@ impl Tokenization {
     fn is_joint(&self) -> bool {
         *self == Self::Joint
     }
+
+    /// As suites name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Joint => "joint",
+            Self::Separate => "separate",
+            Self::WalkBack => "walk_back",
+        }
+    }
 }
 
 /// How a pair is made of several rated completions: the best one is chosen.

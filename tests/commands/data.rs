@@ -187,3 +187,33 @@ fn raw_ultrafeedback_becomes_pairs_and_what_is_tied_is_counted() {
     let audit = items(folder, &["raw.jsonl"]);
     assert_eq!((count(&audit, "unrated-left-out"), count(&audit, "chosen-longer")), (1, 1));
 }
+
+#[test]
+fn the_tokenisation_that_a_suite_names_is_what_is_audited_and_trained_on() {
+    let folder = own_pairs();
+    let (folder, suite) = (folder.path(), folder.path().join("mine.toml"));
+    // A token of "good" reaches over the boundary, so that each rule gives ids of its own.
+    let pair = |i: usize| {
+        format!("{{\"prompt\": \"Review number {i}: it is go\", \"chosen\": \"od.\", \"rejected\": \"od, or number {i}.\"}}\n")
+    };
+    fs::write(folder.join("pairs.jsonl"), (0..40).map(pair).collect::<String>()).unwrap();
+    let joint = fs::read_to_string(&suite).unwrap();
+    let mut logs = Vec::new();
+    for rule in ["joint", "separate", "walk_back"] {
+        let own = format!("format = \"explicit\"\ntokenization = \"{rule}\"\n");
+        fs::write(&suite, joint.replace("format = \"explicit\"\n", &own)).unwrap();
+        let audit = items(folder, &["mine.toml"]);
+        let boundary = audit.as_array().unwrap().iter().find(|item| item["id"] == "boundary-mismatch").unwrap();
+        let named = boundary["message"].as_str().unwrap().contains(&format!("(tokenization = \"{rule}\")"));
+        assert_eq!((named, boundary["count"].as_u64() > Some(0)), (rule != "joint", true), "{boundary}");
+        // Without BOS, as TRL had it, is what `separate` is known by.
+        assert_eq!(count(&audit, "missing-bos") > 0, rule == "separate", "{audit}");
+        run_expecting(folder, &["train", "mine.toml", "--variant", "dpo", "--output", rule, "--quiet"], 0);
+        logs.push(fs::read_to_string(folder.join(rule).join("train_log.csv")).unwrap());
+    }
+    assert!(logs[0] != logs[1] && logs[0] != logs[2] && logs[1] != logs[2], "{logs:#?}");
+    // The rule of today needs no key.
+    fs::write(&suite, &joint).unwrap();
+    run_expecting(folder, &["train", "mine.toml", "--variant", "dpo", "--output", "unsaid", "--quiet"], 0);
+    assert_eq!(fs::read_to_string(folder.join("unsaid/train_log.csv")).unwrap(), logs[0]);
+}

@@ -1,11 +1,16 @@
 //! Texts that are nearly the same: MinHash for near-duplicates, n-grams of words for what training data gives away of the evaluation.
+//!
+//! What is kept of a text is a sketch of 72 bytes, which says with what other texts to compare it; for that the rows are gone over again.
 
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
+use super::Pass;
+use super::repeats::Found;
 use crate::data::label::Count;
 use crate::data::{AuditItem, Prompt};
+use crate::error::{Error, Result};
 
 /// Words in a row that make one shingle of a text.
 const SHINGLE: usize = 5;
@@ -17,6 +22,8 @@ const BANDS: usize = 16;
 const ROWS: usize = 4;
 /// Words in a row that an evaluation prompt must not share with training data (Brown et al. 2020, appendix C).
 const OVERLAP: usize = 13;
+/// Shingles of texts, 8 bytes each, that are held at a time to compare others with; the rows are gone over as often as that takes.
+const HELD: usize = 1 << 21;
 
 /// The words of a text, in lower case: runs of letters and digits.
 pub(super) fn words(text: &str) -> Vec<u64> {
@@ -34,7 +41,7 @@ pub(super) fn words(text: &str) -> Vec<u64> {
 }
 
 /// FNV-1a over code points (Fowler, Noll and Vo), and step and finaliser of SplitMix64 (Steele, Lea and Flood 2014).
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(super) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const FNV: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
@@ -83,40 +90,101 @@ fn jaccard(a: &[u64], b: &[u64]) -> f64 {
     common as f64 / (a.len() + b.len() - common).max(1) as f64
 }
 
-/// Counts texts that are nearly an earlier one; texts equal in every letter are counted elsewhere. Each is compared with the first of
-/// those whose signature agrees with its own in a band.
-pub(super) fn near_duplicates(texts: &[(&str, String)], unit: &str) -> AuditItem {
-    let signatures: Vec<[u64; BANDS * ROWS]> = texts.par_iter().map(|(_, text)| signature(&shingles(text))).collect();
-    let mut firsts: BTreeMap<(usize, [u64; ROWS]), usize> = BTreeMap::new();
-    let mut candidates: Vec<Vec<usize>> = vec![Vec::new(); texts.len()];
-    for (index, signature) in signatures.iter().enumerate() {
-        for (band, hashes) in signature.as_chunks::<ROWS>().0.iter().enumerate() {
-            let first = *firsts.entry((band, *hashes)).or_insert(index);
-            if first != index && !candidates[index].contains(&first) {
-                candidates[index].push(first);
+/// What is kept of a text.
+pub(super) struct Sketch {
+    /// Hash of all of it. Two of a million differing texts share one with a chance of 3 in 10⁸.
+    text: u64,
+    /// Hashes of the bands; all 0: there is no word. Texts that share one by chance are compared, and found to differ.
+    bands: [u32; BANDS],
+}
+
+impl Sketch {
+    pub fn of(text: &str) -> Self {
+        let set = shingles(text);
+        let whole = text.bytes().fold(FNV, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+        let mut bands = [0; BANDS];
+        if !set.is_empty() {
+            let signature = signature(&set);
+            for (band, hashes) in bands.iter_mut().zip(signature.as_chunks::<ROWS>().0) {
+                *band = hashes.iter().fold(FNV, |hash, least| mixed(hash ^ least)) as u32;
             }
         }
+        Self { text: mixed(whole), bands }
     }
-    let near = |index: usize| {
-        let (_, text) = &texts[index];
-        let own = if candidates[index].is_empty() { Vec::new() } else { shingles(text) };
-        let close = |&&other: &&usize| texts[other].1 != *text && jaccard(&own, &shingles(&texts[other].1)) >= NEAR;
-        candidates[index].iter().find(close).copied()
+}
+
+/// Each text with the first of those whose sketch agrees with its own in a band, band by band; but for texts equal in every letter. By
+/// the text's number, then by band.
+fn candidates(sketches: &[Sketch]) -> Vec<[u32; 2]> {
+    let mut found: Vec<(u32, u8, u32)> = Vec::new();
+    let mut order: Vec<u32> =
+        (0u32..).zip(sketches).filter(|(_, sketch)| sketch.bands != [0; BANDS]).map(|(number, _)| number).collect();
+    for band in 0..BANDS {
+        let hash = |number: &u32| sketches[*number as usize].bands[band];
+        order.par_sort_unstable_by_key(|number| (hash(number), *number));
+        for same in order.chunk_by(|a, b| hash(a) == hash(b)) {
+            let first = same[0];
+            let differs = |number: &&u32| sketches[**number as usize].text != sketches[first as usize].text;
+            found.extend(same[1..].iter().filter(differs).map(|number| (*number, band as u8, first)));
+        }
+        // Bands mostly find the same.
+        found.sort_unstable_by_key(|(number, band, first)| (*number, *first, *band));
+        found.dedup_by_key(|(number, _, first)| (*number, *first));
+    }
+    found.sort_unstable();
+    found.into_iter().map(|(number, _, first)| [number, first]).collect()
+}
+
+/// Texts that are nearly an earlier one; texts equal in every letter are counted elsewhere. `text`: of a row.
+pub(super) fn near_duplicates<R: Sync>(sketches: &[Sketch], pass: &Pass<R>, text: impl Fn(&R) -> String + Sync) -> Result<Found> {
+    let candidates = candidates(sketches);
+    let of = |number: u32| {
+        let start = candidates.partition_point(|[row, _]| *row < number);
+        start..start + candidates[start..].partition_point(|[row, _]| *row == number)
     };
-    let found: Vec<Option<usize>> = (0..texts.len()).into_par_iter().map(near).collect();
-    let mut count = Count::default();
-    for (index, other) in found.into_iter().enumerate() {
-        if let Some(other) = other {
-            count.add(1, &format!("{} like {}", texts[index].0, texts[other].0));
+    let mut firsts: Vec<u32> = candidates.iter().map(|[_, first]| *first).collect();
+    firsts.sort_unstable();
+    firsts.dedup();
+    let (mut near, mut done) = (vec![false; candidates.len()], 0);
+    while done < firsts.len() {
+        let (mut held, mut size): (BTreeMap<u32, Vec<u64>>, usize) = Default::default();
+        let (before, mut number) = (done, 0u32);
+        pass(&mut |rows: &[R]| {
+            let concerned = |number: &u32| firsts[before..].binary_search(number).is_ok() || !of(*number).is_empty();
+            let start = number;
+            number += rows.len() as u32;
+            let numbered: Vec<(u32, &R)> = (start..).zip(rows).filter(|(number, _)| concerned(number)).collect();
+            let sets: Vec<(u32, Vec<u64>)> = numbered.par_iter().map(|(number, row)| (*number, shingles(&text(row)))).collect();
+            for (number, set) in sets {
+                for place in of(number) {
+                    let other = held.get(&candidates[place][1]);
+                    near[place] |= other.is_some_and(|other| jaccard(&set, other) >= NEAR);
+                }
+                if firsts.get(done) == Some(&number) && size < HELD {
+                    (size, done) = (size + set.len(), done + 1);
+                    held.insert(number, set);
+                }
+            }
+            Ok(())
+        })?;
+        if done == before {
+            return Err(Error::input("there are fewer rows than a moment ago: something changes them while they are audited"));
         }
     }
-    let what =
-        format!("{unit}s are nearly another: four fifths of their sequences of {SHINGLE} words, or more, are common to both");
-    count.item("near-duplicates", texts.len() as u64, &what)
+    let mut found = Found::default();
+    let mut pairs = candidates.iter().zip(near).filter(|(_, near)| *near).map(|(pair, _)| *pair).collect::<Vec<_>>();
+    pairs.dedup_by_key(|[row, _]| *row);
+    pairs.into_iter().for_each(|[row, other]| found.add(row, other));
+    Ok(found)
+}
+
+/// What near-duplicates are, after their number.
+pub(super) fn nearly(unit: &str) -> String {
+    format!("{unit}s are nearly another: four fifths of their sequences of {SHINGLE} words, or more, are common to both")
 }
 
 /// Counts evaluation prompts that share 13 words in a row with a training text.
-pub(super) fn ngram_overlap(train: &[String], eval: &[Prompt]) -> AuditItem {
+pub(super) fn ngram_overlap<R: Sync>(train: &Pass<R>, text: impl Fn(&R) -> String + Sync, eval: &[Prompt]) -> Result<AuditItem> {
     let of_prompt = |prompt: &Prompt| {
         let words = words(&prompt.text);
         if words.len() < OVERLAP { Vec::new() } else { grams(&words, OVERLAP) }
@@ -125,19 +193,22 @@ pub(super) fn ngram_overlap(train: &[String], eval: &[Prompt]) -> AuditItem {
     let mut wanted: Vec<u64> = prompts.iter().flatten().copied().collect();
     wanted.sort_unstable();
     wanted.dedup();
-    let of_text = |text: &String| -> Vec<u64> {
-        grams(&words(text), OVERLAP).into_iter().filter(|gram| wanted.binary_search(gram).is_ok()).collect()
+    let of_row = |row: &R| -> Vec<usize> {
+        grams(&words(&text(row)), OVERLAP).iter().filter_map(|gram| wanted.binary_search(gram).ok()).collect()
     };
-    let mut seen: Vec<u64> = train.par_iter().flat_map_iter(of_text).collect();
-    seen.sort_unstable();
-    seen.dedup();
+    let mut seen = vec![false; wanted.len()];
+    train(&mut |rows: &[R]| {
+        let found: Vec<Vec<usize>> = rows.par_iter().map(of_row).collect();
+        found.into_iter().flatten().for_each(|place| seen[place] = true);
+        Ok(())
+    })?;
     let mut count = Count::default();
     for (prompt, grams) in eval.iter().zip(&prompts) {
-        let shared = grams.iter().any(|gram| seen.binary_search(gram).is_ok());
+        let shared = grams.iter().any(|gram| wanted.binary_search(gram).is_ok_and(|place| seen[place]));
         count.add(u64::from(shared), &prompt.id);
     }
     let what = format!("prompts of `eval` share {OVERLAP} words in a row with a text of `train`");
-    count.item("ngram-overlap-train-eval", eval.len() as u64, &what)
+    Ok(count.item("ngram-overlap-train-eval", eval.len() as u64, &what))
 }
 
 #[cfg(test)]
@@ -173,10 +244,19 @@ mod tests {
         let long = (0..60).map(|i| format!("word{i}")).collect::<Vec<_>>().join(" ");
         let other = (0..60).map(|i| format!("term{i}")).collect::<Vec<_>>().join(" ");
         let half = (0..60).map(|i| format!("{}{i}", if i < 30 { "word" } else { "new" })).collect::<Vec<_>>().join(" ");
-        let texts = [("a", long.clone()), ("b", other), ("c", long.replace("word30", "x")), ("d", long), ("e", half)];
-        let item = near_duplicates(&texts, "pair");
-        assert_eq!((item.count, item.total), (1, 5), "{}", item.message);
-        assert!(item.message.ends_with("the first: c like a"), "{}", item.message);
+        let texts = [long.clone(), other, long.replace("word30", "x"), long, half];
+        let sketches: Vec<Sketch> = texts.iter().map(|text| Sketch::of(text)).collect();
+        let found =
+            near_duplicates(&sketches, &|take| take(&texts[..2]).and_then(|()| take(&texts[2..])), String::clone).unwrap();
+        assert_eq!(found, Found { count: 1, first: Some([2, 0]) });
+        // A file that shrinks is no endless loop.
+        assert!(near_duplicates(&sketches, &|_| Ok(()), String::clone).is_err());
+    }
+
+    #[test]
+    fn texts_without_a_word_are_near_nothing_and_cost_no_comparison() {
+        let sketches: Vec<Sketch> = ["", "...", "?!", "word", "word."].map(Sketch::of).into();
+        assert_eq!(candidates(&sketches), [[4, 3]]);
     }
 
     #[test]
@@ -189,7 +269,7 @@ mod tests {
             prompt("shares 12", format!("a b {}", words(1..13))),
             prompt("is 12 long", words(100..112)),
         ];
-        let item = ngram_overlap(&train, &eval);
+        let item = ngram_overlap(&|take| take(&train), String::clone, &eval).unwrap();
         assert_eq!((item.count, item.total), (1, 3));
         assert!(item.message.ends_with("shares 13"), "{}", item.message);
     }

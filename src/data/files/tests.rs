@@ -84,8 +84,9 @@ fn read_labelled_as(text: &str, limit: Option<usize>) -> std::result::Result<Vec
     std::fs::write(&path, text).unwrap();
     let shown = format!("{}/", folder.path().display());
     let file = RowFile { limit, ..RowFile::new(&path, PairsFormat::Unpaired) };
-    let checked =
-        |rows: Vec<LabelledCompletion>| both_labels(&rows, "rows that are read").map_err(|e| e.in_file(&path)).map(|()| rows);
+    let checked = |rows: Vec<LabelledCompletion>| {
+        both_labels(rows.iter().map(|row| row.label), "rows that are read").map_err(|e| e.in_file(&path)).map(|()| rows)
+    };
     file.labelled().and_then(|file| checked(file.rows)).map_err(|e| e.to_string().replace(&shown, ""))
 }
 

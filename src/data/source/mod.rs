@@ -62,6 +62,20 @@ impl Position {
         }
     }
 
+    /// Of line or row.
+    pub fn number(self) -> u32 {
+        let (Self::Line(number) | Self::Row(number) | Self::RowAtLine { row: number, .. }) = self;
+        number as u32
+    }
+
+    /// Line or row `number` of the same file; a CSV file's without its line.
+    pub fn at(self, number: u32) -> Self {
+        match self {
+            Self::Line(_) => Self::Line(number as usize),
+            Self::Row(_) | Self::RowAtLine { .. } => Self::Row(number as usize),
+        }
+    }
+
     /// The name of a row that has none.
     pub fn id(self) -> String {
         match self {

@@ -168,9 +168,9 @@ impl Body<'_> {
             max_length: Some(plan::shortest_max_length(self.suite).map_or(context, |m| m.min(context))),
             full: self.suite.dataset.audit_limits().is_some(),
         };
-        let mut items = audit::audit(&input);
+        let mut items = audit::audit(&input)?;
         if let Dataset::Pairs(settings) = &self.suite.dataset {
-            items.extend(audit::audit_by_source(&input, settings));
+            items.extend(audit::audit_by_source(&input, settings)?);
         }
         Ok(items)
     }

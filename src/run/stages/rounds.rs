@@ -96,7 +96,7 @@ impl Body<'_> {
             tokenizer: Some(&tokenizer),
             max_length: Some(training.max_length.map_or(context, |m| m.min(context))),
             full: self.suite.dataset.audit_limits().is_some(),
-        }));
+        })?);
         write_jsonl(&self.work().join("train.jsonl"), &pairs)?;
         write_jsonl(&self.work().join(ROUND_AUDIT), &items)?;
         Ok(names(&[SAMPLES, "train.jsonl", ROUND_AUDIT]))
