@@ -110,7 +110,8 @@ fn method(method: &MethodSettings, ground: &Ground, document: &Document, index: 
             return Err(error.help(with_suggestion(name, &known, "the variants are ")));
         }
         if ground.variants.iter().any(|variant| variant.name == *name && matches!(variant.policy, PolicySource::Decoded(_))) {
-            let error = table.at_value("variants", format!("`{name}` is another variant decoded in another way, whose KL isn't known"));
+            let error =
+                table.at_value("variants", format!("`{name}` is another variant decoded in another way, whose KL isn't known"));
             return Err(error.help("leave it out: its win rates stand in the report, over the temperature"));
         }
         if method.variants[..place].contains(name) {

@@ -42,7 +42,7 @@ struct Scale {
     judge_prompts: usize,
     judge_steps: usize,
     eval_prompts: usize,
-    /// About one epoch of the world's pairs; files hold half of them.
+    /// One epoch of the world's pairs or less; files keep two fifths of them for training.
     healthy_steps: usize,
     long_steps: usize,
     /// Checkpoints of each training, and healthy variants of each suite that has any, at most.
@@ -258,7 +258,7 @@ impl World<'_> {
                 let listed: String = variants.iter().map(|(name, keys)| variant(name, keys)).collect();
                 self.run(
                     &suite,
-                    &format!("{}\n{}\n{listed}\n{judge}", self.file(&suite, what), scale.training(scale.healthy_steps / 2)),
+                    &format!("{}\n{}\n{listed}\n{judge}", self.file(&suite, what), scale.training(scale.healthy_steps * 2 / 5)),
                 );
                 runs.extend(variants.iter().map(|(name, _)| Run { suite: suite.clone(), variant: (*name).to_owned(), kind }));
             };

@@ -1,8 +1,9 @@
 //! Seconds and memory of preference training and of decoding: what `compare.py` runs beside TRL and transformers.
 //!
-//! `training train|train-precomputed|train-lora|train-lora-precomputed|train-lora-all|train-lora-all-precomputed|resume|decode DIR`: all
+//! `training train|train-precomputed|train-lora|train-lora-precomputed|train-lora-all|train-lora-all-precomputed|resume|decode|write DIR`: all
 //! weights, an adapter of rank 16 on q_proj and v_proj, or one on all linear layers, the reference within each step, or before; what
-//! going on with a broken-off training costs; sampling. DIR holds `model/` and `data.jsonl`. Prints one JSON object. Threads:
+//! going on with a broken-off training costs; sampling; and what PPO's steps write a second beside sampling alone, its texts scored and read by
+//! policy and reference. DIR holds `model/` and `data.jsonl`. Prints one JSON object. Threads:
 //! `RAYON_NUM_THREADS`, else all.
 
 use std::cell::Cell;
@@ -16,8 +17,11 @@ use dpo_eval::data::{Prompt, TokenizedPair};
 use dpo_eval::digest::Digest;
 use dpo_eval::generate;
 use dpo_eval::model::{Adapter, Decoder, Gradients, Llama, LlamaConfig};
+use dpo_eval::rlhf::{OnlineTask, Reward};
 use dpo_eval::suite;
-use dpo_eval::suite::settings::{GenerateSettings, Linear, LoraSettings, PairsFormat, TrainSettings};
+use dpo_eval::suite::settings::{
+    GenerateSettings, Linear, LoraSettings, OnlineSettings, PairsFormat, PpoSettings, TrainSettings,
+};
 use dpo_eval::train::{self, BatchLoss, PreferenceTask, Task};
 use dpo_eval::watch::{Silent, Watch};
 use serde_json::{Value, json};
@@ -42,11 +46,12 @@ fn main() {
         ["train-lora-all-precomputed", folder] => Some(training(Path::new(folder), true, &Linear::ALL)),
         ["resume", folder] => Some(resuming(Path::new(folder))),
         ["decode", folder] => Some(decoding(Path::new(folder))),
+        ["write", folder] => Some(writing(Path::new(folder))),
         _ => None,
     });
     match result {
         Some(result) => println!("{result}"),
-        None => eprintln!("usage: dpo-eval-training-benches train[-lora[-all]][-precomputed]|resume|decode DIR"),
+        None => eprintln!("usage: dpo-eval-training-benches train[-lora[-all]][-precomputed]|resume|decode|write DIR"),
     }
 }
 
@@ -260,6 +265,37 @@ fn decoding(folder: &Path) -> Value {
         "tokens_per_s": best, "prompt_tokens_per_s": prompt_tokens as f64 / reading, "threads": rayon::current_num_threads(),
         "peak_mb": peak_memory(),
     })
+}
+
+/// PPO's first part of a step: what it writes, and all that it must know of it before it learns.
+fn writing(folder: &Path) -> Value {
+    let (model, tokenizer) = open(folder);
+    let pairs = read_pairs(&folder.join("data.jsonl"), PairsFormat::Explicit, Some(32)).expect("pairs").rows;
+    let prompts: Vec<Prompt> = pairs.into_iter().map(|p| Prompt { id: p.id, text: p.prompt }).collect();
+    let batch: Vec<usize> = (0..prompts.len()).collect();
+    let online = OnlineSettings {
+        reward_model: "gold".to_owned(),
+        num_generations: 1,
+        missing_eos_penalty: 0.0,
+        target_kl: None,
+        ppo: Some(PpoSettings::default()),
+    };
+    let reward = Reward::Gold(|_, text| text.len() as f64);
+    let settings = GenerateSettings { temperature: 1.0, top_p: 1.0, top_k: None, max_new_tokens: 64, samples_per_prompt: 1 };
+    let mut task =
+        OnlineTask::new(model.clone(), &model, &tokenizer, reward, prompts.clone(), &online, 0.1, settings.max_new_tokens);
+    let (mut alone, mut within) = (0.0f64, 0.0f64);
+    for step in 1..=5 {
+        let start = Instant::now();
+        let sampled = generate::sample(&model, &tokenizer, &prompts, &settings, step, "bench", &Silent).expect("samples");
+        let tokens: usize = sampled.iter().map(|s| s.ids.len()).sum();
+        alone = alone.max(tokens as f64 / start.elapsed().as_secs_f64());
+        let start = Instant::now();
+        let said = task.begin(1, step, &batch).expect("a step");
+        let tokens = said["completions/mean_length"] * batch.len() as f64;
+        within = within.max(tokens / start.elapsed().as_secs_f64());
+    }
+    json!({"generation_tokens_per_s": alone, "ppo_tokens_per_s": within, "ratio": within / alone})
 }
 
 fn open(folder: &Path) -> (Llama, TextTokenizer) {
