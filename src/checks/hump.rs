@@ -3,7 +3,8 @@
 //! Two views. The plain one: the win rate at the last checkpoint against the earlier one from which it fell most, paired by prompt. The
 //! fitted one: R(d) = d (α − β log d) for the win rate above one half (Gao et al. 2022, arXiv 2210.10760; Rafailov et al. 2024, arXiv
 //! 2406.02900, §4, fit it to judged win rates of DPO, IPO and SLiC) with its peak d* = exp(α / β − 1), prompts and checkpoints
-//! resampled together, and from it the checkpoint to stop at. A quadratic in d is fitted beside it.
+//! resampled together, and from it the checkpoint to stop at. A quadratic in d is fitted beside it. Of the best of n completions the form is
+//! Gao's other one, d (α − β d), with its peak at α / 2β.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,7 @@ use crate::statistics::interval::Interval;
 use crate::statistics::mean::{Measured, Range, in_common, paired_difference};
 use crate::statistics::overoptimisation::{Checkpoint, Form, Hump, Quadratic, hump};
 use crate::suite::Suite;
+use crate::suite::settings::{PolicySource, Variant};
 
 /// Checkpoints below which two parameters and a peak say little.
 const FEWEST: usize = 5;
@@ -54,7 +56,9 @@ impl Ranged {
 pub struct HumpFit {
     pub variant: String,
     pub judge: String,
-    /// Win rate − ½ = d (α − β log d).
+    /// Whether win rate − ½ = d (α − β d), as of the best of n; else it is d (α − β log d).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub best_of_n: bool,
     pub alpha: f64,
     pub beta: f64,
     /// Root of the KL at the last checkpoint.
@@ -69,7 +73,7 @@ pub struct HumpFit {
     pub falls: f64,
     /// Where a quadratic in d is highest.
     pub quadratic_peak: Option<f64>,
-    /// The step of the checkpoint whose fitted win rate is highest.
+    /// The step of the checkpoint (or n) whose fitted win rate is highest.
     pub recommended_stop: u64,
     pub checkpoints: usize,
     pub prompts: usize,
@@ -111,26 +115,28 @@ fn drop<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         let Drop { from, measured, checkpoints } = &found;
         let fell = Some(measured).filter(|m| m.interval.upper < 0.0);
         let Some(Crossing { severity, .. }) = fell.and_then(|m| crossing(-m.value, -m.interval.upper, 0.0, limit)) else {
-            return Some(Reading::of(measured, -limit).saying(format!("against checkpoint {from}, by `{judge}`")).into());
+            return Some(Reading::of(measured, -limit).saying(format!("against {}, by `{judge}`", this.place(*from))).into());
         };
         let message = format!(
-            "the win rate of `{}`{} by judge `{judge}` fell by {} from checkpoint {from} to checkpoint {}: the last checkpoint is over-optimised",
+            "the win rate of `{}`{} by judge `{judge}` fell by {} from {} to {}: the last checkpoint is over-optimised",
             policy.variant,
             by_seed(policy),
             percent(-measured.value, -measured.interval.upper, -measured.interval.lower),
-            policy.checkpoint
+            this.place(*from),
+            this.place(policy.checkpoint)
         );
         let evidence = format!("{} prompts at {checkpoints} checkpoints, paired", measured.clusters);
-        let hint = format!("take checkpoint {from}, or raise beta");
+        let hint = this.back_to(*from);
         let found = finding("win-rate-hump", severity, Some(policy)).measurement(measured);
         Some(found.words(-limit, message, evidence, &hint).into())
     };
     let all = judges(this.suite).into_iter().filter_map(by).collect();
-    Seen::gravest(all).unwrap_or_else(|| Seen::not("there is one checkpoint with judgments: set `save_steps`"))
+    let more = this.more_checkpoints("set `save_steps`");
+    Seen::gravest(all).unwrap_or_else(|| Seen::not(format!("there is one checkpoint with judgments: {more}")))
 }
 
 /// The fits of a variant over all seeds, or why there is none.
-pub(super) fn fits(suite: &Suite, evidence: &Evidence, variant: &str, last: u64) -> (Vec<HumpFit>, Option<String>) {
+pub(super) fn fits(suite: &Suite, evidence: &Evidence, variant: &Variant, last: u64) -> (Vec<HumpFit>, Option<String>) {
     let mut found = Vec::new();
     let mut why = None;
     for judge in judges(suite) {
@@ -142,13 +148,18 @@ pub(super) fn fits(suite: &Suite, evidence: &Evidence, variant: &str, last: u64)
     (found, why)
 }
 
-fn fit(suite: &Suite, evidence: &Evidence, variant: &str, last: u64, judge: &str) -> Result<HumpFit, String> {
+fn fit(suite: &Suite, evidence: &Evidence, of: &Variant, last: u64, judge: &str) -> Result<HumpFit, String> {
+    let variant = of.name.as_str();
+    let (form, more) = match of.policy {
+        PolicySource::BestOfN(_) => (Form::BestOfN, "give `best_of_n` more numbers"),
+        _ => (Form::Learning, "lower `save_steps`"),
+    };
     let own = evidence.judgments.iter().filter(|j| j.judge == judge && j.variant == variant && j.checkpoint <= last);
     let mut steps: Vec<u64> = own.map(|j| j.checkpoint).collect();
     steps.sort_unstable();
     steps.dedup();
     if steps.len() < FEWEST {
-        return Err(format!("a peak takes {FEWEST} checkpoints at least, and there are {}: lower `save_steps`", steps.len()));
+        return Err(format!("a peak takes {FEWEST} checkpoints at least, and there are {}: {more}", steps.len()));
     }
     let checkpoints: Vec<Checkpoint> = steps.iter().map(|step| at(evidence, variant, *step, judge)).collect();
     let prompts = checkpoints[0].kl.len();
@@ -156,7 +167,7 @@ fn fit(suite: &Suite, evidence: &Evidence, variant: &str, last: u64, judge: &str
         return Err("checkpoints weren't judged on the same prompts".to_owned());
     }
     let resampling = Resampling { resamples: RESAMPLES, seed: suite.seed, purpose: "checks/hump" };
-    let Some(found) = hump(&checkpoints, Form::Learning, resampling) else {
+    let Some(found) = hump(&checkpoints, form, resampling) else {
         return Err("the checkpoints are too alike in their distance to fit two parameters".to_owned());
     };
     Ok(described(suite, variant, judge, &steps, &checkpoints, &found))
@@ -190,6 +201,7 @@ fn described(suite: &Suite, variant: &str, judge: &str, steps: &[u64], checkpoin
     HumpFit {
         variant: variant.to_owned(),
         judge: judge.to_owned(),
+        best_of_n: found.fit.form == Form::BestOfN,
         alpha: found.fit.alpha,
         beta: found.fit.beta,
         last_distance,
@@ -239,9 +251,9 @@ fn passed<'a>(this: &Inspection<'a>, policy: Policy<'a>, fit: &HumpFit) -> Seen 
     let place = if value > 1.0 {
         let by = percent(drop.value, drop.lower, drop.upper);
         let sure = format!("{:.0} % of resamples agree", 100.0 * fit.falls);
-        format!("and the last checkpoint lies beyond it at {last:.2}, where the fit is lower by {by} ({sure})")
+        format!("and {} lies beyond it at {last:.2}, where the fit is lower by {by} ({sure})", this.last_in_words())
     } else {
-        format!("and the last checkpoint is near it at {last:.2}")
+        format!("and {} is near it at {last:.2}", this.last_in_words())
     };
     let message = format!(
         "the win rate of `{}` by judge `{judge}` peaks at √KL {} with {}, {place}",
@@ -250,7 +262,10 @@ fn passed<'a>(this: &Inspection<'a>, policy: Policy<'a>, fit: &HumpFit) -> Seen 
         percent(rate.value, rate.lower, rate.upper)
     );
     let evidence = format!("{} checkpoints, {} prompts, resampled together", fit.checkpoints, fit.prompts);
-    let hint = format!("recommended stop: checkpoint {stop}; further training costs more than it brings");
+    let hint = match fit.best_of_n {
+        true => format!("recommended stop: the best of {stop}; choosing from more costs more than it brings"),
+        false => format!("recommended stop: checkpoint {stop}; further training costs more than it brings"),
+    };
     let found = finding("win-rate-peak", severity, Some(policy)).measured(value, lower, upper, fit.prompts);
     found.words(limits.peak_warn, message, evidence, &hint).into()
 }

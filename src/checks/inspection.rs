@@ -10,7 +10,7 @@ use crate::generate::Completion;
 use crate::judge::GOLD;
 use crate::statistics::mean::{Measured, Range, paired_difference};
 use crate::suite::Suite;
-use crate::suite::settings::CheckSettings;
+use crate::suite::settings::{CheckSettings, PolicySource};
 
 /// One measure of one of the checks O1 to O14 (METHODS, §5.2).
 pub(super) struct Measure {
@@ -180,6 +180,36 @@ impl<'a> Inspection<'a> {
 
     pub fn level(&self) -> f64 {
         self.suite.statistics.level
+    }
+
+    /// Who chooses, where the variant is the best of several completions.
+    pub fn chooser(&self) -> Option<&'a str> {
+        match &self.suite.variant(self.variant)?.policy {
+            PolicySource::BestOfN(best) => Some(&best.reward_model),
+            _ => None,
+        }
+    }
+
+    /// A checkpoint in words.
+    pub fn place(&self, checkpoint: u64) -> String {
+        if self.chooser().is_some() { format!("n = {checkpoint}") } else { format!("checkpoint {checkpoint}") }
+    }
+
+    pub fn last_in_words(&self) -> String {
+        if self.chooser().is_some() { self.place(self.last) } else { "the last checkpoint".to_owned() }
+    }
+
+    /// What to do where an earlier checkpoint was better.
+    pub fn back_to(&self, checkpoint: u64) -> String {
+        match self.chooser() {
+            Some(_) => format!("take the best of {checkpoint}, or train the reward model on more pairs"),
+            None => format!("take checkpoint {checkpoint}, or raise beta"),
+        }
+    }
+
+    /// How there would be more checkpoints. `trained`: of a policy that is trained.
+    pub fn more_checkpoints(&self, trained: &str) -> String {
+        if self.chooser().is_some() { "give `best_of_n` more numbers".to_owned() } else { trained.to_owned() }
     }
 
     pub fn deciding(&self) -> &'a str {

@@ -19,7 +19,7 @@
 //! | `judges` | O13, O14 | `judge-unfit`, `judge-accuracy`, `judge-null`, `judge-empty`, `judge-filler`, `judge-markdown`, `judge-injection`, `judge-identical`, `judge-length`, `judge-truncated`, `judge-unprobed`, `judge-missing`, `judge-position`, `judge-labels`, `panel-disagreement` |
 //! | `sequential` | | `stopped-early` |
 //! | `study` | | methods compared over all their runs, and the suite's claims decided |
-//! | `unasked` | | what can't be asked of a policy that is another one decoded in another way |
+//! | `unasked` | | what can't be asked of policies that are decoded differently rather than trained |
 //! | `conclusion` | | better, worse, undecided or void: one answer a variant |
 //!
 //! One rule of severity throughout: a point estimate beyond its threshold warns; a failure needs the whole interval beyond.
@@ -160,7 +160,7 @@ pub fn inspect(suite: &Suite, evidence: &Evidence, estimates: &[Estimate], audit
     }
     for variant in &suite.variants {
         let Some(last) = last_checkpoint(estimates, &variant.name) else { continue };
-        let (humps, no_hump) = hump::fits(suite, evidence, &variant.name, last);
+        let (humps, no_hump) = hump::fits(suite, evidence, variant, last);
         let this = Inspection { suite, evidence, estimates, variant: &variant.name, last, humps: &humps, no_hump };
         for measure in MEASURES.into_iter().flatten() {
             let (row, findings) = match unasked::why(variant, measure) {

@@ -2,7 +2,8 @@
 //! measure it; for direct alignment Rafailov et al. 2024, arXiv 2406.02900.)
 //!
 //! The truth is gold where it is known, else whoever corrects the judges, else the judge that decides, which training never saw. The proxy
-//! is the implicit reward's margin on training pairs, or the deciding judge where single completions are learnt from. Found where,
+//! is the implicit reward's margin on training pairs, the reward model that chooses the best of n, or the deciding judge where single
+//! completions are learnt from. Found where,
 //! from the checkpoint that the truth likes best to the last one, the proxy rose for sure and the win rate fell for sure.
 
 use super::hump::{Drop, largest_drop};
@@ -33,7 +34,7 @@ fn divergence<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
     let truth = this.truth().unwrap_or(this.deciding());
     let checkpoints = this.judged_checkpoints(truth);
     if checkpoints.len() < 2 {
-        return Seen::not("it takes two checkpoints at least: set `save_steps`");
+        return Seen::not(format!("it takes two checkpoints at least: {}", this.more_checkpoints("set `save_steps`")));
     }
     let Some(drop) = largest_drop(this, policy, truth) else {
         return Seen::not(format!("judge `{truth}` has no verdicts on the same prompts at two checkpoints"));
@@ -46,18 +47,20 @@ fn divergence<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
     let fell = Some(measured).filter(|drop| drop.interval.upper < 0.0 && rise.interval.lower > 0.0);
     let crossed = fell.and_then(|drop| crossing(-drop.value, -drop.interval.upper, 0.0, limit));
     let Some(Crossing { severity, .. }) = crossed else {
-        return Reading::of(measured, -limit).saying(format!("against checkpoint {from}, by `{truth}`")).into();
+        return Reading::of(measured, -limit).saying(format!("against {}, by `{truth}`", this.place(*from))).into();
     };
+    let aim = if this.chooser().is_some() { "chosen" } else { "trained" };
     let message = format!(
-        "from checkpoint {from} to checkpoint {} {proxy} of `{}`{} rose by {} while its win rate by `{truth}` fell by {}: it got better at what it is trained for and worse in truth",
-        this.last,
+        "from {} to {} {proxy} of `{}`{} rose by {} while its win rate by `{truth}` fell by {}: it got better at what it is {aim} for and worse in truth",
+        this.place(*from),
+        this.place(this.last),
         policy.variant,
         by_seed(policy),
         number(rise.value, rise.interval.lower, rise.interval.upper),
         percent(-measured.value, -measured.interval.upper, -measured.interval.lower)
     );
     let evidence = format!("{} prompts at {} checkpoints, paired", measured.clusters, checkpoints.len());
-    let hint = format!("take checkpoint {from}, or raise beta");
+    let hint = this.back_to(*from);
     finding("proxy-gold-divergence", severity, Some(policy)).measurement(measured).words(-limit, message, evidence, &hint).into()
 }
 
@@ -76,9 +79,13 @@ fn risen_proxy<'a>(this: &Inspection<'a>, policy: Policy<'a>, truth: &str, from:
             return Some((words, rise));
         }
     }
-    let judge = Some(this.deciding()).filter(|judge| *judge != truth)?;
+    let (words, judge) = match this.chooser() {
+        Some(chooser) => ("the win rate by the reward model that chooses", chooser),
+        None => ("the win rate by the judge that decides", this.deciding()),
+    };
+    let judge = Some(judge).filter(|judge| *judge != truth)?;
     let rise = paired_difference(this.preferences(policy, judge), this.preferences(earlier, judge), Range::DIFFERENCE, level)?;
-    Some(("the win rate by the judge that decides", rise))
+    Some((words, rise))
 }
 
 /// A judge that says better where the truth says worse, or the other way round.

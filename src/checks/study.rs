@@ -28,7 +28,7 @@ use crate::statistics::bootstrap::Resampling;
 use crate::statistics::frontier::{Frontier, Method, frontiers};
 use crate::statistics::overoptimisation::{Checkpoint, Form};
 use crate::suite::Suite;
-use crate::suite::settings::{ClaimKind, MethodSettings};
+use crate::suite::settings::{ClaimKind, MethodSettings, PolicySource};
 
 use points::{Run, Table};
 
@@ -150,10 +150,12 @@ struct Compared<'a> {
 }
 
 impl<'a> Compared<'a> {
-    fn new(_suite: &Suite, table: &'a Table<'a>, settings: &'a MethodSettings) -> Self {
+    fn new(suite: &Suite, table: &'a Table<'a>, settings: &'a MethodSettings) -> Self {
+        let chooses = |name: &String| suite.variant(name).is_some_and(|v| matches!(v.policy, PolicySource::BestOfN(_)));
+        let form = if settings.variants.iter().any(chooses) { Form::BestOfN } else { Form::Learning };
         let runs =
             settings.variants.iter().flat_map(|variant| table.runs.iter().filter(move |run| run.variant == variant)).collect();
-        Self { settings, form: Form::Learning, runs }
+        Self { settings, form, runs }
     }
 
     /// What is fitted, with whatever is measured at a checkpoint as its reward.

@@ -34,6 +34,7 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     let settings = variant.training().ok_or_else(|| {
         let why = match &variant.policy {
             PolicySource::Decoded(_) => "is another policy decoded in another way: nothing is trained",
+            PolicySource::BestOfN(_) => "is chosen completions of the reference: nothing is trained",
             PolicySource::Checkpoint { .. } | PolicySource::Train(_) => "was trained elsewhere",
         };
         Error::usage(format!("variant `{}` {why}", variant.name))

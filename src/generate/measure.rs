@@ -33,16 +33,17 @@ pub fn measure(
     rows(of, sampled, &|chunk| values(policy, reference, chunk), gold, watch)
 }
 
-/// The same of completions whose policy is no model by itself: a model decoded with settings of its own. What is known of each is its
-/// log-probability under the reference.
+/// The same of completions whose policy is no model by itself: a model decoded with settings of its own, or the best of several draws. What
+/// is known of each is its log-probability under the reference. `kl`: that of the policy to the reference, where theory gives it.
 pub fn measure_derived(
     of: &MeasuredPolicy,
     reference: &dyn Causal,
     sampled: &[Sampled],
+    kl: Option<f64>,
     gold: Option<fn(&str, &str) -> f64>,
     watch: &dyn Watch,
 ) -> Result<Vec<Completion>> {
-    let unknown = |v: Values| Values { policy_logp: None, kl: None, kl_k3: None, entropy: None, ..v };
+    let unknown = |v: Values| Values { policy_logp: None, kl, kl_k3: None, entropy: None, ..v };
     rows(of, sampled, &|chunk| values(reference, reference, chunk).into_iter().map(unknown).collect(), gold, watch)
 }
 

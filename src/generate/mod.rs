@@ -25,7 +25,7 @@ use sampler::Sampler;
 pub const REFERENCE: &str = "reference";
 
 /// Completions decoded together. It bounds memory and has no influence on what is drawn.
-const DECODED_TOGETHER: usize = 64;
+pub(crate) const DECODED_TOGETHER: usize = 64;
 
 /// Sequences for whose next tokens a further thread is worth it.
 const SAMPLED_TOGETHER: usize = 8;
@@ -37,7 +37,7 @@ pub struct Completion {
     pub variant: String,
     /// The training seed; none for the reference and for policies trained elsewhere.
     pub seed: Option<u64>,
-    /// The optimizer step of the checkpoint; 0 for the reference.
+    /// The optimizer step of the checkpoint; 0 for the reference; of the best of n completions, n.
     pub checkpoint: u64,
     pub prompt_id: String,
     pub sample: u32,
@@ -46,10 +46,11 @@ pub struct Completion {
     pub tokens: u32,
     /// Whether it ended with EOS rather than at `max_new_tokens`.
     pub finished: bool,
-    /// Under the policy at temperature 1; none where the policy isn't a model as it is (decoded with settings of its own).
+    /// Under the policy at temperature 1; none where the policy isn't a model as it is (decoded with settings of its own, or chosen from several).
     pub policy_logp: Option<f64>,
     pub reference_logp: f64,
-    /// Σ over its positions of the full-vocabulary KL(policy ‖ reference), nats: the Rao–Blackwellised estimator. None where it isn't known.
+    /// Σ over its positions of the full-vocabulary KL(policy ‖ reference), nats: the Rao–Blackwellised estimator. Of the best of n
+    /// completions, log n − (n − 1) / n. None where it isn't known.
     pub kl: Option<f64>,
     /// Σ over its tokens of (r − 1) − log r, r = π_ref / π: the k3 estimator of the same KL (Schulman 2020), token by token, since of
     /// whole sequences it explodes.
@@ -91,37 +92,75 @@ pub fn sample(
     purpose: &str,
     watch: &dyn Watch,
 ) -> Result<Vec<Sampled>> {
-    let sampler = Sampler::new(settings)?;
-    if settings.max_new_tokens == 0 || settings.samples_per_prompt == 0 {
-        return Err(Error::usage("max_new_tokens and samples_per_prompt must be at least 1"));
-    }
-    let encoded: Vec<Vec<u32>> = prompts.iter().map(|p| tokenizer.prompt(&p.text)).collect();
-    for (prompt, ids) in prompts.iter().zip(&encoded) {
-        check_fits(model, prompt, ids, settings)?;
-    }
+    let mut writer = Writer::new(model, tokenizer, prompts, settings)?;
     let samples = settings.samples_per_prompt;
     let all: Vec<usize> = (0..prompts.len() * samples).collect();
     let mut sampled = Vec::with_capacity(all.len());
-    let mut decoder = model.decoder();
     for chunk in all.chunks(DECODED_TOGETHER) {
-        let starts: Vec<Vec<u32>> = chunk.iter().map(|&i| encoded[i / samples].clone()).collect();
-        let mut streams: Vec<Stream> = chunk.iter().map(|&i| Stream::of(seed, purpose, i as u64)).collect();
-        let ids = decode(&mut decoder, &starts, settings.max_new_tokens, tokenizer.eos(), &sampler, &mut streams, watch)?;
-        for (&i, ids) in chunk.iter().zip(ids) {
-            let (prompt, prompt_ids) = (&prompts[i / samples], &encoded[i / samples]);
-            sampled.push(Sampled {
-                prompt_id: prompt.id.clone(),
-                sample: (i % samples) as u32,
-                prompt: prompt.text.clone(),
-                prompt_ids: prompt_ids.clone(),
-                text: tokenizer.decode_after(prompt_ids, &ids),
-                finished: ids.last() == Some(&tokenizer.eos()),
-                ids,
-            });
-        }
+        let draw =
+            |&i: &usize| Draw { of: i / samples, sample: (i % samples) as u32, stream: Stream::of(seed, purpose, i as u64) };
+        sampled.extend(writer.write(chunk.iter().map(draw).collect(), watch)?);
         watch.advance(sampled.len() as u64, all.len() as u64, "completions");
     }
     Ok(sampled)
+}
+
+/// A completion to be drawn: of which prompt, as which of its samples, with which random numbers.
+pub(crate) struct Draw {
+    pub of: usize,
+    pub sample: u32,
+    pub stream: Stream,
+}
+
+/// Draws completions of its prompts in any order. What is drawn together is decoded together, and a prompt is then read once.
+pub(crate) struct Writer<'a> {
+    tokenizer: &'a TextTokenizer,
+    prompts: &'a [Prompt],
+    encoded: Vec<Vec<u32>>,
+    max_new_tokens: usize,
+    sampler: Sampler,
+    decoder: Decoder<'a>,
+}
+
+impl<'a> Writer<'a> {
+    pub fn new(
+        model: &'a dyn Causal,
+        tokenizer: &'a TextTokenizer,
+        prompts: &'a [Prompt],
+        settings: &GenerateSettings,
+    ) -> Result<Self> {
+        let sampler = Sampler::new(settings)?;
+        if settings.max_new_tokens == 0 || settings.samples_per_prompt == 0 {
+            return Err(Error::usage("max_new_tokens and samples_per_prompt must be at least 1"));
+        }
+        let encoded: Vec<Vec<u32>> = prompts.iter().map(|p| tokenizer.prompt(&p.text)).collect();
+        for (prompt, ids) in prompts.iter().zip(&encoded) {
+            check_fits(model, prompt, ids, settings)?;
+        }
+        let max_new_tokens = settings.max_new_tokens;
+        Ok(Self { tokenizer, prompts, encoded, max_new_tokens, sampler, decoder: model.decoder() })
+    }
+
+    pub fn write(&mut self, draws: Vec<Draw>, watch: &dyn Watch) -> Result<Vec<Sampled>> {
+        let starts: Vec<Vec<u32>> = draws.iter().map(|draw| self.encoded[draw.of].clone()).collect();
+        let (places, mut streams): (Vec<(usize, u32)>, Vec<Stream>) =
+            draws.into_iter().map(|draw| ((draw.of, draw.sample), draw.stream)).unzip();
+        let eos = self.tokenizer.eos();
+        let drawn = decode(&mut self.decoder, &starts, self.max_new_tokens, eos, &self.sampler, &mut streams, watch)?;
+        let sampled = |((of, sample), ids): ((usize, u32), Vec<u32>)| {
+            let (prompt, prompt_ids) = (&self.prompts[of], &self.encoded[of]);
+            Sampled {
+                prompt_id: prompt.id.clone(),
+                sample,
+                prompt: prompt.text.clone(),
+                prompt_ids: prompt_ids.clone(),
+                text: self.tokenizer.decode_after(prompt_ids, &ids),
+                finished: ids.last() == Some(&eos),
+                ids,
+            }
+        };
+        Ok(places.into_iter().zip(drawn).map(sampled).collect())
+    }
 }
 
 fn check_fits(model: &dyn Causal, prompt: &Prompt, ids: &[u32], settings: &GenerateSettings) -> Result<()> {

@@ -127,7 +127,7 @@ pub(crate) const COMPLETIONS: Table = Table {
     columns: &[
         column("variant", "The policy's variant, or `reference`."),
         column("seed", "Training seed; empty for the reference and for policies trained elsewhere."),
-        column("checkpoint", "Optimizer step of the checkpoint; 0 for the reference."),
+        column("checkpoint", "Optimizer step of the checkpoint; 0 for the reference; of the best of n completions, n."),
         PROMPT_ID,
         column("sample", "Which sample of this prompt, from 0."),
         column("prompt", "The prompt's text."),
@@ -136,10 +136,13 @@ pub(crate) const COMPLETIONS: Table = Table {
         column("finished", "true when it ended with EOS, false when it was cut at max_new_tokens."),
         column(
             "policy_logp",
-            "log π(completion) under the policy that wrote it; empty, as all of the policy's, where it is another policy decoded in another way.",
+            "log π(completion) under the policy that wrote it; empty, as all of the policy's, where it is another one decoded in another way, or the best of n completions.",
         ),
         column("reference_logp", "log π_ref(completion)."),
-        column("kl", "Σ over its positions of the full-vocabulary KL(policy ‖ reference)."),
+        column(
+            "kl",
+            "Σ over its positions of the full-vocabulary KL(policy ‖ reference); of the best of n completions log n − (n − 1) / n, which is exact where rewards have no ties and an upper bound where texts repeat.",
+        ),
         column("kl_k3", "Σ over its tokens of (r − 1) − log r, r = π_ref / π: another estimator of the same."),
         column("entropy", "Σ over its positions of the entropy of the policy's next token."),
         column("gold", "Gold reward, where the truth is known."),

@@ -79,6 +79,7 @@ fn suite() -> SuiteInfo {
         label: owned(v.1),
         seeds: SEEDS.to_vec(),
         checkpoints: CHECKPOINTS.to_vec(),
+        best_of_n: false,
     });
     SuiteInfo {
         name: owned("fixture"),
@@ -579,6 +580,7 @@ fn humps() -> Vec<HumpFit> {
     vec![HumpFit {
         variant: owned(VARIANTS[0].0),
         judge: owned(PAIRWISE),
+        best_of_n: false,
         alpha: 0.2,
         beta: 0.15,
         last_distance: 2.0,

@@ -49,10 +49,6 @@ pub(crate) fn percent(level: f64) -> String {
     format!("{} %", text.strip_suffix(".0").unwrap_or(&text))
 }
 
-pub(crate) fn step(checkpoint: Option<u64>) -> String {
-    checkpoint.map_or_else(|| NONE.to_owned(), |c| c.to_string())
-}
-
 pub(crate) fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

@@ -15,7 +15,7 @@ pub(crate) fn render(data: &ReportData) -> Result<String> {
         report.add_test_suite(suite("gate", gate.rows.iter().map(|row| gate_case(row, data.gate_settings.on_inconclusive))));
     } else {
         report.add_test_suite(suite("verdict", data.conclusions.iter().map(conclusion_case)));
-        report.add_test_suite(suite("findings", data.findings.iter().map(finding_case)));
+        report.add_test_suite(suite("findings", data.findings.iter().map(|f| finding_case(data, f))));
     }
     report.to_string().map_err(|e| Error::unexpected(format!("the report can't be written as JUnit XML: {e}")))
 }
@@ -58,10 +58,10 @@ fn conclusion_case(c: &Conclusion) -> TestCase {
     case("verdict", format!("{} against the reference", c.variant), status, &c.sentence)
 }
 
-fn finding_case(f: &Finding) -> TestCase {
+fn finding_case(data: &ReportData, f: &Finding) -> TestCase {
     let place = [
         Some(f.variant.clone()).filter(|v| !v.is_empty()),
-        f.checkpoint.map(|c| format!("step {c}")),
+        f.checkpoint.map(|c| data.place(&f.variant, c)),
         f.seed.map(|s| format!("seed {s}")),
     ];
     let place: Vec<String> = place.into_iter().flatten().collect();

@@ -114,7 +114,7 @@ pub(crate) const METRICS: &[Metric] = &[
         "KL to the reference, a sequence",
         "nats",
         2,
-        "Mean over the policy's own completions of the KL summed over tokens.",
+        "Mean over the policy's own completions of the KL summed over tokens; of the best of n completions log n − (n − 1) / n.",
     ),
     metric("kl_per_token", "KL to the reference, a token", "nats", 4, "The same divided by the number of tokens."),
     metric(

@@ -187,6 +187,9 @@ pub struct VariantInfo {
     pub label: String,
     pub seeds: Vec<u64>,
     pub checkpoints: Vec<u64>,
+    /// Whether checkpoints are numbers of completions that one is chosen from, not optimizer steps.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub best_of_n: bool,
 }
 
 /// A policy at a sampling temperature.

@@ -67,6 +67,14 @@ impl ReportData {
         self.suite.variants.iter().find(|v| v.name == name)
     }
 
+    /// A checkpoint of a variant, in words: its step, or from how many completions one was chosen.
+    pub(crate) fn place(&self, variant: &str, checkpoint: u64) -> String {
+        match self.variant(variant).is_some_and(|v| v.best_of_n) {
+            true => format!("n = {checkpoint}"),
+            false => format!("step {checkpoint}"),
+        }
+    }
+
     /// The label for people, or the name where the suite says nothing.
     pub(crate) fn label<'a>(&'a self, name: &'a str) -> &'a str {
         self.variant(name).map(|v| v.label.as_str()).filter(|l| !l.is_empty()).unwrap_or(name)

@@ -106,9 +106,10 @@ impl Screen {
 
     fn caption(&mut self, data: &ReportData) {
         let Some(first) = data.conclusions.first() else { return };
-        let step = format::step(first.win_rate.checkpoint);
-        let same = data.conclusions.iter().all(|c| c.win_rate.checkpoint == first.win_rate.checkpoint);
-        let place = if same { format!("step {step}") } else { "each variant's last checkpoint".to_owned() };
+        let place =
+            |c: &Conclusion| c.win_rate.checkpoint.map_or_else(|| format!("step {NONE}"), |at| data.place(&c.variant, at));
+        let same = data.conclusions.iter().all(|c| place(c) == place(first));
+        let place = if same { place(first) } else { "each variant's last checkpoint".to_owned() };
         let (level, numerics) = (format::percent(first.win_rate.level), data.suite.numerics.name());
         let text = format!("At {place}, with {level} intervals, in {numerics} arithmetic.");
         self.wrapped(&text, 0, Some(Colour::Dim));

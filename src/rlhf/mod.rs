@@ -7,10 +7,12 @@
 //! | `coefficient` | β where a KL is aimed at |
 //! | `task` | an optimizer step: write, score, update |
 //! | `rows` | what is written down of it |
+//! | `best_of` | without training: the best of several completions |
 //!
 //! The objective is E[r(x, y)] − β KL(π ‖ π_ref) (Stiennon et al. 2020; DPO's eq. 3), with `beta` for β (TRL's PPO: `kl_coef`). Its
 //! estimate on a completion is Σ_t log π(y_t) − log π_ref(y_t), charged token by token (PPO) or at once (RLOO).
 
+mod best_of;
 mod coefficient;
 mod ppo;
 mod reward;
@@ -18,6 +20,7 @@ mod rloo;
 mod rows;
 mod task;
 
+pub use best_of::{Choice, best_of};
 pub use reward::{Reward, RewardModel};
 pub use rows::{ONLINE_LOG, OnlineStep};
 pub use task::OnlineTask;

@@ -5,8 +5,9 @@ use crate::data::Prompt;
 use crate::data::tokenize::TextTokenizer;
 use crate::error::Result;
 use crate::generate::tests::{model, tokenizer};
+use crate::generate::{Sampled, Writer};
 use crate::model::{Llama, VALUE_HEAD};
-use crate::suite::settings::{Numerics, OnlineSettings, PpoSettings, TrainSettings};
+use crate::suite::settings::{GenerateSettings, Numerics, OnlineSettings, PpoSettings, TrainSettings};
 use crate::train::{Metrics, checkpoint, run};
 use crate::watch::{Silent, Watch};
 
@@ -142,4 +143,54 @@ fn equal_rewards_teach_nothing_and_are_no_defect() {
     let mut task = OnlineTask::new(reference.clone(), &reference, &tokenizer, same, prompts, &rloo(), 0.05, 8);
     run(&mut task, &training(2), 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
     assert_eq!(crate::train::Learner::parameters(crate::train::Task::learner(&task)).digest(), reference.parameters.digest());
+}
+
+fn six() -> (TextTokenizer, Vec<Prompt>) {
+    let texts = ["a house", "the sea", "a large lake is", "by the", "calm", "small"];
+    let prompt = |(i, text): (usize, &&str)| Prompt { id: format!("p{i}"), text: (*text).to_owned() };
+    (tokenizer(), texts.iter().enumerate().map(prompt).collect())
+}
+
+fn decoding(samples_per_prompt: usize) -> GenerateSettings {
+    GenerateSettings { temperature: 1.0, top_p: 1.0, top_k: None, max_new_tokens: 8, samples_per_prompt }
+}
+
+fn best(counts: &[u64], reward: &Reward, together: usize) -> Vec<Vec<Sampled>> {
+    let (tokenizer, prompts) = six();
+    let (model, settings) = (reference(&tokenizer), decoding(2));
+    let writer = Writer::new(&model, &tokenizer, &prompts, &settings).unwrap();
+    let choice = Choice { reward, counts, seed: 3, purpose: "test" };
+    best_of::chosen(writer, prompts.len(), &settings, &choice, together, &Silent).unwrap()
+}
+
+#[test]
+fn the_best_of_one_is_a_plain_sample_and_more_to_choose_from_is_never_worse() {
+    let (tokenizer, prompts) = six();
+    let plain = crate::generate::sample(&reference(&tokenizer), &tokenizer, &prompts, &decoding(2), 3, "test", &Silent).unwrap();
+    let counts = [1, 2, 3, 8, 20];
+    let chosen = best(&counts, &Reward::Gold(vowels), 64);
+    assert_eq!(chosen[0], plain);
+    let score = |s: &Sampled| vowels(&s.prompt, &s.text);
+    for two in chosen.windows(2) {
+        assert!(two[0].iter().zip(&two[1]).all(|(fewer, more)| score(fewer) <= score(more)));
+    }
+    let total = |all: &[Sampled]| all.iter().map(score).sum::<f64>();
+    assert!(total(&chosen[4]) > total(&chosen[0]));
+    // Each by itself, from all that was written.
+    let same = |s: &Sampled, t: &Sampled| (&s.prompt_id, s.sample) == (&t.prompt_id, t.sample);
+    assert!(chosen.iter().all(|all| all.iter().zip(&plain).all(|(s, t)| same(s, t))));
+    let alone = best(&[3], &Reward::Gold(vowels), 64);
+    assert_eq!(alone[0], chosen[2], "other numbers change nothing");
+    // Where all are equally good the first stays.
+    assert_eq!(best(&[20], &Reward::Gold(|_, _| 0.0), 64)[0], plain);
+}
+
+#[test]
+fn the_best_are_the_same_however_many_are_written_together_and_on_any_number_of_threads() {
+    let whole = best(&[1, 4, 9], &Reward::Gold(vowels), 64);
+    for together in [1, 7, 1000] {
+        assert_eq!(best(&[1, 4, 9], &Reward::Gold(vowels), together), whole, "{together} together");
+    }
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    assert_eq!(pool.install(|| best(&[1, 4, 9], &Reward::Gold(vowels), 64)), whole);
 }

@@ -235,8 +235,10 @@ impl Collector<'_> {
                 Some(of) => self.variant(suite, of)?.checkpoints.pop().into_iter().collect(),
                 None => vec![0],
             },
+            PolicySource::BestOfN(best) => best.best_of_n.clone(),
         };
-        Ok(VariantInfo { name: variant.name.clone(), label: labels::label(variant), seeds, checkpoints })
+        let best_of_n = matches!(variant.policy, PolicySource::BestOfN(_));
+        Ok(VariantInfo { name: variant.name.clone(), label: labels::label(variant), seeds, checkpoints, best_of_n })
     }
 
     /// The checkpoints of a training whose rounds are these cells.
@@ -284,8 +286,14 @@ impl Collector<'_> {
             }
         }
         for variant in &suite.variants {
-            if let PolicySource::Decoded(_) = variant.policy {
-                facts.push(fact(&format!("{} policy", variant.name), labels::label(variant)));
+            match &variant.policy {
+                PolicySource::Decoded(_) => facts.push(fact(&format!("{} policy", variant.name), labels::label(variant))),
+                PolicySource::BestOfN(best) => {
+                    let counts: Vec<String> = best.best_of_n.iter().map(u64::to_string).collect();
+                    let value = format!("{} by {}", counts.join(", "), best.reward_model);
+                    facts.push(fact(&format!("{} best_of_n", variant.name), value));
+                }
+                PolicySource::Train(_) | PolicySource::Checkpoint { .. } => {}
             }
         }
         facts.extend(versions);

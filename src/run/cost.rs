@@ -6,7 +6,9 @@ use crate::judge::probes::Probe;
 use crate::numerics::gemm::{MatRef, gemm};
 use crate::run::plan::{Cell, Stage, variant_seeds};
 use crate::suite::Suite;
-use crate::suite::settings::{Dataset, FreshModel, JudgeKind, JudgeSource, ModelSource, PairsSettings, TrainSettings, Variant};
+use crate::suite::settings::{
+    Dataset, FreshModel, JudgeKind, JudgeSource, ModelSource, PairsSettings, PolicySource, TrainSettings, Variant,
+};
 
 /// What small models reach of the machine's measured matrix-product rate, all overheads included.
 const EFFICIENCY: f64 = 0.45;
@@ -57,7 +59,8 @@ pub fn expected_seconds(suite: &Suite, cell: &Cell, rate: f64) -> f64 {
             (1.0 + passes(t)) * trained_tokens(t, examples * train_pairs(suite), texts)
         }),
         Stage::Evaluate { variant, .. } => {
-            let policies = variant.as_ref().map_or(1.0, |name| checkpoints(suite, name));
+            // The best of n is read at each n, and chosen from all that are written and scored.
+            let policies = variant.as_ref().map_or(1.0, |name| checkpoints(suite, name) + most(suite, name));
             3.0 * policies * sampled(eval_prompts(suite), suite.generate.samples_per_prompt)
         }
         Stage::Judgments { judge, variant, .. } => judged(judge, variant, 1),
@@ -191,7 +194,18 @@ pub fn eval_prompts(suite: &Suite) -> usize {
     }
 }
 
+/// Completions that a variant chooses one from; none where it doesn't choose.
+fn most(suite: &Suite, variant: &str) -> f64 {
+    match suite.variant(variant).map(|v| &v.policy) {
+        Some(PolicySource::BestOfN(best)) => best.most() as f64,
+        _ => 0.0,
+    }
+}
+
 fn checkpoints(suite: &Suite, variant: &str) -> f64 {
+    if let Some(PolicySource::BestOfN(best)) = suite.variant(variant).map(|v| &v.policy) {
+        return best.best_of_n.len() as f64;
+    }
     let Some(t) = training(suite, variant) else { return 1.0 };
     let of_a_round = match (t.max_steps, t.save_steps) {
         _ if t.evaluation.selects() => 1.0,

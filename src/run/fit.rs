@@ -41,7 +41,7 @@ pub(super) fn check(suite: &Suite) -> Result<()> {
                     LlamaConfig::load(&folder)?;
                 }
             }
-            PolicySource::Decoded(_) => {}
+            PolicySource::Decoded(_) | PolicySource::BestOfN(_) => {}
         }
     }
     for (what, settings) in trainings {

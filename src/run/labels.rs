@@ -1,14 +1,24 @@
 //! What distinguishes a variant, for people.
 
 use crate::generate::REFERENCE;
-use crate::suite::settings::{AdapterSource, DecodedSettings, Dialect, LossType, PolicySource, TrainSettings, Variant};
+use crate::suite::settings::{
+    AdapterSource, BestOfSettings, DecodedSettings, Dialect, LossType, PolicySource, TrainSettings, Variant,
+};
 
 pub(super) fn label(variant: &Variant) -> String {
     match &variant.policy {
         PolicySource::Train(settings) => trained(settings),
         PolicySource::Checkpoint { beta, .. } => format!("trained elsewhere, β = {beta}"),
         PolicySource::Decoded(settings) => decoded(settings),
+        PolicySource::BestOfN(settings) => best_of(settings),
     }
+}
+
+/// `best of 1 to 128 by reward`.
+fn best_of(settings: &BestOfSettings) -> String {
+    let (first, most) = (settings.best_of_n.first().copied().unwrap_or_default(), settings.most());
+    let from = if first == most { String::new() } else { format!("{first} to ") };
+    format!("best of {from}{most} by {}", settings.reward_model)
 }
 
 /// `dpo-b0.1 at temperature 0.5`.

@@ -172,11 +172,11 @@ fn policy_id(variant: &str, seed: Option<u64>) -> String {
 }
 
 /// The seeds under which a variant runs: those of the suite when it is trained here, none when it was trained elsewhere, and those of the
-/// policy that it decodes; where that is the reference, samples are drawn under the suite's.
+/// policy that it decodes; what is drawn from the reference is drawn under the suite's.
 pub fn variant_seeds(suite: &Suite, variant: &Variant) -> Vec<Option<u64>> {
     let seeds = || suite.seeds.iter().copied().map(Some).collect();
     match &variant.policy {
-        PolicySource::Train(_) => seeds(),
+        PolicySource::Train(_) | PolicySource::BestOfN(_) => seeds(),
         PolicySource::Checkpoint { .. } => vec![None],
         PolicySource::Decoded(decoded) => match decoded.of.as_ref().and_then(|of| suite.variant(of)) {
             Some(of) => variant_seeds(suite, of),
@@ -381,7 +381,8 @@ impl Planner<'_> {
         for variant in &suite.variants {
             for seed in variant_seeds(suite, variant) {
                 let (inputs, policy) = self.policy(variant, seed)?;
-                let opposites = opposites.filter(|_| !matches!(variant.policy, PolicySource::Decoded(_)));
+                let scores_pairs = matches!(variant.policy, PolicySource::Train(_) | PolicySource::Checkpoint { .. });
+                let opposites = opposites.filter(|_| scores_pairs);
                 self.add(
                     evaluate_id(Some(&variant.name), seed),
                     Stage::Evaluate { variant: Some(variant.name.clone()), seed },
@@ -413,6 +414,13 @@ impl Planner<'_> {
                 // It scores no pairs.
                 inputs.retain(|id| id != "pairs");
                 own
+            }
+            PolicySource::BestOfN(best) => {
+                inputs.pop();
+                if best.reward_model != GOLD {
+                    inputs.push(judge_id(&best.reward_model));
+                }
+                json!({"best_of_n": best.best_of_n, "reward_model": best.reward_model, "seed": seed})
             }
         };
         Ok((inputs, own))

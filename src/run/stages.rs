@@ -182,8 +182,10 @@ impl Body<'_> {
     }
 
     fn evaluate(&self, name: &str, seed: Option<u64>) -> Result<Vec<String>> {
-        if let PolicySource::Decoded(decoded) = &self.variant(name)?.policy {
-            return self.evaluate_decoded(name, seed, decoded);
+        match &self.variant(name)?.policy {
+            PolicySource::Decoded(decoded) => return self.evaluate_decoded(name, seed, decoded),
+            PolicySource::BestOfN(best) => return self.evaluate_best_of(name, seed, best),
+            PolicySource::Train(_) | PolicySource::Checkpoint { .. } => {}
         }
         let (reference, tokenizer) = (self.evaluated_reference()?, self.tokenizer()?);
         let reference = reference.as_ref();
@@ -236,7 +238,9 @@ impl Body<'_> {
                 Ok(checkpoints_of(&rounds)?.into_iter().map(|(step, folder)| (step, folder, beta)).collect())
             }
             (PolicySource::Train(_), None) => Err(Error::unexpected(format!("variant `{name}` is trained under a seed"))),
-            (PolicySource::Decoded(_), _) => Err(Error::unexpected(format!("variant `{name}` has no weights of its own"))),
+            (PolicySource::Decoded(_) | PolicySource::BestOfN(_), _) => {
+                Err(Error::unexpected(format!("variant `{name}` has no weights of its own")))
+            }
         }
     }
 

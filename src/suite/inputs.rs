@@ -52,7 +52,7 @@ pub(super) fn inputs(suite: &Suite) -> Vec<Input<'_>> {
         let table = format!("variant[{index}]");
         match &variant.policy {
             PolicySource::Checkpoint { path, .. } => add(table, "checkpoint", path.as_path(), Files::Policy, false),
-            PolicySource::Decoded(_) => {}
+            PolicySource::Decoded(_) | PolicySource::BestOfN(_) => {}
             PolicySource::Train(settings) => {
                 if let Some(AdapterSource::Folder { path, .. }) = &settings.lora {
                     add(table, "lora_adapter", path.as_path(), Files::Adapter, false);

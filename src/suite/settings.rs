@@ -25,7 +25,7 @@ pub use judging::{
 pub use objective::{BcoShift, Dialect, FDivergence, LossType, ObjectiveSettings};
 pub use online::{OnlineSettings, PpoSettings};
 pub use onnx::{InputRole, Label, OnnxSettings, Provider, Side, Values};
-pub use policy::{DecodedSettings, PolicySource, Variant};
+pub use policy::{BestOfSettings, DecodedSettings, PolicySource, Variant};
 pub use rounds::{RoundReference, RoundSettings};
 pub use training::{
     AdapterSource, EvaluationSettings, Linear, LoraSettings, Optimizer, PackingStrategy, Scheduler, TrainSettings,

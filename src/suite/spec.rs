@@ -167,8 +167,8 @@ macro_rules! training_tables {
             $($(#[$doc])* pub $key: Option<$type>,)*
         }
 
-        /// One policy: trained here with `[train]` and the keys given here, trained elsewhere (`checkpoint`), or another one decoded in
-        /// another way (`policy`).
+        /// One policy: trained here with `[train]` and the keys given here, trained elsewhere (`checkpoint`), another one decoded in
+        /// another way (`policy`), or the best of the reference's completions (`best_of_n`).
         #[derive(Debug, Clone, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub struct VariantSpec {
@@ -186,6 +186,9 @@ macro_rules! training_tables {
             pub top_p: Option<f64>,
             /// With `policy`: sample from this many of the most likely tokens, 0: from all; as in [generate] if not given.
             pub top_k: Option<usize>,
+            /// In place of training: of so many completions that the reference writes, `reward_model` chooses; a list of rising numbers,
+            /// each evaluated like a checkpoint.
+            pub best_of_n: Option<Vec<u64>>,
             $($(#[$doc])* pub $key: Option<$type>,)*
         }
 
@@ -327,7 +330,7 @@ training_tables! {
     round_samples: usize,
     /// Rounds after the first: pairs made of the completions of a prompt; if not given, a world's pairs_per_prompt, else 1.
     round_pairs: usize,
-    /// ppo, rloo: who scores what the policy writes: a `[[judge]]` of kind reward_model that this suite trains, or, in a world, `gold`. If
+    /// ppo, rloo, best_of_n: who scores what is written: a `[[judge]]` of kind reward_model that this suite trains, or, in a world, `gold`. If
     /// not given: the only such judge.
     reward_model: String,
     /// ppo, rloo: completions of each prompt a step; if not given, 1 (ppo) or 2 (rloo).

@@ -118,7 +118,18 @@ fn method(method: &MethodSettings, ground: &Ground, document: &Document, index: 
             return Err(table.at_value("variants", format!("variant `{name}` is named twice")).help("leave one out"));
         }
     }
+    let [chosen, all] = [chooses(method, ground), method.variants.len()];
+    if chosen > 0 && chosen < all {
+        let error = table.at_value("variants", "best of n and what is trained lie on curves of different forms");
+        return Err(error.help("give best of n a method of its own"));
+    }
     Ok(())
+}
+
+/// How many variants of a method are best of n.
+fn chooses(method: &MethodSettings, ground: &Ground) -> usize {
+    let best = |name: &&String| ground.variants.iter().any(|v| v.name == **name && matches!(v.policy, PolicySource::BestOfN(_)));
+    method.variants.iter().filter(best).count()
 }
 
 fn claim(claim: &ClaimSettings, methods: &[MethodSettings], ground: &Ground, document: &Document, index: usize) -> Result<()> {
@@ -155,13 +166,18 @@ fn claim(claim: &ClaimSettings, methods: &[MethodSettings], ground: &Ground, doc
         }
         None => {}
     }
-    let variants = methods.iter().find(|method| method.name == claim.method).map_or(0, |method| method.variants.len());
+    let named = |name: &str| methods.iter().find(|method| method.name == name);
+    let chosen = [Some(&claim.method), claim.against.as_ref()].into_iter().flatten().filter_map(|name| named(name)).any(|m| chooses(m, ground) > 0);
+    let variants = named(&claim.method).map_or(0, |method| method.variants.len());
     let lacking = match claim.kind {
         ClaimKind::SeedVariance if ground.seeds < 2 => {
             Some(("seeds don't vary where there is one", "give the suite two `seeds` or more"))
         }
         ClaimKind::Calibration if !ground.dataset.has_pairs() => {
             Some(("implicit rewards are held against pairs, and an unpaired file has none", "leave the claim out"))
+        }
+        ClaimKind::Calibration if chosen => {
+            Some(("best of n gives pairs no log-probability, so it has no implicit rewards", "leave the claim out"))
         }
         ClaimKind::OverOptimisation if !matches!(ground.dataset, Dataset::World(_)) => {
             Some(("over-optimisation is measured against gold, which only a world has", "leave the claim out"))

@@ -46,3 +46,23 @@ fn no_number_is_made_of_what_is_not_known_and_each_check_says_why() {
     assert!(row.message.contains("greedy decoding writes one text"), "{}", row.message);
     assert!(greedy.checks.iter().any(|row| row.message.contains("the reference, which they are scored against")));
 }
+
+#[test]
+fn the_best_of_n_is_fitted_by_gaos_other_form_and_told_from_how_many_to_choose() {
+    let best = BestOfSettings { best_of_n: (3..=10).map(|step| 10 * step).collect(), reward_model: "reward".to_owned() };
+    let suite = Suite { variants: vec![Variant { name: "dpo".to_owned(), policy: PolicySource::BestOfN(best) }], ..suite() };
+    // d (α − β d) with α = 0.3 and β = 0.125 is highest at 1.2, the third of the distances 0.4, 0.8, …
+    let mut rows = measures::over_checkpoints(|d| 0.5 + d * (0.3 - 0.125 * d));
+    let unknown = |c: &mut Completion| (c.policy_logp, c.kl_k3, c.entropy) = (None, None, None);
+    rows.completions.iter_mut().filter(|c| c.variant == "dpo").for_each(unknown);
+    rows.pair_scores.clear();
+    let looked = rows.looked_at(&suite);
+    let fit = &looked.humps[0];
+    let peak = fit.peak_distance.unwrap();
+    assert!(fit.best_of_n && (peak.value - 1.2).abs() < 0.1 && fit.recommended_stop == 50, "{fit:?}");
+    let found = looked.findings.iter().find(|found| found.id == "win-rate-peak").unwrap();
+    assert!(found.hint.contains("the best of 50") && found.message.contains("n = 100"), "{found:?}");
+    let why = |id: &str| looked.checks.iter().find(|row| row.id == id).map(|row| row.message.clone()).unwrap();
+    assert!(why("kl-disagreement").contains("known from n") && why("entropy-collapse").contains("whole texts are chosen"));
+    assert!(why("length-coupling").contains("gives pairs no log-probability"));
+}

@@ -58,7 +58,7 @@ fn a_proxy_that_rises_while_gold_falls_is_found() {
 }
 
 /// `rate`: what judge and gold think of the policy at each of eight checkpoints.
-fn over_checkpoints(rate: fn(f64) -> f64) -> Rows {
+pub(super) fn over_checkpoints(rate: fn(f64) -> f64) -> Rows {
     let mut rows = healthy();
     let [completions, judgments, scores] = [rows.completions.len(), rows.judgments.len(), rows.pair_scores.len()];
     for step in 1..=8u64 {
@@ -282,6 +282,6 @@ fn checks_of_the_quickstart_take_little_time() {
     eprintln!("{} measures, {} findings: {:?}", looked.checks.len(), looked.findings.len(), started.elapsed());
     let hump = over_checkpoints(|d| 0.5 + d * (0.15 - 0.2 * libm::log(d)));
     let started = std::time::Instant::now();
-    let (fits, _) = super::super::hump::fits(&self::suite(), &hump.evidence(), "dpo", 100);
+    let (fits, _) = super::super::hump::fits(&self::suite(), &hump.evidence(), &self::suite().variants[0], 100);
     eprintln!("{} fits with 1,000 joint resamples: {:?}", fits.len(), started.elapsed());
 }

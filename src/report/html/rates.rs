@@ -154,8 +154,16 @@ fn frontier(data: &ReportData, number: usize, judge: &str) -> Option<Figure> {
         safe(draw_frontier(data, plot, &variants, &humps))
     };
     let mut caption = "A point a checkpoint, pooled over seeds; the number is its step.".to_owned();
+    if data.suite.variants.iter().any(|v| v.best_of_n) {
+        caption += " Of the best of n completions it is n, and the KL is log n − (n − 1) / n.";
+    }
     if !humps.is_empty() {
-        caption += " The band is that of the fit ½ + d (α − β log d), prompts and checkpoints resampled together.";
+        let form = match (humps.iter().all(|fit| fit.best_of_n), humps.iter().any(|fit| fit.best_of_n)) {
+            (true, _) => "½ + d (α − β d)",
+            (_, true) => "½ + d (α − β log d), of the best of n ½ + d (α − β d)",
+            _ => "½ + d (α − β log d)",
+        };
+        caption += &format!(" The band is that of the fit {form}, prompts and checkpoints resampled together.");
         humps.iter().for_each(|fit| caption += &format!(" {}", peak(data, fit)));
     }
     let svg = draw(format!("frontier-{number}"), (480.0, 320.0));
@@ -166,7 +174,7 @@ fn frontier(data: &ReportData, number: usize, judge: &str) -> Option<Figure> {
 /// Where a variant's fit is highest, in words.
 fn peak(data: &ReportData, fit: &HumpFit) -> String {
     let label = data.label(&fit.variant);
-    let stop = format!("recommended stop: step {}", fit.recommended_stop);
+    let stop = format!("recommended stop: {}", data.place(&fit.variant, fit.recommended_stop));
     match (fit.peak_distance, fit.peak_win_rate) {
         (Some(d), Some(rate)) => {
             let shown = |r: Ranged, digits| format::with_interval(r.value, r.lower, r.upper, digits);
@@ -196,7 +204,12 @@ fn draw_frontier(data: &ReportData, mut plot: Plot, variants: &[Vec<Stop>], hump
             plot.error_y(&class, at.0, s.win_rate.lower, s.win_rate.upper);
             let label = data.label(&s.win_rate.variant);
             let root = format::with_interval(s.kl[0], s.kl[1], s.kl[2], 2);
-            plot.point(series, &class, at, &format!("{label}, step {}: {} at √KL {root}", s.step, format::estimate(s.win_rate)));
+            plot.point(
+                series,
+                &class,
+                at,
+                &format!("{label}, {}: {} at √KL {root}", data.place(&s.win_rate.variant, s.step), format::estimate(s.win_rate)),
+            );
             // Above the points of one variant and below those of the next, so that neighbours stay apart.
             let up = if series % 2 == 0 { 8.0 } else { -16.0 };
             let stop = humps.iter().any(|fit| fit.variant == s.win_rate.variant && fit.recommended_stop == s.step);

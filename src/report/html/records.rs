@@ -113,7 +113,7 @@ fn findings(data: &ReportData) -> Vec<FindingView> {
     let view = |f: &crate::checks::Finding| {
         let (symbol, word) = format::severity(f.severity);
         let variant = Some(f.variant.clone()).filter(|v| !v.is_empty());
-        let step = f.checkpoint.map(|c| format!("step {c}"));
+        let step = f.checkpoint.map(|c| data.place(&f.variant, c));
         let seed = f.seed.map(|s| format!("seed {s}"));
         FindingView {
             symbol,

@@ -89,7 +89,7 @@ fn side(data: &ReportData, c: &Completion, series: usize) -> Side {
     let length = c.text.chars().count();
     Side {
         name: data.label(&c.variant).to_owned(),
-        place: if is_reference { String::new() } else { format!("step {}{seed}", c.checkpoint) },
+        place: if is_reference { String::new() } else { format!("{}{seed}", data.place(&c.variant, c.checkpoint)) },
         series: series % super::super::chart::SERIES,
         text: c.text.chars().take(MOST_CHARACTERS).collect(),
         left_out: length.saturating_sub(MOST_CHARACTERS),

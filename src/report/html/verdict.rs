@@ -88,9 +88,10 @@ fn severities(data: &ReportData) -> String {
 /// Where the numbers were taken, in words.
 fn place(data: &ReportData) -> String {
     let Some(first) = data.conclusions.first() else { return String::new() };
-    let same = data.conclusions.iter().all(|c| c.win_rate.checkpoint == first.win_rate.checkpoint);
-    let step = match first.win_rate.checkpoint {
-        Some(step) if same => format!("At step {step}"),
+    let at = |c: &Conclusion| c.win_rate.checkpoint.map(|checkpoint| data.place(&c.variant, checkpoint));
+    let same = data.conclusions.iter().all(|c| at(c) == at(first));
+    let step = match at(first) {
+        Some(place) if same => format!("At {place}"),
         _ => "At each variant's last checkpoint".to_owned(),
     };
     let seeds = data.suite.variants.iter().map(|v| v.seeds.len()).max().unwrap_or(0);

@@ -1,11 +1,14 @@
-//! Policies that are another one decoded in another way: its last checkpoint, drawn from with settings of the variant's own.
+//! Policies that aren't trained but decoded: the last checkpoint of another one, drawn from with settings of the variant's own, and the best
+//! of what the reference writes.
 
 use super::{Body, names};
 use crate::data::files::write_jsonl;
 use crate::error::Result;
 use crate::generate::{self, MeasuredPolicy, Sampled};
 use crate::model::Causal;
-use crate::suite::settings::DecodedSettings;
+use crate::rlhf::{Choice, best_of};
+use crate::statistics::divergence;
+use crate::suite::settings::{BestOfSettings, DecodedSettings};
 
 impl Body<'_> {
     /// Draws with the random numbers of all other policies' samples, or, from the reference, with those under the seed.
@@ -21,7 +24,26 @@ impl Body<'_> {
         let policy = policy.as_deref().unwrap_or(reference.as_ref());
         let samples = self.decoded_samples(policy, decoded, drawn_under)?;
         let of = MeasuredPolicy { variant: name, seed, checkpoint };
-        let rows = generate::measure_derived(&of, reference.as_ref(), &samples, self.gold(), self.context.watch)?;
+        let rows = generate::measure_derived(&of, reference.as_ref(), &samples, None, self.gold(), self.context.watch)?;
+        write_jsonl(&self.work().join("completions.jsonl"), &rows)?;
+        Ok(names(&["completions.jsonl"]))
+    }
+
+    /// At each n as at a checkpoint. Their KL is that of the best of n draws from the draws (Gao et al. 2022): exact where rewards have no ties,
+    /// else an upper bound, as where texts repeat (Beirami et al. 2024, arXiv 2401.01879).
+    pub(super) fn evaluate_best_of(&self, name: &str, seed: Option<u64>, best: &BestOfSettings) -> Result<Vec<String>> {
+        let (reference, tokenizer, prompts) = (self.evaluated_reference()?, self.tokenizer()?, self.evaluation_prompts()?);
+        let reference = reference.as_ref();
+        let reward = self.reward(&best.reward_model, &tokenizer)?;
+        let (counts, seed_of_draws) = (best.best_of_n.as_slice(), seed.unwrap_or(self.suite.seed));
+        let choice = Choice { reward: &reward, counts, seed: seed_of_draws, purpose: super::POLICY_SAMPLES };
+        let chosen = best_of(reference, &tokenizer, &prompts, &self.suite.generate, &choice, self.context.watch)?;
+        let mut rows = Vec::new();
+        for (&n, samples) in counts.iter().zip(&chosen) {
+            let of = MeasuredPolicy { variant: name, seed, checkpoint: n };
+            let (kl, watch) = (Some(divergence::best_of(n)), self.context.watch);
+            rows.extend(generate::measure_derived(&of, reference, samples, kl, self.gold(), watch)?);
+        }
         write_jsonl(&self.work().join("completions.jsonl"), &rows)?;
         Ok(names(&["completions.jsonl"]))
     }

@@ -202,7 +202,7 @@ impl Body<'_> {
     }
 
     /// Who scores what a policy writes.
-    fn reward(&self, name: &str, tokenizer: &TextTokenizer) -> Result<Reward> {
+    pub(super) fn reward(&self, name: &str, tokenizer: &TextTokenizer) -> Result<Reward> {
         if name == GOLD {
             return self.gold().map(Reward::Gold).ok_or_else(|| Error::unexpected("gold scores in a world alone"));
         }

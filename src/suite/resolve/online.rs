@@ -49,16 +49,7 @@ pub(super) fn settings(
     let (mut k, mut penalty, mut target, mut ppo) = (generations(loss), 0.0, None, PpoSettings::default());
     let least = if loss == LossType::Rloo { rules::TWO_OR_MORE } else { rules::AT_LEAST_ONE };
     for (written, table) in layers {
-        if let Some(name) = &written.reward_model {
-            if !rewards.contains(name) {
-                let error = table.at_value("reward_model", format!("there is no reward model `{name}` that this suite trains"));
-                return Err(error.help(match rewards.is_empty() {
-                    true => "add a [[judge]] with kind = \"reward_model\" and without `path`".to_owned(),
-                    false => with_suggestion(name, rewards, "there is "),
-                }));
-            }
-            reward = Some(name.clone());
-        }
+        reward = reward_model(written.reward_model.as_ref(), rewards, table)?.or(reward);
         let Rule { words, holds } = least;
         table.set(&mut k, "num_generations", written.num_generations, Rule { words, holds })?;
         table.set(&mut penalty, "missing_eos_penalty", written.missing_eos_penalty, rules::NOT_NEGATIVE)?;
@@ -86,10 +77,7 @@ pub(super) fn settings(
     }
     let Some(reward_model) = reward else {
         let message = format!("\"{}\" needs `reward_model`: who scores what the policy writes", loss.name());
-        return Err(asking.at_key("loss_type", message).help(match rewards.is_empty() {
-            true => "add a [[judge]] with kind = \"reward_model\" and without `path`".to_owned(),
-            false => with_suggestion("", rewards, "write one of "),
-        }));
+        return Err(asking.at_key("loss_type", message).help(reward_models(rewards, "", "write one of ")));
     };
     if loss == LossType::Ppo && settings.lora.is_some() {
         let message = "\"ppo\" trains a value head beside all weights, and an adapter freezes these";
@@ -102,6 +90,25 @@ pub(super) fn settings(
     }
     let ppo = (loss == LossType::Ppo).then_some(ppo);
     Ok(Some(OnlineSettings { reward_model, num_generations: k, missing_eos_penalty: penalty, target_kl: target, ppo }))
+}
+
+/// The reward model that a table names, one of `rewards`.
+pub(super) fn reward_model(written: Option<&String>, rewards: &[String], table: &Table<'_>) -> Result<Option<String>> {
+    match written.filter(|name| !rewards.contains(name)) {
+        None => Ok(written.cloned()),
+        Some(name) => {
+            let error = table.at_value("reward_model", format!("there is no reward model `{name}` that this suite trains"));
+            Err(error.help(reward_models(rewards, name, "there is ")))
+        }
+    }
+}
+
+/// Which there are, or how there would be one.
+pub(super) fn reward_models(rewards: &[String], name: &str, lead: &str) -> String {
+    match rewards.is_empty() {
+        true => "add a [[judge]] with kind = \"reward_model\" and without `path`".to_owned(),
+        false => with_suggestion(name, rewards, lead),
+    }
 }
 
 /// Takes away what `[train]` says for other losses.

@@ -144,10 +144,11 @@ fn variant(
     table: &Table<'_>,
 ) -> Result<Variant> {
     name_is_free(&written.name, table)?;
-    let policy = match (&written.checkpoint, &written.policy) {
-        (Some(path), _) => elsewhere(written, path, surroundings, table)?,
-        (None, Some(of)) => decoding::decoded(written, of, all, surroundings, table)?,
-        (None, None) => trained(written, below, surroundings, table)?,
+    let policy = match (&written.checkpoint, &written.policy, &written.best_of_n) {
+        (Some(path), ..) => elsewhere(written, path, surroundings, table)?,
+        (None, Some(of), _) => decoding::decoded(written, of, all, surroundings, table)?,
+        (None, None, Some(counts)) => decoding::best_of(written, counts, surroundings, table)?,
+        (None, None, None) => trained(written, below, surroundings, table)?,
     };
     Ok(Variant { name: written.name.clone(), policy })
 }

@@ -1,4 +1,4 @@
-//! Which policies are evaluated: trained here, trained elsewhere, or one of these decoded in a way of its own.
+//! Which policies are evaluated: trained here, trained elsewhere, or one of these or the reference decoded in a way of its own.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ impl Variant {
     pub fn training(&self) -> Option<&TrainSettings> {
         match &self.policy {
             PolicySource::Train(settings) => Some(settings),
-            PolicySource::Checkpoint { .. } | PolicySource::Decoded(_) => None,
+            PolicySource::Checkpoint { .. } | PolicySource::Decoded(_) | PolicySource::BestOfN(_) => None,
         }
     }
 }
@@ -33,6 +33,8 @@ pub enum PolicySource {
     },
     /// Another policy of the suite at its last checkpoint, sampled with other settings.
     Decoded(DecodedSettings),
+    /// The reference, of whose completions a reward model chooses.
+    BestOfN(BestOfSettings),
 }
 
 /// How a policy is decoded that a suite has already. In place of what [generate] says; the rest is as there.
@@ -54,5 +56,21 @@ impl DecodedSettings {
     /// What it changes of the settings that all others are decoded with.
     pub fn over(&self, generate: &GenerateSettings) -> GenerateSettings {
         GenerateSettings { temperature: self.temperature, top_p: self.top_p, top_k: self.top_k, ..generate.clone() }
+    }
+}
+
+/// Best of n: of the first n completions that the reference writes, the one that the reward model scores highest.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BestOfSettings {
+    /// n, rising; each is a checkpoint.
+    pub best_of_n: Vec<u64>,
+    /// A judge by its name, or `gold`, the world's own reward.
+    pub reward_model: String,
+}
+
+impl BestOfSettings {
+    /// Completions that are written of each prompt and sample.
+    pub fn most(&self) -> u64 {
+        self.best_of_n.last().copied().unwrap_or_default()
     }
 }

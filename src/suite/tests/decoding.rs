@@ -61,3 +61,42 @@ fn policies_that_cannot_be_decoded_or_keys_that_change_nothing_are_errors() {
     .concat();
     refused("policies_that_cannot_be_decoded_or_keys_that_change_nothing_are_errors", messages);
 }
+
+const REWARD: &str = "\n[[judge]]\nname = \"reward\"\nkind = \"reward_model\"\n\n[compare]\njudge = \"pairwise\"\n";
+
+#[test]
+fn the_best_of_n_has_rising_numbers_and_somebody_who_chooses() {
+    let best = |text: &str| match &understood(text).variant("other").unwrap().policy {
+        PolicySource::BestOfN(best) => (best.best_of_n.clone(), best.reward_model.clone(), best.most()),
+        policy => panic!("{policy:?}"),
+    };
+    let text = beside("best_of_n = [1, 4, 16]\nreward_model = \"reward\"") + REWARD;
+    assert_eq!(best(&text), (vec![1, 4, 16], "reward".to_owned(), 16));
+    // Where there is one who can choose, it needn't be said.
+    assert_eq!(best(&beside("best_of_n = [2]")), (vec![2], "gold".to_owned(), 2));
+}
+
+#[test]
+fn choices_that_cannot_be_or_keys_that_change_nothing_are_errors() {
+    let changed = |(keys, from, to): (&str, &str, &str)| {
+        let text = beside(keys).replacen(from, to, 1) + REWARD;
+        let error = parse(&text, Path::new("toy.toml")).expect_err(keys);
+        assert!(error.place.is_some(), "no place: {error}");
+        format!("{error}\n\n")
+    };
+    let plain = |keys| (keys, "", "");
+    let messages: String = [
+        plain("best_of_n = []"),
+        plain("best_of_n = [0, 1]\nreward_model = \"gold\""),
+        plain("best_of_n = [1, 4, 4]\nreward_model = \"gold\""),
+        plain("best_of_n = [1, 4]"),
+        plain("best_of_n = [1, 4]\nreward_model = \"pairwise\""),
+        plain("best_of_n = [1, 4]\nreward_model = \"gold\"\nbeta = 0.1"),
+        plain("best_of_n = [1, 4]\npolicy = \"a\"\ntemperature = 0.5"),
+        plain("policy = \"best\"\ntemperature = 0.5\n\n[[variant]]\nname = \"best\"\nbest_of_n = [2]\nreward_model = \"gold\""),
+        ("best_of_n = [1, 4]\nreward_model = \"gold\"", "temperature = 0.7", "temperature = 0"),
+    ]
+    .map(changed)
+    .concat();
+    refused("choices_that_cannot_be_or_keys_that_change_nothing_are_errors", messages);
+}
