@@ -167,7 +167,11 @@ fn claim(claim: &ClaimSettings, methods: &[MethodSettings], ground: &Ground, doc
         None => {}
     }
     let named = |name: &str| methods.iter().find(|method| method.name == name);
-    let chosen = [Some(&claim.method), claim.against.as_ref()].into_iter().flatten().filter_map(|name| named(name)).any(|m| chooses(m, ground) > 0);
+    let chosen = [Some(&claim.method), claim.against.as_ref()]
+        .into_iter()
+        .flatten()
+        .filter_map(|name| named(name))
+        .any(|m| chooses(m, ground) > 0);
     let variants = named(&claim.method).map_or(0, |method| method.variants.len());
     let lacking = match claim.kind {
         ClaimKind::SeedVariance if ground.seeds < 2 => {

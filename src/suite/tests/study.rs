@@ -54,7 +54,8 @@ fn what_cannot_be_compared_or_decided_is_an_error_that_says_why() {
     let compares = |kind: &str| with_claim(&format!("kind = \"{kind}\"\nagainst = \"Other\""));
     shown += &refusals(&compares("seed_variance"), &[("seeds = [1, 2]", "seeds = [1]")]);
     shown += &refusals(&compares("over_optimisation"), &[("[generate]", "[compare]\njudge = \"gold\"\n[generate]")]);
-    let best = with_claim("kind = \"calibration\"\nagainst = \"Other\"").replace("optim = \"sgd\"", "best_of_n = [1, 2]\nreward_model = \"gold\"");
+    let best = with_claim("kind = \"calibration\"\nagainst = \"Other\"")
+        .replace("optim = \"sgd\"", "best_of_n = [1, 2]\nreward_model = \"gold\"");
     shown += &refusals(&best, &[("[\"a\", \"b\"]", "[\"a\", \"b\"]"), ("[\"a\", \"b\"]", "[\"a\"]")]);
     let decoded = order.replace("optim = \"sgd\"", "policy = \"a\"\ntemperature = 0");
     shown += &refusals(&decoded, &[("[\"a\", \"b\"]", "[\"a\", \"b\"]")]);
