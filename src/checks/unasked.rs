@@ -24,6 +24,7 @@ fn of_best(best: &BestOfSettings, id: &str) -> Option<String> {
         "proxy-gold-divergence" if best.reward_model == GOLD => {
             Some("gold itself chooses: there is no proxy that could part from it".to_owned())
         }
+        "kl-per-token" => Some("its texts are the reference's own: no token is drawn from elsewhere".to_owned()),
         "kl-disagreement" => Some("its KL is known from n, not estimated".to_owned()),
         "entropy-collapse" => Some("what it would write next has no distribution: whole texts are chosen".to_owned()),
         id if rests_on_pairs(id) => Some("it chooses among texts and gives pairs no log-probability".to_owned()),

@@ -64,5 +64,6 @@ fn the_best_of_n_is_fitted_by_gaos_other_form_and_told_from_how_many_to_choose()
     assert!(found.hint.contains("the best of 50") && found.message.contains("n = 100"), "{found:?}");
     let why = |id: &str| looked.checks.iter().find(|row| row.id == id).map(|row| row.message.clone()).unwrap();
     assert!(why("kl-disagreement").contains("known from n") && why("entropy-collapse").contains("whole texts are chosen"));
+    assert!(why("kl-per-token").contains("the reference's own"));
     assert!(why("length-coupling").contains("gives pairs no log-probability"));
 }
