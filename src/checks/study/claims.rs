@@ -111,7 +111,7 @@ impl Ground<'_> {
         let range = format!("√KL {:.2} to {:.2}", gap.from, gap.to);
         let mut found = format!(
             "over {range} `{name}` reaches {} than `{other}` on average",
-            more(gap.mean.value, interval, &self.table.reward)
+            more(gap.mean.value, interval, self.table.unit)
         );
         if let (Some(first), Some(last)) = (worse.first(), worse.last()) {
             found += &format!(", and significantly less from √KL {first:.2} to {last:.2}");

@@ -30,8 +30,9 @@ pub(super) struct Run<'a> {
 }
 
 pub(super) struct Table<'a> {
-    /// What `reward` is.
+    /// What `reward` is, and what there is more or less of.
     pub reward: String,
+    pub unit: &'static str,
     pub prompts: usize,
     /// In the order of the suite's variants.
     pub runs: Vec<Run<'a>>,
@@ -117,11 +118,11 @@ impl<'a> Table<'a> {
             let run = |(seed, stops)| Run { variant: variant.name.as_str(), seed, stops };
             runs.extend(own.into_iter().map(run).filter(|run| !run.stops.is_empty()));
         }
-        let reward = match world {
-            true => "gold reward above the reference's".to_owned(),
-            false => format!("win rate by {} above one half", suite.compare.judge),
+        let (reward, unit) = match world {
+            true => ("gold reward above the reference's".to_owned(), "gold reward"),
+            false => (format!("win rate by {} above one half", suite.compare.judge), "win rate"),
         };
-        Self { reward, prompts: prompts.len(), runs }
+        Self { reward, unit, prompts: prompts.len(), runs }
     }
 }
 
