@@ -127,8 +127,10 @@ impl Screen {
                 Decision::Undecided => Colour::Care,
             };
             let mark = self.paint(colour, &format!("{symbol} {word:<12}"));
-            let expected = cut(&visible_line(&claim.expected), self.width - 16);
-            self.line(&format!("{mark}  {expected}"));
+            for (number, line) in wrap(&visible_line(&claim.expected), self.width - 16).iter().enumerate() {
+                let before = if number == 0 { mark.clone() } else { format!("{:14}", "") };
+                self.line(&format!("{before}  {line}"));
+            }
             self.wrapped(&visible_line(&claim.found), 16, None);
         }
     }

@@ -42,7 +42,9 @@ struct Scale {
     judge_prompts: usize,
     judge_steps: usize,
     eval_prompts: usize,
-    /// One epoch of the world's pairs or less; files keep two fifths of them for training.
+    /// Of a file's prompts: held out, for judges, for evaluation; the rest trains.
+    shares: [f64; 3],
+    /// Less than an epoch, of a world's pairs and of what files keep of them for training.
     healthy_steps: usize,
     long_steps: usize,
     /// Checkpoints of each training, and healthy variants of each suite that has any, at most.
@@ -55,10 +57,11 @@ struct Scale {
 const FULL: Scale = Scale {
     demonstrations: 6000,
     sft_steps: 500,
-    train_prompts: 800,
-    judge_prompts: 400,
-    judge_steps: 240,
+    train_prompts: 1600,
+    judge_prompts: 1000,
+    judge_steps: 500,
     eval_prompts: 150,
+    shares: [0.1, 0.1, 0.1],
     healthy_steps: 96,
     long_steps: 240,
     checkpoints: 6,
@@ -74,6 +77,7 @@ const SMALL: Scale = Scale {
     judge_prompts: 30,
     judge_steps: 0,
     eval_prompts: 40,
+    shares: [0.15, 0.2, 0.25],
     healthy_steps: 14,
     long_steps: 80,
     checkpoints: 2,
@@ -97,7 +101,7 @@ impl Scale {
         format!(
             "seed = {seed}\nseeds = [1]\n\n[dataset]\nkind = \"world\"\ndemonstrations = {demonstrations}\nvocab_size = 800\n\
              train_prompts = {train_prompts}\nheldout_prompts = 60\njudge_prompts = {judge_prompts}\neval_prompts = {eval_prompts}\n\
-             label_temperature = 0.3\n{dataset}\n\n[model]\nhidden_size = {hidden}\nnum_hidden_layers = {layers}\n\
+             label_temperature = 0.15\n{dataset}\n\n[model]\nhidden_size = {hidden}\nnum_hidden_layers = {layers}\n\
              num_attention_heads = 4\nnum_key_value_heads = 2\nmax_position_embeddings = 192\n\n[sft]\nlearning_rate = 3e-3\n\
              lr_scheduler_type = \"cosine\"\nwarmup_steps = 10\nper_device_train_batch_size = 16\nmax_steps = {sft_steps}\n\n{GENERATE}"
         )
@@ -258,7 +262,7 @@ impl World<'_> {
                 let listed: String = variants.iter().map(|(name, keys)| variant(name, keys)).collect();
                 self.run(
                     &suite,
-                    &format!("{}\n{}\n{listed}\n{judge}", self.file(&suite, what), scale.training(scale.healthy_steps * 2 / 5)),
+                    &format!("{}\n{}\n{listed}\n{judge}", self.file(&suite, what), scale.training(scale.healthy_steps)),
                 );
                 runs.extend(variants.iter().map(|(name, _)| Run { suite: suite.clone(), variant: (*name).to_owned(), kind }));
             };
@@ -292,13 +296,14 @@ impl World<'_> {
         runs
     }
 
-    /// The tables of a suite over a file of pairs. A judge that sees next to no pairs gets one prompt in thirty.
+    /// The tables of a suite over a file of pairs. A judge that sees next to no pairs gets one prompt in fifty.
     fn file(&self, suite: &str, what: &str) -> String {
         let model = self.cell(&self.name("world"), "reference");
-        let judge_share = if what == "few" { 0.03 } else { 0.2 };
+        let [heldout_share, judge_share, eval_share] = self.scale.shares;
+        let judge_share = if what == "few" { 0.02 } else { judge_share };
         format!(
-            "seed = {}\nseeds = [1]\n\n[dataset]\nkind = \"pairs\"\npath = \"{suite}.jsonl\"\nheldout_share = 0.15\n\
-             judge_share = {judge_share}\neval_share = 0.25\n\n[model]\npath = {model:?}\n\n{GENERATE}",
+            "seed = {}\nseeds = [1]\n\n[dataset]\nkind = \"pairs\"\npath = \"{suite}.jsonl\"\nheldout_share = {heldout_share}\n\
+             judge_share = {judge_share}\neval_share = {eval_share}\n\n[model]\npath = {model:?}\n\n{GENERATE}",
             self.seed
         )
     }
@@ -392,7 +397,7 @@ fn a_bad_run_is_flagged_by_the_right_check_and_a_healthy_one_is_not_failed() {
 }
 
 /// The worlds of the record. Thresholds were tuned on others (`DPO_EVAL_BENCH_SEEDS`).
-const SEEDS: [u64; 5] = [11, 12, 13, 14, 15];
+const SEEDS: [u64; 5] = [21, 22, 23, 24, 25];
 
 #[test]
 #[ignore = "the whole bench: half an hour"]
