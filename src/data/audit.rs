@@ -30,8 +30,11 @@ use tokens::{Seen, Tokens};
 /// Rows that are in memory together.
 pub const CHUNK: usize = 512;
 
+/// Takes some rows.
+pub type Take<'a, R> = &'a mut dyn FnMut(&[R]) -> Result<()>;
+
 /// Goes over rows in order, some at a time, the same ones each time.
-pub type Pass<'a, R> = dyn Fn(&mut dyn FnMut(&[R]) -> Result<()>) -> Result<()> + 'a;
+pub type Pass<'a, R> = dyn Fn(Take<'_, R>) -> Result<()> + 'a;
 
 /// What is audited: the splits of one suite.
 pub struct AuditInput<'a, R> {
@@ -65,9 +68,7 @@ pub fn audit_by_source<R: Audited + Clone>(input: &AuditInput<R>, settings: &Pai
         );
         let mut of_source = vec![AuditItem { id: "rows".to_owned(), count, total, must_be_zero: false, message }];
         let every = input.rows();
-        let pass = |take: &mut dyn FnMut(&[R]) -> Result<()>| {
-            every(&mut |rows: &[R]| take(&rows.iter().filter(own).cloned().collect::<Vec<_>>()))
-        };
+        let pass = |take: Take<'_, R>| every(&mut |rows: &[R]| take(&rows.iter().filter(own).cloned().collect::<Vec<_>>()));
         let alone = Looks { demonstrations: &[], tokenizer: input.tokenizer, max_length: input.max_length, full: input.full };
         let RowItems { odd, like, tokens } = alone.at(&pass)?;
         of_source.extend(odd.into_iter().chain(like).chain(tokens));
@@ -101,12 +102,12 @@ pub fn audit_rows<R: Audited>(
 }
 
 impl<'a, R> AuditInput<'a, R> {
-    fn rows(&self) -> impl Fn(&mut dyn FnMut(&[R]) -> Result<()>) -> Result<()> + 'a {
+    fn rows(&self) -> impl Fn(Take<'_, R>) -> Result<()> + 'a {
         slices([self.train, self.heldout, self.judge])
     }
 }
 
-fn slices<'a, R, const N: usize>(parts: [&'a [R]; N]) -> impl Fn(&mut dyn FnMut(&[R]) -> Result<()>) -> Result<()> + 'a {
+fn slices<'a, R, const N: usize>(parts: [&'a [R]; N]) -> impl Fn(Take<'_, R>) -> Result<()> + 'a {
     move |take| parts.iter().flat_map(|part| part.chunks(CHUNK)).try_for_each(take)
 }
 

@@ -18,17 +18,17 @@ use super::variance;
 use crate::digest::Digest;
 use crate::judge::probes::Probe;
 use crate::judge::{GOLD, JudgeProbe, JudgeTrial, Judgment, Outcome};
-use crate::statistics::agreement::{Confusion, Weights};
-use crate::statistics::bias::position_effect_of;
-use crate::statistics::bootstrap::{Bootstrap, Resampling};
+use crate::statistics::agreement::clustered::{self, Counts, alpha, kappa};
+use crate::statistics::bias::{Longer, length_bias, position_effect_of};
+use crate::statistics::bootstrap::Resampling;
 use crate::statistics::calibration::{Binning, EXPECTED_ERROR, Forecast, Gaps, clustered_expected_error, reliability};
 use crate::statistics::discrimination::{Scored, area};
 use crate::statistics::interval::Interval;
-use crate::statistics::krippendorff::{Metric, Reliability};
+use crate::statistics::krippendorff::{Metric, clustered_alpha};
 use crate::statistics::mean::{Clustered, Measured, Range, mean, paired_difference, rate};
 use crate::statistics::prediction_powered::{Predicted, Tuning, corrected_mean};
 
-pub const BOOTSTRAP: &str = "bootstrap of prompts, percentile";
+/// Of the calibration error.
 const RESAMPLES: usize = 1000;
 /// Bins of the reliability curve.
 const BINS: usize = 10;
@@ -120,22 +120,6 @@ fn place(outcome: Outcome) -> usize {
     (2.0 * outcome.points()) as usize
 }
 
-/// Of one prompt: how often a judge says i (2 for the first side, 1 for a tie) where the labels say j, at 3 i + j.
-type Counts = [f64; 9];
-
-/// Cohen's κ. They agree fully where they always say the same.
-fn kappa(counts: &Counts) -> f64 {
-    let confusion = Confusion::of_counts(counts, 3);
-    if confusion.percent() == 1.0 { 1.0 } else { confusion.cohen(Weights::Nominal).map_or(0.0, |kappa| kappa.value) }
-}
-
-/// Krippendorff's α of two raters without gaps, from Scott's π of N items: 1 − α = (1 − π) (2N − 1) / 2N.
-fn alpha(counts: &Counts) -> f64 {
-    let values = 2.0 * counts.iter().sum::<f64>();
-    let confusion = Confusion::of_counts(counts, 3);
-    if confusion.percent() == 1.0 { 1.0 } else { 1.0 - (1.0 - confusion.scott().unwrap_or(0.0)) * (values - 1.0) / values }
-}
-
 /// A prompt's share in the calibration error, each trial in both directions.
 fn gaps(trials: &[&JudgeTrial]) -> Gaps {
     let mut gaps = Gaps::default();
@@ -158,16 +142,6 @@ fn counted(trials: &[&JudgeTrial]) -> Counts {
     counts
 }
 
-fn total(prompts: &[&Counts]) -> Option<Counts> {
-    let mut sum = [0.0; 9];
-    prompts.iter().for_each(|counts| counts.iter().zip(&mut sum).for_each(|(count, sum)| *sum += count));
-    (sum.iter().sum::<f64>() > 0.0).then_some(sum)
-}
-
-fn trials_of<'a>(rows: &[&&'a JudgeTrial]) -> Vec<&'a JudgeTrial> {
-    rows.iter().map(|t| **t).collect()
-}
-
 /// Whether the longer side is preferred, and whether it is the better one; none where neither is longer.
 fn longer(trial: &JudgeTrial) -> Option<(f64, bool)> {
     let toward_better = side(trial.preference) as f64 / 2.0;
@@ -178,13 +152,15 @@ fn longer(trial: &JudgeTrial) -> Option<(f64, bool)> {
     }
 }
 
-/// By how much more than ½ the longer side is preferred where it is as often the better as the worse one. None where it always is one.
-fn length_bias(trials: &[&JudgeTrial]) -> Option<f64> {
-    let mean = |better: bool| {
-        let of: Vec<f64> = trials.iter().filter_map(|t| longer(t)).filter(|(_, b)| *b == better).map(|(x, _)| x).collect();
-        (!of.is_empty()).then(|| of.iter().sum::<f64>() / of.len() as f64)
-    };
-    Some((mean(true)? + mean(false)?) / 2.0 - 0.5)
+/// Of one prompt's trials, where the longer side is the better one and where it is the worse.
+fn longer_sums(trials: &[&JudgeTrial]) -> Longer {
+    let mut sums = Longer::default();
+    for (prefers, is_better) in trials.iter().filter_map(|t| longer(t)) {
+        let [sum, n] = if is_better { &mut sums.better } else { &mut sums.worse };
+        *sum += prefers;
+        *n += 1.0;
+    }
+    sums
 }
 
 struct Table<'a> {
@@ -210,27 +186,6 @@ impl Table<'_> {
             clusters,
             method: method.to_owned(),
         });
-    }
-
-    /// A statistic of groups (all rows of a prompt each), with the percentile interval over prompts drawn with replacement.
-    fn resampled<T: Sync>(
-        &self,
-        purpose: &str,
-        groups: &[Vec<T>],
-        statistic: impl Fn(&[&T]) -> Option<f64> + Sync,
-    ) -> Option<Measured> {
-        let all: Vec<&T> = groups.iter().flatten().collect();
-        let value = statistic(&all)?;
-        let resampling = Resampling { resamples: RESAMPLES, seed: self.scheme.seed, purpose };
-        // A resample in which the statistic doesn't exist says nothing new.
-        let replicates = resampling.replicates(groups.len(), |drawn| {
-            let rows: Vec<&T> = drawn.iter().flat_map(|&group| &groups[group as usize]).collect();
-            statistic(&rows).unwrap_or(value)
-        });
-        let interval = Bootstrap::new(value, replicates)?.percentile(self.scheme.level);
-        // What is never below zero may be larger in resamples than in the sample.
-        let interval = Interval { lower: interval.lower.min(value), upper: interval.upper.max(value) };
-        Some(Measured { value, interval, n: all.len(), clusters: groups.len(), method: BOOTSTRAP })
     }
 
     fn trials(&mut self, judge: &str, trials: &[&JudgeTrial]) {
@@ -271,8 +226,8 @@ impl Table<'_> {
         self.push("judge_ece", None, judge, None, ece);
         let counts: Vec<Counts> = groups.iter().map(|group| counted(group)).collect();
         self.beyond_chance("judge", None, judge, &counts, trials.len());
-        let bias = self.resampled("judge-length-bias", &groups, |rows| length_bias(&trials_of(rows)));
-        self.push("judge_length_bias", None, judge, None, bias);
+        let sums: Vec<Longer> = groups.iter().map(|group| longer_sums(group)).collect();
+        self.push("judge_length_bias", None, judge, None, length_bias(&sums, level));
         for (slice, close) in [("lengths within 30 characters", true), ("lengths further apart", false)] {
             let prefers = of(&|t| longer(t).filter(|_| (t.length_difference.abs() <= CLOSE_LENGTHS) == close).map(|(x, _)| x));
             self.push("judge_longer_preference", None, judge, Some(slice), rate(&prefers, level));
@@ -281,10 +236,9 @@ impl Table<'_> {
 
     /// κ and α from the counts of each prompt; `n` items.
     fn beyond_chance(&mut self, what: &str, policy: Option<Policy>, judge: &str, prompts: &[Counts], n: usize) {
-        let prompts: Vec<Vec<Counts>> = prompts.iter().map(|counts| vec![*counts]).collect();
         for (name, of) in [("kappa", kappa as fn(&Counts) -> f64), ("alpha", alpha)] {
-            let measured = self.resampled(&format!("{what}-{name}"), &prompts, |rows| Some(of(&total(rows)?)));
-            self.push(&format!("{what}_{name}"), policy, judge, None, measured.map(|m| Measured { n, ..m }));
+            let measured = clustered::measured(prompts, of, n, self.scheme.level);
+            self.push(&format!("{what}_{name}"), policy, judge, None, measured);
         }
     }
 
@@ -355,10 +309,7 @@ impl Table<'_> {
                 groups.entry(item.0).or_default().push(ratings);
             }
             let groups: Vec<Vec<Vec<f64>>> = groups.into_values().collect();
-            let together = self.resampled("panel-alpha", &groups, |rows| {
-                let ratings: Vec<Vec<f64>> = rows.iter().map(|ratings| (*ratings).clone()).collect();
-                Some(Reliability::new(&ratings, Metric::Nominal).alpha().unwrap_or(1.0))
-            });
+            let together = clustered_alpha(&groups, Metric::Nominal, self.scheme.level);
             self.push("panel_alpha", Some(policy), panel, None, together);
         }
         let labels = self.scheme.labels.map_or(GOLD, |(judge, _)| judge);

@@ -4,14 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::generate::{Completion, REFERENCE};
 use crate::judge::Judgment;
-use crate::statistics::bootstrap::{Bootstrap, Resampling};
 use crate::statistics::length_control::{Data, Item, Recipe};
-use crate::statistics::mean::{Clustered, Measured, Range, mean};
-
-/// The method that `estimates.csv` states.
-const METHOD: &str = "ridge logistic on length, whole fit bootstrapped by prompt (BCa)";
-/// As many as show the limits of a 95 % interval to about a twentieth of its width, for every judge and checkpoint of a run.
-const RESAMPLES: usize = 400;
+use crate::statistics::mean::Measured;
 
 type Place<'a> = (&'a str, u64, Option<u64>, &'a str, u32);
 
@@ -50,19 +44,7 @@ pub(super) fn length_controlled(rows: &[&Judgment], lengths: &Lengths<'_>, level
         return None;
     }
     let (data, recipe) = (Data { items: &items, gamed: &[], prompts: prompts.len() }, Recipe::Ridge { saturating: true });
-    let fit = data.fit(recipe).ok()?;
-    let resampling = Resampling { resamples: RESAMPLES, seed: 0, purpose: "estimates/length-control" };
-    let draws = data.resampled(recipe, &fit.coefficients, resampling).ok()?;
-    let bootstrap = Bootstrap::new(fit.win_rate, draws)?;
-    let raw = mean(&Clustered::new(rows.iter().map(|j| (j.prompt_id.as_str(), j.preference))), Range::UNIT, level)?;
-    let percentile = bootstrap.percentile(level);
-    if percentile.width() <= 1e-9 {
-        // All prompts agree, and so do all resamples: only the number of prompts says how sure that is.
-        return Some(Measured { value: fit.win_rate, ..raw });
-    }
-    let jackknife = data.left_out(recipe, &fit.coefficients).ok()?;
-    let interval = bootstrap.bca(&jackknife, level).unwrap_or(percentile);
-    Some(Measured { value: fit.win_rate, interval, n: raw.n, clusters: raw.clusters, method: METHOD })
+    data.measured(recipe, level)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub(crate) const METRICS: &[Metric] = &[
         "Win rate, over other seeds too",
         "fraction",
         3,
-        "The win rate with an interval for trainings with other seeds too; few seeds say little of them, and where they hardly differ it is wider than it need be.",
+        "The win rate with an interval for trainings with other seeds too; few seeds say little of them, and with two the interval is somewhat wider than it need be.",
     ),
     metric(
         "win_rate_variance",
@@ -41,7 +41,7 @@ pub(crate) const METRICS: &[Metric] = &[
         "Win rate, corrected",
         "fraction",
         3,
-        "The win rate that the labels would give, from all of the judge's preferences and the labels of a few prompts (PPI++); `method` says how many labels, how much the judge counts (λ), and how many labels alone would say as much.",
+        "The win rate that the labels would give, from all of the judge's preferences and the labels of a few prompts (PPI++); `method` says how many labels, how much the judge counts (λ), and how many labels alone would say as much. With labels of five prompts the interval is too narrow.",
     ),
     metric("tie_rate", "Ties", "fraction", 3, "Share of items that the judge calls a tie."),
     metric(
@@ -222,7 +222,7 @@ pub(crate) const METRICS: &[Metric] = &[
         "Cohen's κ",
         "",
         3,
-        "Agreement with gold, or with the labels, on labelled pairs beyond chance; ties are a class of their own.",
+        "Agreement with gold, or with the labels, on labelled pairs beyond chance; ties are a class of their own. Where an answer hardly occurs, a few prompts can't tell, and the interval is too narrow.",
     ),
     metric("judge_alpha", "Krippendorff's α", "", 3, "The same as Krippendorff measures it (nominal)."),
     metric(
@@ -230,7 +230,7 @@ pub(crate) const METRICS: &[Metric] = &[
         "Length bias",
         "fraction",
         3,
-        "By how much more than one half it prefers the longer side, where that is as often the better side as the worse one.",
+        "By how much more than one half it prefers the longer side, where that is as often the better side as the worse one. With a few prompts and a judge that is seldom wrong the interval is too wide.",
     ),
     metric(
         "judge_truncated",

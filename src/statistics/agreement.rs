@@ -2,6 +2,8 @@
 
 use super::interval::{Interval, z};
 
+pub mod clustered;
+
 /// How far apart two categories are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weights {

@@ -1,6 +1,9 @@
 //! What being shown first is worth to a judge (METHODS: judge bias; Zheng et al. 2023, Wang et al. 2023).
 
+use super::interval::Interval;
+use super::jackknife::between;
 use super::logistic::logistic;
+use super::mean::{Measured, Range};
 
 /// Position effect in probability, b = (P(first wins | a first) + P(first wins | b first) − 1) / 2, from the two logits.
 /// 0: none; ½: always the first.
@@ -55,6 +58,63 @@ pub fn order_bias(logits: &[(f64, f64)]) -> OrderBias {
     }
 }
 
+/// How often the longer side is preferred in one cluster (prompt), a tie half: where it is the better side, and where it is the worse.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Longer {
+    /// Sum of the preferences, and their number.
+    pub better: [f64; 2],
+    pub worse: [f64; 2],
+}
+
+pub const TWO_RATES: &str = "two rates, each Wilson on effective n by jackknife of prompts, their limits combined (MOVER)";
+
+/// By how much more than ½ the longer side is preferred where it is as often the better as the worse one: half the sum of two rates, less ½.
+/// None where it always is one, or all in one cluster.
+///
+/// Its limits are made of the rates' own (Zou and Donner 2008, "Construction of confidence limits about effect measures: a general approach",
+/// Statistics in Medicine 27): a careful judge's rates lie near 1 and 0, where the standard error of their sum sees nothing. ρ is their
+/// correlation of the two, since prompts have both.
+pub fn length_bias(clusters: &[Longer], level: f64) -> Option<Measured> {
+    let better = Rate::new(clusters.iter().map(|c| c.better).collect(), level)?;
+    let worse = Rate::new(clusters.iter().map(|c| c.worse).collect(), level)?;
+    let (value, rho) = ((better.value + worse.value) / 2.0 - 0.5, better.correlation(&worse));
+    let half = |a: f64, b: f64| (a * a + b * b + 2.0 * rho * a * b).max(0.0).sqrt() / 2.0;
+    let lower = value - half(better.value - better.interval.lower, worse.value - worse.interval.lower);
+    let upper = value + half(better.interval.upper - better.value, worse.interval.upper - worse.value);
+    let n = (better.total[1] + worse.total[1]) as usize;
+    Some(Measured { value, interval: Interval { lower, upper }, n, clusters: clusters.len(), method: TWO_RATES })
+}
+
+/// Of sums and numbers of clusters, some of them empty.
+struct Rate {
+    sums: Vec<[f64; 2]>,
+    total: [f64; 2],
+    value: f64,
+    interval: Interval,
+}
+
+impl Rate {
+    /// None for fewer than two clusters.
+    fn new(sums: Vec<[f64; 2]>, level: f64) -> Option<Self> {
+        let total = sums.iter().fold([0.0; 2], |[sum, n], [s, m]| [sum + s, n + m]);
+        let value = total[0] / total[1];
+        let filled = sums.iter().filter(|[_, n]| *n > 0.5);
+        let left_out: Vec<f64> = filled.map(|[s, n]| (total[0] - s) / (total[1] - n)).collect();
+        let interval =
+            (left_out.len() > 1).then(|| between(value, &left_out, Range::UNIT, total[1] as usize, level)).flatten()?.interval;
+        Some(Self { sums, total, value, interval })
+    }
+
+    /// Residuals of the same clusters multiplied and summed, over the root of their squares.
+    fn correlation(&self, other: &Self) -> f64 {
+        let residuals = |rate: &Self| rate.sums.iter().map(|[s, n]| s - n * rate.value).collect::<Vec<f64>>();
+        let (a, b) = (residuals(self), residuals(other));
+        let product = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+        let spread = (product(&a, &a) * product(&b, &b)).sqrt();
+        if spread > 0.0 { product(&a, &b) / spread } else { 0.0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::reference::{close, number, numbers, vectors};
@@ -98,5 +158,17 @@ mod tests {
     fn a_certain_judge_has_no_position_effect() {
         assert_eq!(position_effect_of(1.0, 0.3), 0.0);
         assert_eq!(position_effect_of(0.0, 0.3), 0.0);
+    }
+
+    #[test]
+    fn the_longer_side_is_compared_where_it_is_the_better_and_where_it_is_the_worse() {
+        // 3 of 4 where it is better, 1 of 2 where it is worse: (0.75 + 0.5) / 2 − 0.5.
+        let better = |sum| Longer { better: [sum, 1.0], ..Longer::default() };
+        let worse = |sum| Longer { worse: [sum, 1.0], ..Longer::default() };
+        let clusters = [better(1.0), better(1.0), better(1.0), better(0.0), worse(1.0), worse(0.0)];
+        let found = length_bias(&clusters, 0.95).unwrap();
+        close(&[found.value], &[0.125], 1e-12);
+        assert_eq!((found.n, found.clusters), (6, 6));
+        assert!(length_bias(&clusters[..4], 0.95).is_none(), "it never is the worse one");
     }
 }

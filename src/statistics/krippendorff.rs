@@ -2,6 +2,8 @@
 //! "Computing Krippendorff's Alpha-Reliability").
 
 use super::bootstrap::{Bootstrap, Resampling};
+use super::jackknife::between;
+use super::mean::{Measured, Range};
 
 /// What the distance of two values means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +111,23 @@ impl Reliability {
     }
 }
 
+/// α of items that come in clusters (prompts), each a list of items with their ratings. Where nothing differs they agree fully. None where no
+/// item has two ratings, or in one cluster alone.
+pub fn clustered_alpha(clusters: &[Vec<Vec<f64>>], metric: Metric, level: f64) -> Option<Measured> {
+    let compared = |(cluster, items): (usize, &Vec<Vec<f64>>)| {
+        items.iter().filter(|item| item.len() > 1).map(|item| (cluster, item.clone())).collect::<Vec<_>>()
+    };
+    let (of, ratings): (Vec<usize>, Vec<Vec<f64>>) = clusters.iter().enumerate().flat_map(compared).unzip();
+    let all = Reliability::new(&ratings, metric);
+    let value = if ratings.is_empty() { return None } else { all.alpha().unwrap_or(1.0) };
+    let without = |cluster: usize| {
+        let rest: Vec<u32> = (0u32..).zip(&of).filter(|(_, own)| **own != cluster).map(|(item, _)| item).collect();
+        all.of(&rest).unwrap_or(1.0)
+    };
+    let left_out: Vec<f64> = (0..clusters.len()).map(without).collect();
+    between(value, &left_out, Range { lower: -1.0, upper: 1.0 }, ratings.len(), level)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::reference::{close, number, vectors};
@@ -151,5 +170,17 @@ mod tests {
             assert_eq!(Reliability::new(&full, metric).alpha(), Some(1.0));
             assert_eq!(Reliability::new(&same, metric).alpha(), None);
         }
+    }
+
+    #[test]
+    fn clusters_left_out_in_turn_give_the_standard_error_of_the_jackknife() {
+        let clusters: Vec<Vec<Vec<f64>>> =
+            (0..12).map(|c| (0..2).map(|i| vec![f64::from(c % 2), f64::from((c + i * c) % 3 % 2)]).collect()).collect();
+        let flat: Vec<Vec<f64>> = clusters.iter().flatten().cloned().collect();
+        let found = clustered_alpha(&clusters, Metric::Nominal, 0.95).unwrap();
+        close(&[found.value], &[Reliability::new(&flat, Metric::Nominal).alpha().unwrap()], 1e-12);
+        assert_eq!((found.n, found.clusters), (24, 12));
+        assert!(found.interval.lower < found.value && found.value < found.interval.upper, "{found:?}");
+        assert!(clustered_alpha(&[vec![vec![1.0]], vec![vec![0.0]]], Metric::Nominal, 0.95).is_none());
     }
 }

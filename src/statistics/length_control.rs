@@ -13,14 +13,18 @@
 //! Style control in Arena-Hard's sense is the second recipe over relative differences. They are divided by their standard deviation and not
 //! centred: centred, a policy that always writes longer would keep the gain.
 //!
-//! The interval is a bootstrap of the whole fit, prompts resampled with all their rows, standard deviations included. AlpacaEval's own
+//! The interval is of the whole fit, prompts left out or resampled with all their rows, standard deviations included. AlpacaEval's own
 //! standard error is the spread of the predictions over the prompts and knows nothing of the fit's uncertainty.
 
 use rayon::prelude::*;
 
 use super::bootstrap::Resampling;
+use super::jackknife::between;
 use super::logistic::logistic;
+use super::mean::{Measured, Range};
 use super::regression::{Penalty, Rows, Unconverged, cost, fit};
+
+pub const JACKKNIFE: &str = "ridge logistic on length, Wilson on effective n by jackknife of the whole fit by prompt";
 
 /// One judged item.
 #[derive(Debug, Clone, PartialEq)]
@@ -190,6 +194,16 @@ impl<'a> Data<'a> {
             self.refit(recipe, &counts, start)
         };
         self.own_prompts().into_par_iter().map(one).collect()
+    }
+
+    /// The controlled win rate with its interval; none where a fit doesn't converge, or there is one prompt alone. The bootstrap of the whole fit
+    /// (BCa) holds 92 % with 20 prompts, this 94 (`golden/statistics/coverage.csv`).
+    pub fn measured(&self, recipe: Recipe, level: f64) -> Option<Measured> {
+        let fit = self.fit(recipe).ok()?;
+        let left_out = self.left_out(recipe, &fit.coefficients).ok()?;
+        let judged = self.items.iter().filter(|item| item.preference.is_some()).count();
+        let measured = between(fit.win_rate, &left_out, Range::UNIT, judged, level)?;
+        Some(Measured { method: JACKKNIFE, ..measured })
     }
 
     /// AlpacaEval's choice of C: the largest summed score over five folds, the smallest C of equal ones.

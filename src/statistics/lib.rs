@@ -7,7 +7,7 @@
 //! | `quantile`, `rank` | quantiles; ranks and rank correlations |
 //! | `proportion`, `difference` | binomial proportions, and differences of two |
 //! | `mean` | means, rates and ratios of clustered values |
-//! | `bootstrap` | resampling of items and of whole clusters |
+//! | `bootstrap`, `jackknife` | resampling of items and of whole clusters; clusters left out in turn |
 //! | `student`, `signs`, `wilcoxon`, `mcnemar` | tests of paired differences, of equivalence and non-inferiority |
 //! | `multiplicity` | families of tests |
 //! | `sequential` | intervals that hold at every time |
@@ -41,6 +41,7 @@ pub mod divergence;
 pub mod diversity;
 pub mod frontier;
 pub mod interval;
+pub mod jackknife;
 pub mod krippendorff;
 pub mod length;
 pub mod length_control;

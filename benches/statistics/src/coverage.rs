@@ -85,7 +85,7 @@ pub fn row(what: &str, method: &str, prompts: usize, truth: f64, intervals: &[Op
     println!("{what},{method},{prompts},{truth:.5},{covered:.4},{above:.4},{below:.4},{width:.5}");
 }
 
-/// All of it; or a part, without the head: `means`, `pairs`, `seeds`.
+/// All of it; or a part, without the head: `means`, `pairs`, `seeds`, `judges`, `lengths`.
 pub fn print(part: Option<&str>) {
     if part.is_none() {
         println!("# cargo run --release -p dpo-eval-statistics-benches -- coverage (CANDIDATES=1); seed {SEED}, {DRAWS} draws");
@@ -101,10 +101,20 @@ pub fn print(part: Option<&str>) {
     if wanted("seeds") {
         crate::pairs::seeds();
     }
+    if wanted("judges") {
+        crate::judges::print(candidates());
+    }
+    if wanted("lengths") {
+        crate::judges::at_equal_lengths(candidates());
+    }
+}
+
+fn candidates() -> bool {
+    std::env::var_os("CANDIDATES").is_some()
 }
 
 fn means() {
-    let slow = std::env::var_os("CANDIDATES").is_some();
+    let slow = candidates();
     for world in WORLDS {
         let truth = world.truth();
         for prompts in PROMPTS {

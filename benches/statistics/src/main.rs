@@ -6,6 +6,7 @@
 //! ```
 
 mod coverage;
+mod judges;
 mod pairs;
 mod speed;
 mod worlds;
@@ -14,10 +15,10 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["coverage"] => coverage::print(None),
-        ["coverage", part @ ("means" | "pairs" | "seeds")] => coverage::print(Some(part)),
+        ["coverage", part @ ("means" | "pairs" | "seeds" | "judges" | "lengths")] => coverage::print(Some(part)),
         ["speed", folder] => speed::print(std::path::Path::new(folder)),
         _ => {
-            eprintln!("usage: coverage [means | pairs | seeds] | speed FOLDER");
+            eprintln!("usage: coverage [means | pairs | seeds | judges | lengths] | speed FOLDER");
             std::process::exit(2);
         }
     }

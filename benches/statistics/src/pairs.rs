@@ -4,11 +4,11 @@
 use dpo_eval_rng::Stream;
 use dpo_eval_statistics::bootstrap::Resampling;
 use dpo_eval_statistics::calibration::{clustered_temperature, expected_error_of_pairs};
-use dpo_eval_statistics::components::{AcrossSeeds, Observation, spreads};
+use dpo_eval_statistics::components::{AcrossSeeds, Observation, Source, spreads};
 use dpo_eval_statistics::discrimination::{Scored, area};
 use dpo_eval_statistics::interval::{Interval, normal_cdf, normal_quantile};
 use dpo_eval_statistics::logistic::logistic;
-use dpo_eval_statistics::mean::{Clustered, Range};
+use dpo_eval_statistics::mean::{Clustered, Measured, Range};
 use dpo_eval_statistics::quantile::clustered_quantile;
 use rayon::prelude::*;
 
@@ -89,7 +89,7 @@ fn true_error(factor: f64) -> f64 {
 }
 
 /// Over a normal of this spread, by the trapezoid rule.
-fn integrate(spread: f64, mut at: impl FnMut(f64, f64)) {
+pub fn integrate(spread: f64, mut at: impl FnMut(f64, f64)) {
     for i in -3000..=3000 {
         let x = f64::from(i) / 400.0;
         at(spread * x, libm::exp(-x * x / 2.0) / (2.0 * std::f64::consts::PI).sqrt() / 400.0);
@@ -131,7 +131,8 @@ const OF_PROMPT: f64 = 1.0;
 const OF_BOTH: f64 = 0.3;
 const OF_SAMPLE: f64 = 0.7;
 
-fn draw_crossed(name: &str, seeds: usize, spread: f64, prompts: usize, draw: u64) -> Vec<Observation> {
+/// What a seed adds to the logit, and the preferences.
+fn draw_crossed(name: &str, seeds: usize, spread: f64, prompts: usize, draw: u64) -> (Vec<f64>, Vec<Observation>) {
     let mut stream = Stream::of(SEED, name, draw);
     let of_seed: Vec<f64> = (0..seeds).map(|_| spread * stream.normal()).collect();
     let mut items = Vec::new();
@@ -145,19 +146,93 @@ fn draw_crossed(name: &str, seeds: usize, spread: f64, prompts: usize, draw: u64
             }
         }
     }
-    items
+    (of_seed, items)
+}
+
+/// E σ(x + `spread` Z), tabulated.
+struct Smoothed(Vec<f64>);
+
+impl Smoothed {
+    const STEP: f64 = 0.01;
+    const END: f64 = 12.0;
+
+    fn new(spread: f64) -> Self {
+        let steps = (2.0 * Self::END / Self::STEP) as i32;
+        Self((0..=steps).map(|i| expected(f64::from(i) * Self::STEP - Self::END, spread)).collect())
+    }
+
+    fn at(&self, x: f64) -> f64 {
+        let place = ((x + Self::END) / Self::STEP).clamp(0.0, (self.0.len() - 2) as f64);
+        let (below, share) = (place as usize, place.fract());
+        self.0[below] + share * (self.0[below + 1] - self.0[below])
+    }
+}
+
+/// Covariance over a normal of this spread of two functions.
+fn covariance(spread: f64, a: impl Fn(f64) -> f64, b: impl Fn(f64) -> f64) -> f64 {
+    let [mut of_a, mut of_b, mut of_both] = [0.0; 3];
+    for i in -120..=120 {
+        let x = f64::from(i) / 20.0;
+        let weight = libm::exp(-x * x / 2.0) / (2.0 * std::f64::consts::PI).sqrt() / 20.0;
+        let (a, b) = (a(spread * x), b(spread * x));
+        of_a += weight * a;
+        of_b += weight * b;
+        of_both += weight * a * b;
+    }
+    of_both - of_a * of_b
+}
+
+/// Components under given seeds.
+struct Given {
+    of_prompt: Smoothed,
+    of_cell: Smoothed,
+}
+
+impl Given {
+    fn new() -> Self {
+        Self { of_prompt: Smoothed::new(OF_BOTH.hypot(OF_SAMPLE)), of_cell: Smoothed::new(OF_SAMPLE) }
+    }
+
+    /// By prompt, prompt by seed, sample: the covariance of a prompt's expectations under two of the seeds; what is left of the cells'
+    /// variance under one; the variance within cells.
+    fn components(&self, seeds: &[f64]) -> [f64; 3] {
+        let (cell, all) = (OF_PROMPT.hypot(OF_BOTH), OF_PROMPT.hypot(OF_BOTH).hypot(OF_SAMPLE));
+        let count = seeds.len() as f64;
+        let shared =
+            |a: f64, b: f64| covariance(OF_PROMPT, |x| self.of_prompt.at(SHIFT + a + x), |x| self.of_prompt.at(SHIFT + b + x));
+        let pairs = seeds.iter().enumerate().flat_map(|(i, a)| seeds[..i].iter().map(move |b| (*a, *b)));
+        let prompt = pairs.map(|(a, b)| shared(a, b)).sum::<f64>() / (count * (count - 1.0) / 2.0);
+        let of_seed = |s: &f64| {
+            let of_cell = |x: f64| self.of_cell.at(SHIFT + s + x);
+            let whole = |x: f64| logistic(SHIFT + s + x);
+            (covariance(cell, of_cell, of_cell), covariance(all, whole, whole))
+        };
+        let (between, total) = seeds.iter().map(of_seed).fold((0.0, 0.0), |(b, t), (c, a)| (b + c / count, t + a / count));
+        [prompt, between - prompt, total - between]
+    }
 }
 
 fn crossed(name: &str, seeds: usize, spread: f64, prompts: usize) {
+    let given = Given::new();
     let found = draws(|draw| {
-        let items = draw_crossed(name, seeds, spread, prompts, draw);
+        let (of_seed, items) = draw_crossed(name, seeds, spread, prompts, draw);
         let across = AcrossSeeds::new(&items).and_then(|a| a.measured(Range::UNIT, LEVEL)).map(|m| m.interval);
-        (across, spreads(&items, 0.25, LEVEL))
+        (across, spreads(&items, 0.25, LEVEL), given.components(&of_seed))
     });
     let all = OF_PROMPT.hypot(spread).hypot(OF_BOTH).hypot(OF_SAMPLE);
-    let across: Vec<Option<Interval>> = found.iter().map(|(across, _)| *across).collect();
+    let across: Vec<Option<Interval>> = found.iter().map(|(across, ..)| *across).collect();
     row(&format!("win rate across {name}"), "reports", prompts, expected(SHIFT, all), &across);
-    // The variance of what is expected, given the source.
+    let of = |(_, spreads, _): &Crossed, source: &str| spreads.iter().find(|(s, _)| s.name() == source).map(|(_, m)| m.interval);
+    for (i, source) in ["prompt", "prompt by seed", "sample"].into_iter().enumerate() {
+        // As if the truth were 0 always.
+        let apart = |one: &Crossed| {
+            let (interval, truth) = (of(one, source)?, one.2[i]);
+            Some(Interval { lower: interval.lower - truth, upper: interval.upper - truth })
+        };
+        let intervals: Vec<Option<Interval>> = found.iter().map(apart).collect();
+        row(&format!("variance by {source} under {name}"), "reports", prompts, 0.0, &intervals);
+    }
+    // The variance of what is expected, given the source, over all seeds.
     let given = |own: f64| {
         let rest = (all * all - own * own).sqrt();
         let (mut mean, mut square) = (0.0, 0.0);
@@ -172,13 +247,12 @@ fn crossed(name: &str, seeds: usize, spread: f64, prompts: usize) {
     let cell = given(OF_PROMPT.hypot(spread).hypot(OF_BOTH));
     let truths = [("prompt", prompt), ("seed", seed), ("prompt by seed", cell - prompt - seed), ("sample", given(all) - cell)];
     for (source, truth) in truths {
-        let of = |spreads: &Vec<(dpo_eval_statistics::components::Source, dpo_eval_statistics::mean::Measured)>| {
-            spreads.iter().find(|(s, _)| s.name() == source).map(|(_, m)| m.interval)
-        };
-        let intervals: Vec<Option<Interval>> = found.iter().map(|(_, spreads)| of(spreads)).collect();
+        let intervals: Vec<Option<Interval>> = found.iter().map(|one| of(one, source)).collect();
         row(&format!("variance by {source} of {name}"), "reports", prompts, truth, &intervals);
     }
 }
+
+type Crossed = (Option<Interval>, Vec<(Source, Measured)>, [f64; 3]);
 
 fn expected(shift: f64, spread: f64) -> f64 {
     let mut sum = 0.0;

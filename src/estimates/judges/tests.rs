@@ -3,6 +3,8 @@
 use super::*;
 use crate::estimates::find;
 use crate::estimates::summary::fixture::{judgment, trial};
+use crate::statistics::agreement::{Confusion, Weights};
+use crate::statistics::krippendorff::Reliability;
 
 fn scheme<'a>() -> Scheme<'a> {
     Scheme { level: 0.95, seed: 1, ..Scheme::default() }
