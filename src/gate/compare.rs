@@ -149,6 +149,9 @@ fn shown(conclusion: &Conclusion) -> String {
 /// A comparison of win rates, and the one-sided p of a loss beyond the margin where the differences have a spread.
 type Compared = (GateRow, Option<f64>);
 
+/// What the answers of one ONNX Runtime differ by between kinds of CPUs, at most.
+const ROUNDING: f64 = 1e-5;
+
 fn win_rate_row(report: &ReportData, golden: &Golden, variant: &GoldenVariant, settings: &GateSettings) -> Compared {
     let name = &variant.name;
     let Some(conclusion) = report.conclusions.iter().find(|c| c.variant == *name) else {
@@ -183,12 +186,13 @@ fn win_rate_row(report: &ReportData, golden: &Golden, variant: &GoldenVariant, s
     let new = GoldenVariant::of(report, conclusion);
     let stopped = report.sequential.iter().find(|stopped| stopped.variant == *name);
     // Of a run that stopped early, the prompts that it judged.
+    let same = |(prompt, p): (&String, &f64)| variant.preferences.get(prompt).is_some_and(|other| (p - other).abs() <= ROUNDING);
     let same_preferences = match stopped {
-        None => new.preferences == variant.preferences,
-        Some(_) => new.preferences.iter().all(|(prompt, p)| variant.preferences.get(prompt) == Some(p)),
+        None => new.preferences.len() == variant.preferences.len() && new.preferences.iter().all(same),
+        Some(_) => new.preferences.iter().all(same),
     };
     if new.completions == variant.completions && same_preferences && new.labels == variant.labels {
-        let message = "same completions and preferences, bit for bit: no difference".to_owned();
+        let message = format!("same completions, preferences within {ROUNDING:e}: no difference");
         let mut row = row("win-rate", name, Verdict::Pass, variant.shown(), shown(conclusion), message);
         (row.difference, row.lower, row.upper, row.margin) = (Some(0.0), Some(0.0), Some(0.0), Some(settings.margin));
         return (row, None);

@@ -252,20 +252,20 @@ impl World<'_> {
     fn of_files(&self) -> Vec<Run> {
         let scale = self.scale;
         let mut runs = Vec::new();
-        let mut add =
-            |what: &str, kind, pairs: &dyn Fn(&Value) -> Option<[String; 2]>, judge: &str, variants: &[(&str, String)]| {
-                if !self.wants(kind) {
-                    return;
-                }
-                let suite = self.name(what);
-                self.write_pairs(&suite, pairs);
-                let listed: String = variants.iter().map(|(name, keys)| variant(name, keys)).collect();
-                self.run(
-                    &suite,
-                    &format!("{}\n{}\n{listed}\n{judge}", self.file(&suite, what), scale.training(scale.healthy_steps)),
-                );
-                runs.extend(variants.iter().map(|(name, _)| Run { suite: suite.clone(), variant: (*name).to_owned(), kind }));
-            };
+        let mut add = |what: &str,
+                       kind,
+                       pairs: &dyn Fn(&Value) -> Option<[String; 2]>,
+                       judge: &str,
+                       variants: &[(&str, String)]| {
+            if !self.wants(kind) {
+                return;
+            }
+            let suite = self.name(what);
+            self.write_pairs(&suite, pairs);
+            let listed: String = variants.iter().map(|(name, keys)| variant(name, keys)).collect();
+            self.run(&suite, &format!("{}\n{}\n{listed}\n{judge}", self.file(&suite, what), scale.training(scale.healthy_steps)));
+            runs.extend(variants.iter().map(|(name, _)| Run { suite: suite.clone(), variant: (*name).to_owned(), kind }));
+        };
         let as_it_is = |pair: &Value| Some([text(pair, "chosen"), text(pair, "rejected")]);
         let healthy = [("dpo-b0.1", "beta = 0.1".to_owned()), ("dpo-b0.5", "beta = 0.5".to_owned())];
         add("file", HEALTHY, &as_it_is, WORDS, &healthy[..scale.healthy.min(2)]);
