@@ -38,14 +38,17 @@ const DEFECTS: [Defect; 6] = [LONG, FLIPPED, LENGTH, FEW, COLLAPSED, REPEATED];
 struct Scale {
     demonstrations: usize,
     sft_steps: usize,
+    label_temperature: f64,
+    learning_rate: f64,
     train_prompts: usize,
     judge_prompts: usize,
     judge_steps: usize,
     eval_prompts: usize,
     /// Of a file's prompts: held out, for judges, for evaluation; the rest trains.
     shares: [f64; 3],
-    /// Less than an epoch, of a world's pairs and of what files keep of them for training.
+    /// Less than an epoch of a world's pairs, or little more, and of what files keep of them for training.
     healthy_steps: usize,
+    healthy_file_steps: usize,
     long_steps: usize,
     /// Checkpoints of each training, and healthy variants of each suite that has any, at most.
     checkpoints: usize,
@@ -57,12 +60,15 @@ struct Scale {
 const FULL: Scale = Scale {
     demonstrations: 6000,
     sft_steps: 500,
+    label_temperature: 0.15,
+    learning_rate: 1.5e-4,
     train_prompts: 1600,
     judge_prompts: 1000,
     judge_steps: 500,
     eval_prompts: 150,
     shares: [0.1, 0.1, 0.1],
     healthy_steps: 96,
+    healthy_file_steps: 96,
     long_steps: 240,
     checkpoints: 6,
     healthy: 4,
@@ -73,12 +79,15 @@ const FULL: Scale = Scale {
 const SMALL: Scale = Scale {
     demonstrations: 2000,
     sft_steps: 160,
+    label_temperature: 0.3,
+    learning_rate: 3e-4,
     train_prompts: 120,
     judge_prompts: 30,
     judge_steps: 0,
     eval_prompts: 40,
     shares: [0.15, 0.2, 0.25],
     healthy_steps: 14,
+    healthy_file_steps: 7,
     long_steps: 80,
     checkpoints: 2,
     healthy: 1,
@@ -97,11 +106,13 @@ struct Run {
 impl Scale {
     /// The tables that all suites of a world share, so that they share its reference too.
     fn world(&self, seed: u64, dataset: &str) -> String {
-        let Self { demonstrations, sft_steps, train_prompts, judge_prompts, eval_prompts, hidden, layers, .. } = self;
+        let Self {
+            demonstrations, sft_steps, train_prompts, judge_prompts, eval_prompts, hidden, layers, label_temperature, ..
+        } = self;
         format!(
             "seed = {seed}\nseeds = [1]\n\n[dataset]\nkind = \"world\"\ndemonstrations = {demonstrations}\nvocab_size = 800\n\
              train_prompts = {train_prompts}\nheldout_prompts = 60\njudge_prompts = {judge_prompts}\neval_prompts = {eval_prompts}\n\
-             label_temperature = 0.15\n{dataset}\n\n[model]\nhidden_size = {hidden}\nnum_hidden_layers = {layers}\n\
+             label_temperature = {label_temperature}\n{dataset}\n\n[model]\nhidden_size = {hidden}\nnum_hidden_layers = {layers}\n\
              num_attention_heads = 4\nnum_key_value_heads = 2\nmax_position_embeddings = 192\n\n[sft]\nlearning_rate = 3e-3\n\
              lr_scheduler_type = \"cosine\"\nwarmup_steps = 10\nper_device_train_batch_size = 16\nmax_steps = {sft_steps}\n\n{GENERATE}"
         )
@@ -109,8 +120,9 @@ impl Scale {
 
     fn training(&self, steps: usize) -> String {
         format!(
-            "[train]\nlearning_rate = 1.5e-4\nlr_scheduler_type = \"constant_with_warmup\"\nwarmup_steps = 5\n\
+            "[train]\nlearning_rate = {:e}\nlr_scheduler_type = \"constant_with_warmup\"\nwarmup_steps = 5\n\
              per_device_train_batch_size = 16\nmax_steps = {steps}\nsave_steps = {}\n",
+            self.learning_rate,
             steps / self.checkpoints
         )
     }
@@ -121,7 +133,8 @@ impl Scale {
             return WORDS.to_owned();
         }
         format!(
-            "[[judge]]\nname = \"reward\"\nkind = \"reward_model\"\nmax_length = 192\n[judge.fitness]\nprobes = 0\n[judge.train]\nlearning_rate = 7e-4\n\
+            "[[judge]]\nname = \"reward\"\nkind = \"reward_model\"\nmax_length = 192\n[judge.fitness]\nprobes = 0\n\
+             [judge.train]\nlearning_rate = 7e-4\n\
              warmup_steps = 10\nper_device_train_batch_size = 8\nmax_steps = {steps}\n"
         )
     }
@@ -252,20 +265,20 @@ impl World<'_> {
     fn of_files(&self) -> Vec<Run> {
         let scale = self.scale;
         let mut runs = Vec::new();
-        let mut add = |what: &str,
-                       kind,
-                       pairs: &dyn Fn(&Value) -> Option<[String; 2]>,
-                       judge: &str,
-                       variants: &[(&str, String)]| {
-            if !self.wants(kind) {
-                return;
-            }
-            let suite = self.name(what);
-            self.write_pairs(&suite, pairs);
-            let listed: String = variants.iter().map(|(name, keys)| variant(name, keys)).collect();
-            self.run(&suite, &format!("{}\n{}\n{listed}\n{judge}", self.file(&suite, what), scale.training(scale.healthy_steps)));
-            runs.extend(variants.iter().map(|(name, _)| Run { suite: suite.clone(), variant: (*name).to_owned(), kind }));
-        };
+        let mut add =
+            |what: &str, kind, pairs: &dyn Fn(&Value) -> Option<[String; 2]>, judge: &str, variants: &[(&str, String)]| {
+                if !self.wants(kind) {
+                    return;
+                }
+                let suite = self.name(what);
+                self.write_pairs(&suite, pairs);
+                let listed: String = variants.iter().map(|(name, keys)| variant(name, keys)).collect();
+                self.run(
+                    &suite,
+                    &format!("{}\n{}\n{listed}\n{judge}", self.file(&suite, what), scale.training(scale.healthy_file_steps)),
+                );
+                runs.extend(variants.iter().map(|(name, _)| Run { suite: suite.clone(), variant: (*name).to_owned(), kind }));
+            };
         let as_it_is = |pair: &Value| Some([text(pair, "chosen"), text(pair, "rejected")]);
         let healthy = [("dpo-b0.1", "beta = 0.1".to_owned()), ("dpo-b0.5", "beta = 0.5".to_owned())];
         add("file", HEALTHY, &as_it_is, WORDS, &healthy[..scale.healthy.min(2)]);
