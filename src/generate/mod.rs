@@ -92,6 +92,22 @@ pub fn sample(
     purpose: &str,
     watch: &dyn Watch,
 ) -> Result<Vec<Sampled>> {
+    let said = sample_saying(model, tokenizer, prompts, settings, seed, purpose, &|_| (), watch)?;
+    Ok(said.into_iter().map(|(sampled, _)| sampled).collect())
+}
+
+/// [`sample`], with what `say` makes of each token as it is drawn.
+#[allow(clippy::too_many_arguments, reason = "what sampling consists of, and what is said of it")]
+pub(crate) fn sample_saying<S: Send>(
+    model: &dyn Causal,
+    tokenizer: &TextTokenizer,
+    prompts: &[Prompt],
+    settings: &GenerateSettings,
+    seed: u64,
+    purpose: &str,
+    say: &(dyn Fn(Drawn<'_>) -> S + Sync),
+    watch: &dyn Watch,
+) -> Result<Vec<(Sampled, Vec<S>)>> {
     let mut writer = Writer::new(model, tokenizer, prompts, settings)?;
     let samples = settings.samples_per_prompt;
     let all: Vec<usize> = (0..prompts.len() * samples).collect();
@@ -99,10 +115,19 @@ pub fn sample(
     for chunk in all.chunks(DECODED_TOGETHER) {
         let draw =
             |&i: &usize| Draw { of: i / samples, sample: (i % samples) as u32, stream: Stream::of(seed, purpose, i as u64) };
-        sampled.extend(writer.write(chunk.iter().map(draw).collect(), watch)?);
+        sampled.extend(writer.write_saying(chunk.iter().map(draw).collect(), say, watch)?);
         watch.advance(sampled.len() as u64, all.len() as u64, "completions");
     }
     Ok(sampled)
+}
+
+/// A token as it is drawn.
+pub(crate) struct Drawn<'a> {
+    /// (vocabulary,): what it was drawn from.
+    pub logits: &'a [f32],
+    /// (hidden,): the last layer's state, after the final norm, that these come from; empty but in the strict arithmetic.
+    pub state: &'a [f32],
+    pub token: u32,
 }
 
 /// A completion to be drawn: of which prompt, as which of its samples, with which random numbers.
@@ -142,14 +167,23 @@ impl<'a> Writer<'a> {
     }
 
     pub fn write(&mut self, draws: Vec<Draw>, watch: &dyn Watch) -> Result<Vec<Sampled>> {
+        Ok(self.write_saying(draws, &|_| (), watch)?.into_iter().map(|(sampled, _)| sampled).collect())
+    }
+
+    pub fn write_saying<S: Send>(
+        &mut self,
+        draws: Vec<Draw>,
+        say: &(dyn Fn(Drawn<'_>) -> S + Sync),
+        watch: &dyn Watch,
+    ) -> Result<Vec<(Sampled, Vec<S>)>> {
         let starts: Vec<Vec<u32>> = draws.iter().map(|draw| self.encoded[draw.of].clone()).collect();
         let (places, mut streams): (Vec<(usize, u32)>, Vec<Stream>) =
             draws.into_iter().map(|draw| ((draw.of, draw.sample), draw.stream)).unzip();
         let eos = self.tokenizer.eos();
-        let drawn = decode(&mut self.decoder, &starts, self.max_new_tokens, eos, &self.sampler, &mut streams, watch)?;
-        let sampled = |((of, sample), ids): ((usize, u32), Vec<u32>)| {
+        let drawn = decode(&mut self.decoder, &starts, self.max_new_tokens, eos, &self.sampler, &mut streams, say, watch)?;
+        let sampled = |((of, sample), (ids, said)): ((usize, u32), (Vec<u32>, Vec<S>))| {
             let (prompt, prompt_ids) = (&self.prompts[of], &self.encoded[of]);
-            Sampled {
+            let sampled = Sampled {
                 prompt_id: prompt.id.clone(),
                 sample,
                 prompt: prompt.text.clone(),
@@ -157,7 +191,8 @@ impl<'a> Writer<'a> {
                 text: self.tokenizer.decode_after(prompt_ids, &ids),
                 finished: ids.last() == Some(&eos),
                 ids,
-            }
+            };
+            (sampled, said)
         };
         Ok(places.into_iter().zip(drawn).map(sampled).collect())
     }
@@ -181,17 +216,19 @@ fn check_fits(model: &dyn Causal, prompt: &Prompt, ids: &[u32], settings: &Gener
     Ok(())
 }
 
-/// Continues each of `starts` until EOS or `max_new_tokens`. Sequence i draws from `streams[i]`.
-fn decode(
+/// Continues each of `starts` until EOS or `max_new_tokens`: the tokens, and what is said of each. Sequence i draws from `streams[i]`.
+#[allow(clippy::too_many_arguments, reason = "what decoding consists of, and what is said of it")]
+fn decode<S: Send>(
     decoder: &mut Decoder,
     starts: &[Vec<u32>],
     max_new_tokens: usize,
     eos: u32,
     sampler: &Sampler,
     streams: &mut [Stream],
+    say: &(dyn Fn(Drawn<'_>) -> S + Sync),
     watch: &dyn Watch,
-) -> Result<Vec<Vec<u32>>> {
-    let mut ids = vec![Vec::new(); starts.len()];
+) -> Result<Vec<(Vec<u32>, Vec<S>)>> {
+    let mut written: Vec<(Vec<u32>, Vec<S>)> = starts.iter().map(|_| (Vec::new(), Vec::new())).collect();
     let (mut next, mut alive) = (vec![eos; starts.len()], vec![true; starts.len()]);
     decoder.begin(starts);
     for token in 0..max_new_tokens {
@@ -199,19 +236,23 @@ fn decode(
         if token > 0 {
             decoder.step(&next, &alive);
         }
-        let vocabulary = decoder.logits().len() / starts.len();
-        let sequences = decoder.logits().par_chunks_exact(vocabulary).zip(&mut *streams).zip(&mut next).zip(&alive);
-        sequences.with_min_len(SAMPLED_TOGETHER).filter(|(_, alive)| **alive).try_for_each(|(((logits, stream), next), _)| {
-            *next = sampler.next(logits, stream)?;
+        let [vocabulary, hidden] = [decoder.logits(), decoder.states()].map(|rows| rows.len() / starts.len());
+        let states = decoder.states();
+        let sequences = decoder.logits().par_chunks_exact(vocabulary).zip(&mut *streams).zip(&mut next).zip(&mut written);
+        let sequences = sequences.zip(&alive).enumerate().with_min_len(SAMPLED_TOGETHER).filter(|(_, (_, alive))| **alive);
+        sequences.try_for_each(|(i, ((((logits, stream), next), written), _))| {
+            let token = sampler.next(logits, stream)?;
+            *next = token;
+            written.0.push(token);
+            written.1.push(say(Drawn { logits, state: &states[i * hidden..][..hidden], token }));
             Ok(())
         })?;
-        (0..ids.len()).filter(|i| alive[*i]).for_each(|i| ids[i].push(next[i]));
         (0..alive.len()).for_each(|i| alive[i] &= next[i] != eos);
         if !alive.contains(&true) {
             break;
         }
     }
-    Ok(ids)
+    Ok(written)
 }
 
 #[cfg(test)]

@@ -87,6 +87,8 @@ pub struct Decoder<'a> {
     caches: Vec<Cache>,
     /// (sequences, vocabulary): for each sequence the logits of its next token.
     logits: Vec<f32>,
+    /// (sequences, hidden): the last layer's states, after the final norm, that these logits come from.
+    states: Vec<f32>,
     rotaries: Rotaries,
 }
 
@@ -95,7 +97,7 @@ impl<'a> Decoder<'a> {
     pub fn of(model: &'a Llama) -> Self {
         let rotaries = model.trunk().rotaries(model.config.max_position_embeddings);
         let prepared = Prepared::new(&model.config, &model.parameters);
-        Self { model, prepared, caches: Vec::new(), logits: Vec::new(), rotaries }
+        Self { model, prepared, caches: Vec::new(), logits: Vec::new(), states: Vec::new(), rotaries }
     }
 
     /// Lets go of all sequences and reads these prompts (each at least one token); equal ones are computed once.
@@ -113,18 +115,26 @@ impl<'a> Decoder<'a> {
         let (layers_heads, vocabulary) = (config.num_hidden_layers * config.num_key_value_heads, config.vocab_size);
         let empty = |prompt: &&[u32]| Cache::new(layers_heads, config.heads(), 2 * prompt.len());
         let mut caches: Vec<Cache> = unique.iter().map(empty).collect();
-        let mut first = Buffer::unspecified(unique.len() * vocabulary);
-        let logits = first.chunks_exact_mut(vocabulary);
-        let all = caches.iter_mut().zip(&unique).zip(logits).map(|((cache, tokens), logits)| Growing { cache, tokens, logits });
+        let width = config.hidden_size;
+        let (mut first, mut states) = (Buffer::unspecified(unique.len() * vocabulary), Buffer::unspecified(unique.len() * width));
+        let answers = first.chunks_exact_mut(vocabulary).zip(states.chunks_exact_mut(width));
+        let all = caches.iter_mut().zip(&unique).zip(answers);
+        let all = all.map(|((cache, tokens), (logits, state))| Growing { cache, tokens, logits, state });
         in_parts(&mut all.collect::<Vec<_>>(), PROMPTS_OF_A_THREAD, |sequences| read(self.model, trunk, sequences));
         let of = |prompt: &Vec<u32>| places[prompt.as_slice()];
         self.logits = prompts.iter().flat_map(|p| &first[of(p) * vocabulary..][..vocabulary]).copied().collect();
+        self.states = prompts.iter().flat_map(|p| &states[of(p) * width..][..width]).copied().collect();
         self.caches = one_each(caches, prompts.iter().map(of).collect());
     }
 
     /// (sequences, vocabulary). The rows of sequences that took no part in the last step keep their old values.
     pub fn logits(&self) -> &[f32] {
         &self.logits
+    }
+
+    /// (sequences, hidden): what the logits come from.
+    pub fn states(&self) -> &[f32] {
+        &self.states
     }
 
     /// Number of tokens of a sequence so far.
@@ -141,11 +151,12 @@ impl<'a> Decoder<'a> {
         let longest = self.caches.iter().zip(alive).filter(|(_, alive)| **alive).map(|(cache, _)| cache.len).max();
         let Some(longest) = longest else { return };
         self.reach(longest + 1);
-        let Self { model, prepared, caches, logits, rotaries } = self;
+        let Self { model, prepared, caches, logits, states, rotaries } = self;
         let trunk = Trunk { prepared: Some(&*prepared), ..model.trunk() };
-        let logits = logits.chunks_exact_mut(model.config.vocab_size);
-        let all = caches.iter_mut().zip(next.chunks_exact(1)).zip(logits).zip(alive);
-        let alive = all.filter(|(_, alive)| **alive).map(|(((cache, tokens), logits), _)| Growing { cache, tokens, logits });
+        let answers = logits.chunks_exact_mut(model.config.vocab_size).zip(states.chunks_exact_mut(model.config.hidden_size));
+        let all = caches.iter_mut().zip(next.chunks_exact(1)).zip(answers).zip(alive);
+        let alive = all.filter(|(_, alive)| **alive);
+        let alive = alive.map(|(((cache, tokens), (logits, state)), _)| Growing { cache, tokens, logits, state });
         in_parts(&mut alive.collect::<Vec<_>>(), SEQUENCES_OF_A_THREAD, |sequences| grow(model, trunk, rotaries, sequences));
     }
 
@@ -163,6 +174,8 @@ struct Growing<'a> {
     tokens: &'a [u32],
     /// (vocabulary,): of what follows them.
     logits: &'a mut [f32],
+    /// (hidden,): what these come from.
+    state: &'a mut [f32],
 }
 
 /// Begins the sequences with their prompts.
@@ -182,9 +195,12 @@ fn read(model: &Llama, trunk: Trunk<'_>, sequences: &mut [Growing<'_>]) {
 
 /// The logits after the sequences' last tokens, whose residual streams are `x`: (sequences, hidden).
 fn answer(model: &Llama, trunk: Trunk<'_>, x: &[f32], sequences: &mut [Growing<'_>]) {
-    let logits = model.logits_by(trunk, &trunk.final_normed(x).0);
-    for (sequence, logits) in sequences.iter_mut().zip(logits.chunks_exact(model.config.vocab_size)) {
+    let normed = trunk.final_normed(x).0;
+    let logits = model.logits_by(trunk, &normed);
+    let answers = logits.chunks_exact(model.config.vocab_size).zip(normed.chunks_exact(model.config.hidden_size));
+    for (sequence, (logits, state)) in sequences.iter_mut().zip(answers) {
         sequence.logits.copy_from_slice(logits);
+        sequence.state.copy_from_slice(state);
     }
 }
 

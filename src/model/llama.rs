@@ -271,6 +271,17 @@ impl Llama {
         values
     }
 
+    /// What the value head says of a text whose last state, after the final norm, is `state`: (hidden,). The bits are those of
+    /// [`Self::values`].
+    ///
+    /// # Panics
+    /// Without such a head.
+    pub fn value_of(&self, state: &[f32]) -> f32 {
+        let mut value = [0.0];
+        linear::forward(state, &self.parameters.get(VALUE_HEAD).values, self.config.hidden_size, &mut value, false);
+        value[0]
+    }
+
     fn chunk_logits(&self, tape: &trunk::Tape, chunk: &[Target]) -> Buffer {
         let x = self.trunk().gather(&tape.hidden, &tape.places(rows_of(chunk)));
         self.logits(&self.trunk().final_normed(&x).0)

@@ -55,6 +55,14 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// (sequences, hidden): the last layer's states, after the final norm, that the logits come from; empty but in the strict arithmetic.
+    pub fn states(&self) -> &[f32] {
+        match self {
+            Self::Strict(decoder) => decoder.states(),
+            Self::Fast(_) | Self::Stepper(_) => &[],
+        }
+    }
+
     /// Number of tokens of a sequence so far.
     pub fn len(&self, sequence: usize) -> usize {
         match self {

@@ -12,8 +12,9 @@ use crate::data::Prompt;
 use crate::data::tokenize::TextTokenizer;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::generate::{self, Sampled};
+use crate::generate::{self, Drawn, Sampled};
 use crate::model::{Adapter, Gradients, Llama, Parameters, Tape, VALUE_HEAD};
+use crate::numerics::logprob;
 use crate::rng::Stream;
 use crate::suite::settings::{GenerateSettings, Numerics, OnlineSettings, PpoSettings};
 use crate::train::{BatchLoss, Group, Learner, Metrics, PackedGroups, Task};
@@ -144,21 +145,48 @@ impl<'a> OnlineTask<'a> {
         }))
     }
 
-    /// What the policy says of every token of some prompts' completions, and log π − log π_ref of it, nats.
-    fn measured(&self, examples: &[usize]) -> Vec<Measured> {
+    /// Completions of some prompts, and what the policy says of each of their tokens as it draws it. None where the bits of a pass over whole
+    /// texts are others than those of decoding.
+    pub(super) fn write(&self, seed: u64, step: u64, prompts: &[Prompt]) -> Result<(Vec<Sampled>, Option<Vec<Vec<Said>>>)> {
+        let (model, purpose) = (&self.actor.model, format!("train/written/{step}"));
+        if model.numerics != Numerics::Strict {
+            return Ok((generate::sample(model, self.tokenizer, prompts, &self.sampling, seed, &purpose, &Silent)?, None));
+        }
+        let say = |drawn: Drawn<'_>| {
+            let score = logprob::score(drawn.logits, drawn.token);
+            let value = self.settings.ppo.as_ref().map_or(0.0, |_| model.value_of(drawn.state));
+            said(score.logp, score.entropy, value)
+        };
+        let all = generate::sample_saying(model, self.tokenizer, prompts, &self.sampling, seed, &purpose, &say, &Silent)?;
+        let (samples, said) = all.into_iter().unzip();
+        Ok((samples, Some(said)))
+    }
+
+    /// What the policy says of every token of some prompts' completions, and log π − log π_ref of it, nats. `written`: the first, where it is
+    /// known.
+    pub(super) fn measured(&self, examples: &[usize], written: Option<Vec<Vec<Said>>>) -> Vec<Measured> {
         let mut all = Vec::new();
+        let mut written = written.map(Vec::into_iter);
         for chunk in examples.chunks(MEASURED_TOGETHER) {
             let groups = self.groups(chunk);
-            let (scores, values) = match self.settings.ppo {
-                Some(_) => self.actor.model.score_valued(&groups.packed, &groups.targets),
-                None => (self.actor.model.score(&groups.packed, &groups.targets), vec![0.0; groups.targets.len()]),
+            let said: Vec<Said> = match &mut written {
+                Some(written) => written.take(chunk.len() * self.settings.num_generations).flatten().collect(),
+                None => self.said_by_pass(&groups),
             };
             let reference = self.reference.score(&groups.packed, &groups.targets);
-            let said: Vec<Said> = scores.iter().zip(&values).map(|(s, &v)| said(s.logp, s.entropy, v)).collect();
             let ratios: Vec<f64> = said.iter().zip(&reference).map(|(s, r)| s.logp - f64::from(r.logp)).collect();
             all.extend(groups.split(&said).zip(groups.split(&ratios)).map(|(s, r)| (s.to_vec(), r.to_vec())));
         }
         all
+    }
+
+    fn said_by_pass(&self, groups: &PackedGroups) -> Vec<Said> {
+        let model = &self.actor.model;
+        let (scores, values) = match self.settings.ppo {
+            Some(_) => model.score_valued(&groups.packed, &groups.targets),
+            None => (model.score(&groups.packed, &groups.targets), vec![0.0; groups.targets.len()]),
+        };
+        scores.iter().zip(&values).map(|(s, &v)| said(s.logp, s.entropy, v)).collect()
     }
 
     /// What each token is worth: fills the actions of the completions, `batch` prompt by prompt.
@@ -268,16 +296,14 @@ impl Task for OnlineTask<'_> {
 
     fn begin(&mut self, seed: u64, step: u64, batch: &[usize]) -> Result<BTreeMap<String, f64>> {
         let prompts: Vec<Prompt> = batch.iter().map(|&i| self.prompts[i].clone()).collect();
-        let purpose = format!("train/written/{step}");
-        let samples: Vec<Sampled> =
-            generate::sample(&self.actor.model, self.tokenizer, &prompts, &self.sampling, seed, &purpose, &Silent)?;
+        let (samples, said) = self.write(seed, step, &prompts)?;
         let scores = self.reward.scores(&samples)?;
         let penalty = self.settings.missing_eos_penalty;
         let scores: Vec<f64> = samples.iter().zip(scores).map(|(s, r)| if s.finished { r } else { r - penalty }).collect();
         let of_prompts = samples.chunks(self.settings.num_generations);
         let written = |s: &Sampled| Written { ids: s.ids.clone(), actions: Vec::new() };
         self.written = batch.iter().zip(of_prompts).map(|(&i, of)| (i, of.iter().map(written).collect())).collect();
-        let measured = self.measured(batch);
+        let measured = self.measured(batch, said);
         self.weigh(batch, &measured, &scores);
         let kl = mean(measured.iter().map(|(_, ratios)| ratios.iter().sum()));
         let score = mean(scores.iter().copied());

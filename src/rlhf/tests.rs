@@ -8,7 +8,7 @@ use crate::generate::tests::{model, tokenizer};
 use crate::generate::{Sampled, Writer};
 use crate::model::{Llama, VALUE_HEAD};
 use crate::suite::settings::{GenerateSettings, Numerics, OnlineSettings, PpoSettings, TrainSettings};
-use crate::train::{Metrics, checkpoint, run};
+use crate::train::{Metrics, Task, checkpoint, run};
 use crate::watch::{Silent, Watch};
 
 fn reference(tokenizer: &TextTokenizer) -> Llama {
@@ -40,9 +40,10 @@ fn training(steps: u64) -> TrainSettings {
     }
 }
 
+const TEXTS: [&str; 6] = ["a house", "the sea", "a large lake is", "by the", "calm", "small"];
+
 fn task<'a>(tokenizer: &'a TextTokenizer, online: &OnlineSettings, beta: f64, numerics: Numerics) -> OnlineTask<'a> {
-    let texts = ["a house", "the sea", "a large lake is", "by the", "calm", "small"];
-    let prompts = texts.iter().enumerate().map(|(i, text)| Prompt { id: format!("p{i}"), text: (*text).to_owned() }).collect();
+    let prompts = TEXTS.iter().enumerate().map(|(i, text)| Prompt { id: format!("p{i}"), text: (*text).to_owned() }).collect();
     let reference = reference(tokenizer).with_numerics(numerics);
     OnlineTask::new(reference.clone(), &reference, tokenizer, Reward::Gold(vowels), prompts, online, beta, 8)
 }
@@ -193,4 +194,23 @@ fn the_best_are_the_same_however_many_are_written_together_and_on_any_number_of_
     }
     let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     assert_eq!(pool.install(|| best(&[1, 4, 9], &Reward::Gold(vowels), 64)), whole);
+}
+
+#[test]
+fn what_is_said_of_a_token_as_it_is_drawn_has_the_bits_of_a_pass_over_the_text() {
+    let tokenizer = tokenizer();
+    for ppo in [Some(PpoSettings::default()), None] {
+        let online = OnlineSettings { ppo, ..rloo() };
+        // Trained, so that policy, reference and values differ.
+        let mut task = task(&tokenizer, &online, 0.05, Numerics::Strict);
+        run(&mut task, &training(3), 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
+        let batch = [4, 1, 5, 0];
+        task.begin(1, 7, &batch).unwrap();
+        let prompts: Vec<Prompt> = batch.iter().map(|&i| Prompt { id: task.example_id(i), text: TEXTS[i].to_owned() }).collect();
+        let (samples, said) = task.write(1, 7, &prompts).unwrap();
+        assert_eq!(samples.len(), batch.len() * online.num_generations);
+        let (drawn, passed) = (task.measured(&batch, said), task.measured(&batch, None));
+        assert!(drawn.iter().map(|(said, _)| said.len()).sum::<usize>() > 20);
+        assert_eq!(drawn, passed);
+    }
 }
