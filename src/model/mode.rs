@@ -11,7 +11,7 @@ pub enum Tape {
 
 /// Sequences being continued, one token a step.
 pub enum Decoder<'a> {
-    Strict(decode::Decoder<'a>),
+    Strict(Box<decode::Decoder<'a>>),
     Fast(Box<fast::Decoder>),
     /// Of a model that is evaluated alone.
     Stepper(Box<evaluated::Stepper<'a>>),
@@ -25,7 +25,7 @@ impl<'a> Decoder<'a> {
     pub fn of(model: &'a Llama) -> Self {
         assert!(model.adapter.is_none(), "a merged model decodes");
         match model.numerics {
-            Numerics::Strict => Self::Strict(decode::Decoder::of(model)),
+            Numerics::Strict => Self::Strict(Box::new(decode::Decoder::of(model))),
             Numerics::Fast => Self::Fast(Box::new(fast::Decoder::of(&model.config, &model.parameters, &model.head_name()))),
         }
     }

@@ -79,6 +79,9 @@ pub struct Said {
     value: f64,
 }
 
+/// For each completion what is said of its tokens, where that is known.
+type OfCompletions = Option<Vec<Vec<Said>>>;
+
 /// What is said of a completion's tokens, and log π − log π_ref of each, nats.
 type Measured = (Vec<Said>, Vec<f64>);
 
@@ -147,7 +150,7 @@ impl<'a> OnlineTask<'a> {
 
     /// Completions of some prompts, and what the policy says of each of their tokens as it draws it. None where the bits of a pass over whole
     /// texts are others than those of decoding.
-    pub(super) fn write(&self, seed: u64, step: u64, prompts: &[Prompt]) -> Result<(Vec<Sampled>, Option<Vec<Vec<Said>>>)> {
+    pub(super) fn write(&self, seed: u64, step: u64, prompts: &[Prompt]) -> Result<(Vec<Sampled>, OfCompletions)> {
         let (model, purpose) = (&self.actor.model, format!("train/written/{step}"));
         if model.numerics != Numerics::Strict {
             return Ok((generate::sample(model, self.tokenizer, prompts, &self.sampling, seed, &purpose, &Silent)?, None));
@@ -164,7 +167,7 @@ impl<'a> OnlineTask<'a> {
 
     /// What the policy says of every token of some prompts' completions, and log π − log π_ref of it, nats. `written`: the first, where it is
     /// known.
-    pub(super) fn measured(&self, examples: &[usize], written: Option<Vec<Vec<Said>>>) -> Vec<Measured> {
+    pub(super) fn measured(&self, examples: &[usize], written: OfCompletions) -> Vec<Measured> {
         let mut all = Vec::new();
         let mut written = written.map(Vec::into_iter);
         for chunk in examples.chunks(MEASURED_TOGETHER) {
