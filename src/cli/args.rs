@@ -253,6 +253,9 @@ pub struct TrainArguments {
     /// final/ is a PEFT folder, and base/ what it adapts; with several rounds timing.jsonl and tensorboard/ are in round-1/, round-2/, …
     #[arg(long, value_name = "DIR")]
     pub output: PathBuf,
+    /// Gets the trained policy as a plain Hugging Face folder, which transformers loads; an adapter is merged into its weights
+    #[arg(long, value_name = "DIR")]
+    pub export: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -20,7 +20,7 @@ use crate::run::plan::{Plan, Stage, plan, train_ids};
 use crate::run::stages::checkpoints_of;
 use crate::store::{Store, TENSORBOARD, TIMING};
 use crate::suite::Suite;
-use crate::suite::settings::PolicySource;
+use crate::suite::settings::{ModelSource, PolicySource};
 use crate::train::{EVAL_LOG, EvalStep, LAST, TrainStep};
 
 pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
@@ -39,6 +39,9 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
         };
         Error::usage(format!("variant `{}` {why}", variant.name))
     })?;
+    if let (Some(export), ModelSource::Folder { path }) = (&arguments.export, &suite.model) {
+        not_onto("--export", export, &suite.locate(path))?;
+    }
     let seed = arguments.seed.unwrap_or(suite.seeds[0]);
     if !suite.seeds.contains(&seed) {
         return Err(Error::new(Kind::NothingSelected, format!("{seed} is none of the suite's seeds {:?}", suite.seeds)));
@@ -79,6 +82,13 @@ pub fn train(arguments: &TrainArguments, common: &Common) -> Result<Code> {
     if Adapter::is_in(&checkpoint) {
         copy_model(&reference, &arguments.output.join("base"), &reference)?;
     }
+    if let Some(export) = &arguments.export {
+        match Adapter::is_in(&checkpoint) {
+            true => write_merged(&checkpoint, &reference, export)?,
+            false => copy_model(&checkpoint, export, &reference)?,
+        }
+        anstream::eprintln!("wrote {}", export.display());
+    }
     anstream::eprintln!("wrote {} and {}", arguments.output.join("train_log.csv").display(), folder.display());
     Ok(Code::Pass)
 }
@@ -115,15 +125,26 @@ pub fn merge(arguments: &MergeArguments) -> Result<Code> {
     if !Adapter::is_in(adapter) {
         return Err(Error::input(format!("{} holds no adapter: {} is missing", adapter.display(), Adapter::CONFIG)));
     }
-    if let (Ok(base), Ok(output)) = (base.canonicalize(), output.canonicalize())
-        && base == output
-    {
-        return Err(Error::usage("--output is the base's own folder, which would be overwritten").help("name another folder"));
-    }
-    Llama::load_policy(adapter, || Llama::load(base))?.save(output)?;
-    copy_tokenizer(base, output)?;
+    not_onto("--output", output, base)?;
+    write_merged(adapter, base, output)?;
     anstream::eprintln!("wrote {}", output.display());
     Ok(Code::Pass)
+}
+
+fn write_merged(adapter: &Path, base: &Path, output: &Path) -> Result<()> {
+    Llama::load_policy(adapter, || Llama::load(base))?.save(output)?;
+    copy_tokenizer(base, output)
+}
+
+/// What a flag names mustn't be the model that is read.
+fn not_onto(flag: &str, written: &Path, base: &Path) -> Result<()> {
+    match (base.canonicalize(), written.canonicalize()) {
+        (Ok(base), Ok(written)) if base == written => {
+            let error = Error::usage(format!("{flag} is the base's own folder, which would be overwritten"));
+            Err(error.help("name another folder"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A file, or a folder of files; nothing where a cell of an older store has none.

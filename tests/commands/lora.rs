@@ -76,6 +76,16 @@ fn an_adapter_is_trained_reproduced_merged_brought_along_and_trained_on() {
     assert_same_files(&folder.join("on/final"), &folder.join("on-again/final"));
     let log = fs::read_to_string(folder.join("on/train_log.csv")).unwrap();
     assert!(log.lines().nth(1).unwrap().contains("0.693147"), "the reference is the adapter as it was: {log}");
+
+    // Weights that were all trained are exported as they are, but onto no model that is read.
+    brought_along(folder, "[train]\nmax_steps = 2\n\n[[variant]]\nname = \"all\"\n");
+    let train = |export: &str| {
+        run(folder, &["train", "other.toml", "--variant", "all", "--output", "all", "--export", export, "--quiet"])
+    };
+    let refused = train("out/base");
+    assert!(refused.code == 2 && refused.stderr.contains("--export is the base's own folder"), "{}", refused.stderr);
+    assert_eq!(train("plain").code, 0);
+    assert_same_files(&folder.join("all/final"), &folder.join("plain"));
 }
 
 #[test]

@@ -59,9 +59,10 @@ pub fn run_reproduce_and_merge(folder: &Path, suite: &str, output: &str) {
     run_expecting(folder, &["suite", "run", suite, "--quiet"], 0);
     let repro = run_expecting(folder, &["repro", "--quiet"], 0);
     assert!(repro.stdout.contains("train/lora/seed-1"), "{}", repro.stdout);
-    run_expecting(folder, &["train", suite, "--variant", "lora", "--output", output, "--quiet"], 0);
-    let [adapter, base, merged] = ["final", "base", "merged"].map(|name| format!("{output}/{name}"));
+    let [adapter, base, merged, exported] = ["final", "base", "merged", "exported"].map(|name| format!("{output}/{name}"));
+    run_expecting(folder, &["train", suite, "--variant", "lora", "--output", output, "--export", &exported, "--quiet"], 0);
     run_expecting(folder, &["merge", &adapter, "--base", &base, "--output", &merged], 0);
+    assert_same_files(&folder.join(&merged), &folder.join(&exported));
     fs::write(folder.join("in.jsonl"), "{\"ids\": [1, 5, 9, 11]}\n").unwrap();
     let logps = |model: &str| run_expecting(folder, &["logps", model, "in.jsonl"], 0).stdout;
     assert_ne!(logps(&merged), logps(&base), "{suite}");
