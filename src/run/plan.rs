@@ -6,20 +6,25 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::data::template;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::estimates::sequential::{BLOCK, GoldenRule, Rule};
-use crate::hub::{self, Files};
+use crate::hub::Files;
 use crate::judge::GOLD;
 use crate::run::fit;
 use crate::suite::Suite;
 use crate::suite::settings::{
-    AdapterSource, Dataset, JudgeSettings, JudgeSource, ModelSource, PolicySource, RoundSettings, TrainSettings, Variant,
+    Dataset, JudgeSettings, JudgeSource, ModelSource, PolicySource, RoundSettings, TrainSettings, Variant,
 };
+
+mod ids;
+mod keys;
+
+pub use ids::{evaluate_id, judge_id, judgments_id, probes_id, round_pairs_id, sequential_id, train_id, train_ids};
+use keys::{data_settings, file_digest, folder_digests, rows_settings, without_adapter_path, without_paths};
 
 /// Raised whenever the same settings would give other bytes: every finished cell is then made again.
 pub(super) const ENGINE: u32 = 2;
@@ -122,53 +127,6 @@ impl Plan {
         }
         found
     }
-}
-
-/// The first round is named as a training of one round is: it is the same training.
-pub fn train_id(variant: &str, seed: u64, round: u64) -> String {
-    format!("train/{}", round_id(variant, seed, round))
-}
-
-/// `round`: whose training reads the pairs, from 2.
-pub fn round_pairs_id(variant: &str, seed: u64, round: u64) -> String {
-    format!("pairs/{}", round_id(variant, seed, round))
-}
-
-fn round_id(variant: &str, seed: u64, round: u64) -> String {
-    match round {
-        1 => format!("{variant}/seed-{seed}"),
-        _ => format!("{variant}/seed-{seed}/round-{round}"),
-    }
-}
-
-/// The cells of a variant's training under a seed, round by round.
-pub fn train_ids(variant: &str, settings: &TrainSettings, seed: u64) -> Vec<String> {
-    (1..=settings.rounds()).map(|round| train_id(variant, seed, round)).collect()
-}
-
-pub fn evaluate_id(variant: Option<&str>, seed: Option<u64>) -> String {
-    format!("evaluate/{}", policy_id(variant.unwrap_or(crate::generate::REFERENCE), seed))
-}
-
-pub fn judge_id(judge: &str) -> String {
-    format!("judge/{judge}")
-}
-
-pub fn probes_id(judge: &str) -> String {
-    format!("probes/{judge}")
-}
-
-pub fn judgments_id(judge: &str, variant: &str, seed: Option<u64>) -> String {
-    format!("judgments/{judge}/{}", policy_id(variant, seed))
-}
-
-/// The deciding judge's judgments of a variant under all seeds, where they may stop early.
-pub fn sequential_id(judge: &str, variant: &str) -> String {
-    format!("judgments/{judge}/{variant}/sequential")
-}
-
-fn policy_id(variant: &str, seed: Option<u64>) -> String {
-    seed.map_or_else(|| variant.to_owned(), |seed| format!("{variant}/seed-{seed}"))
 }
 
 /// The seeds under which a variant runs: those of the suite when it is trained here, none when it was trained elsewhere, and those of the
@@ -553,84 +511,6 @@ pub fn through_onnx(suite: &Suite, judge: &str) -> bool {
 fn can_be_probed(suite: &Suite, judge: &JudgeSettings) -> bool {
     let replays = |judge: &JudgeSettings| matches!(judge.source, JudgeSource::Replay { .. });
     !replays(judge) && !panel_members(judge).iter().filter_map(|member| judge_of(suite, member)).any(replays)
-}
-
-/// What cells of a file's rows depend on: that the audit is whole, not what it may find (that is asked when findings are made).
-fn rows_settings(dataset: &Dataset) -> Value {
-    let mut value = without_paths(dataset);
-    if let Some(audit) = value.as_object_mut().and_then(|map| map.get_mut("audit")) {
-        *audit = Value::Bool(true);
-    }
-    value
-}
-
-/// What the data cell depends on. How a world's samples are labelled later is no part of it: the SFT needn't run again.
-fn data_settings(dataset: &Dataset) -> Value {
-    let mut value = without_paths(dataset);
-    let later: &[&str] = match dataset {
-        Dataset::World(_) => &["samples_per_prompt", "pairs_per_prompt", "label_temperature", "label_noise", "sampling"],
-        Dataset::Pairs(_) => &["audit"],
-    };
-    if let Some(map) = value.as_object_mut() {
-        later.iter().for_each(|&name| drop(map.remove(name)));
-    }
-    value
-}
-
-/// Settings as JSON without the places where inputs lie: their contents are in the key, their paths must not be.
-fn without_paths<T: Serialize>(settings: &T) -> Value {
-    let mut value = serde_json::to_value(settings).expect("settings are plain data");
-    fn strip(value: &mut Value) {
-        match value {
-            Value::Object(map) => {
-                map.remove("path");
-                map.values_mut().for_each(strip);
-            }
-            Value::Array(items) => items.iter_mut().for_each(strip),
-            _ => {}
-        }
-    }
-    strip(&mut value);
-    value
-}
-
-/// Settings of a training as JSON, with the contents of an adapter that is trained on in place of its path.
-fn without_adapter_path(suite: &Suite, settings: &TrainSettings) -> Result<Value> {
-    let mut value = without_paths(settings);
-    if let Some(AdapterSource::Folder { path, .. }) = &settings.lora {
-        value["lora"]["files"] = folder_digests(suite, path, Files::Adapter)?;
-    }
-    Ok(value)
-}
-
-/// The digest of a file of preference data.
-fn file_digest(suite: &Suite, written: &Path) -> Result<Digest> {
-    hub::verified_digest(&suite.locate_data(written))
-}
-
-/// Digests of the files in a model or judge folder that can change a number, wherever it lies: those of the hub's cache that are needed,
-/// each held against its name there, or all of a folder of this machine.
-fn folder_digests(suite: &Suite, written: &Path, files: Files) -> Result<Value> {
-    if let Some(reference) = Suite::model_on_hub(written) {
-        return Ok(json!(hub::digests(&reference, files)?));
-    }
-    let folder = &suite.locate(written);
-    let entries = std::fs::read_dir(folder).map_err(|e| Error::io("read the folder", folder, &e))?;
-    let mut digests = std::collections::BTreeMap::new();
-    for entry in entries {
-        let path = entry.map_err(|e| Error::io("read the folder", folder, &e))?.path();
-        let relevant = path
-            .extension()
-            .is_some_and(|e| ["json", "jinja", "safetensors", "onnx", "data", "onnx_data"].iter().any(|x| e == *x));
-        if relevant && path.is_file() {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            digests.insert(name, Digest::of_file(&path)?);
-        }
-    }
-    if digests.is_empty() {
-        return Err(Error::input(format!("{} holds no model: no .json, .safetensors or .onnx file is in it", folder.display())));
-    }
-    Ok(json!(digests))
 }
 
 #[cfg(test)]
