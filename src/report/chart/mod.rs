@@ -6,7 +6,7 @@ mod forest;
 mod svg;
 
 pub(crate) use axis::Axis;
-pub(crate) use forest::{ForestRow, forest};
+pub(crate) use forest::{ForestRow, Layout, forest};
 pub(crate) use svg::escaped;
 use svg::{Anchor, Svg, marker};
 

@@ -1,13 +1,17 @@
-//! The table of the checks O1 to O14: a row a measure, a column a variant; below it why some couldn't be made.
+//! The checks O1 to O14: a picture a measure, with each variant's number beside the limit; all of it as a table, a row a measure and a
+//! column a variant; and why some couldn't be made.
 
 use serde::Serialize;
 
 use crate::checks::{CheckOutcome, CheckRow};
 
+use super::super::chart::{self, Axis, ForestRow, Layout};
 use super::super::{ReportData, format};
+use super::{Figure, many, safe};
 
 #[derive(Serialize)]
 pub(super) struct Section {
+    figures: Vec<Figure>,
     columns: Vec<String>,
     rows: Vec<Row>,
     judges: Vec<JudgeRow>,
@@ -45,43 +49,88 @@ struct Unchecked {
     why: String,
 }
 
-pub(super) fn section(data: &ReportData) -> Section {
-    let of_variants = || data.checks.iter().filter(|row| row.judge.is_none());
-    let mut rows: Vec<(&str, &str, &str)> = Vec::new();
-    for row in of_variants() {
-        let place = (row.check.as_str(), row.id.as_str(), row.title.as_str());
-        if !rows.contains(&place) {
-            rows.push(place);
-        }
+/// What one measure came to: for each variant, in the suite's order, its row.
+struct Made<'a> {
+    check: &'a str,
+    title: &'a str,
+    of: Vec<Option<&'a CheckRow>>,
+}
+
+fn measures(data: &ReportData) -> Vec<Made<'_>> {
+    let mut rows: Vec<&CheckRow> = data.checks.iter().filter(|row| row.judge.is_none()).collect();
+    let mut made = Vec::new();
+    while let Some(first) = rows.first().copied() {
+        let (of_it, rest): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.id == first.id && row.title == first.title);
+        let of = data.suite.variants.iter().map(|v| of_it.iter().find(|row| row.variant == v.name).copied()).collect();
+        made.push(Made { check: &first.check, title: &first.title, of });
+        rows = rest;
     }
-    let variants: Vec<&str> = data.suite.variants.iter().map(|v| v.name.as_str()).collect();
-    let made = |(check, id, title): (&str, &str, &str)| {
-        let found = |variant: &&str| of_variants().find(|row| row.id == id && row.title == title && row.variant == **variant);
-        Row { check: check.to_owned(), title: title.to_owned(), cells: variants.iter().map(|v| found(v).map(cell)).collect() }
+    made
+}
+
+pub(super) fn section(data: &ReportData) -> Section {
+    let measures = measures(data);
+    let row = |made: &Made| Row {
+        check: made.check.to_owned(),
+        title: made.title.to_owned(),
+        cells: made.of.iter().map(|row| row.map(cell)).collect(),
     };
     let judge = |row: &CheckRow| {
         let (check, title, judge) = (row.check.clone(), row.title.clone(), row.judge.clone()?);
         Some(JudgeRow { check, title, judge, cell: cell(row) })
     };
     Section {
-        columns: variants.iter().map(|name| data.label(name).to_owned()).collect(),
-        rows: rows.into_iter().map(made).collect(),
+        figures: measures.iter().enumerate().filter_map(|(i, made)| figure(data, i, made)).collect(),
+        columns: data.suite.variants.iter().map(|v| data.label(&v.name).to_owned()).collect(),
+        rows: measures.iter().map(row).collect(),
         judges: data.checks.iter().filter_map(judge).collect(),
         unchecked: unchecked(data),
     }
 }
 
-fn cell(row: &CheckRow) -> Cell {
-    let (symbol, word) = format::check(row.outcome);
-    let number = match (row.value, row.lower, row.upper) {
+/// The numbers of one measure beside its limit; none where it could be made for no variant.
+fn figure(data: &ReportData, index: usize, made: &Made) -> Option<Figure> {
+    let shown = |(series, row): (usize, &Option<&CheckRow>)| {
+        let (row, value) = row.and_then(|row| Some((row, row.value?)))?;
+        let (lower, upper) = (row.lower.unwrap_or(value), row.upper.unwrap_or(value));
+        let text = format!("{} {}", format::check(row.outcome).0, number(row));
+        let label = format::cut(data.label(&row.variant), 20);
+        Some(ForestRow { heading: None, label, value, lower, upper, series, strong: true, text })
+    };
+    let rows: Vec<ForestRow> = made.of.iter().enumerate().filter_map(shown).collect();
+    let mut limits: Vec<f64> =
+        made.of.iter().flatten().filter(|row| row.value.is_some()).filter_map(|row| row.threshold).collect();
+    limits.sort_by(f64::total_cmp);
+    limits.dedup();
+    let ends = rows.iter().flat_map(|r| [r.lower, r.value, r.upper]).chain(limits.iter().copied());
+    let axis = Axis::fit("", ends, 4);
+    let title = format!("{} {}", made.check, made.title);
+    let said: Vec<String> = limits.iter().map(|limit| format::fixed(*limit, digits(*limit))).collect();
+    let caption = match said.as_slice() {
+        [] => "It has no limit.".to_owned(),
+        [limit] => format!("The line is the limit, {limit}."),
+        limits => format!("The lines are the limits, {}.", limits.join(" and ")),
+    };
+    let about = format!("{} with intervals. {caption}", format::plural(rows.len(), "variant"));
+    let layout = if many(data) { &Layout::DENSE } else { &Layout::NARROW };
+    let svg = safe(chart::forest(&format!("check-{index}"), [&title, &about], &axis, &limits, &rows, layout));
+    (!rows.is_empty()).then_some(Figure { title, svg, narrow: None, caption })
+}
+
+fn number(row: &CheckRow) -> String {
+    match (row.value, row.lower, row.upper) {
         (Some(value), Some(lower), Some(upper)) => format::with_interval(value, lower, upper, digits(value)),
         (Some(value), ..) => format::fixed(value, digits(value)),
         _ => String::new(),
-    };
+    }
+}
+
+fn cell(row: &CheckRow) -> Cell {
+    let (symbol, word) = format::check(row.outcome);
     let limit = row.threshold.map(|limit| format!("limit {}", format::fixed(limit, digits(limit))));
     let count = (row.n > 0).then(|| format!("n {}", row.n));
     let words = Some(row.message.clone()).filter(|words| !words.is_empty());
-    Cell { symbol, word, number, about: [limit, count, words].into_iter().flatten().collect::<Vec<_>>().join(", ") }
+    Cell { symbol, word, number: number(row), about: [limit, count, words].into_iter().flatten().collect::<Vec<_>>().join(", ") }
 }
 
 /// Small numbers need their decimals, large ones don't.

@@ -7,7 +7,7 @@ use crate::checks::{HumpFit, Ranged};
 use crate::estimates::Estimate;
 use crate::judge::GOLD;
 
-use super::super::chart::{self, Axis, ForestRow, Plot};
+use super::super::chart::{self, Axis, ForestRow, Layout, Plot};
 use super::super::{ReportData, format};
 use super::{Figure, Number, safe};
 
@@ -88,11 +88,11 @@ fn forest(data: &ReportData) -> Option<Figure> {
     let axis = Axis::fit("win rate against the reference", ends, 6);
     let title = "Win rates against the reference";
     let about = format!("{} with intervals, against a line at one half.", format::plural(rows.len(), "estimate"));
-    let draw = |id: &str, wide| safe(chart::forest(id, title, &about, &axis, 0.5, &rows, wide));
+    let draw = |id: &str, layout| safe(chart::forest(id, [title, &about], &axis, &[0.5], &rows, layout));
     Some(Figure {
         title: title.to_owned(),
-        svg: draw("forest", true),
-        narrow: Some(draw("forest-narrow", false)),
+        svg: draw("forest", &Layout::WIDE),
+        narrow: Some(draw("forest-narrow", &Layout::NARROW)),
         caption:
             "Right of the line at ½ the policy is preferred. Strong rows are pooled over seeds, light rows are what they would \
                   be at equal length, and single seeds. Intervals are clustered by prompt."

@@ -17,11 +17,17 @@ fn between<'a>(text: &'a str, open: &str, close: &str) -> Vec<&'a str> {
 fn every_estimate_shown_stands_in_the_data() {
     let data = fixture::report();
     let page = page(&data);
-    let known: BTreeSet<String> = data.estimates.iter().map(format::estimate).collect();
+    let mut known: BTreeSet<String> = data.estimates.iter().map(format::estimate).collect();
+    // Pictures of checks show the numbers of `checks.csv` after the sign of their outcome.
+    for row in data.checks.iter().filter(|row| row.judge.is_none() && row.value.is_some()) {
+        let [value, lower, upper] = [row.value, row.lower, row.upper].map(Option::unwrap);
+        known.insert(format!("{} {}", format::check(row.outcome).0, format::with_interval(value, lower, upper, 3)));
+    }
     let numbers = between(&page, "<span class=\"num\"", "</span>");
     let cells = numbers.iter().map(|n| n.split_once("<b>").expect("a value").1.replace("</b> <span class=\"ci\">", " "));
     let rows = between(&page, "text-anchor=\"end\">", "</text>").into_iter().filter(|t| t.contains('[')).map(str::to_owned);
     let shown: Vec<String> = cells.chain(rows).collect();
+    assert_eq!(shown.iter().filter(|text| text.starts_with(['✓', '!', '✗'])).count(), 2, "a picture each of two measures");
     assert!(shown.len() > 80, "{}", shown.len());
     for number in shown {
         assert!(known.contains(&number), "{number}");
