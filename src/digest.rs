@@ -31,6 +31,13 @@ impl Digest {
         }
     }
 
+    /// Of bytes that follow each other.
+    pub fn of_parts(parts: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        let mut hasher = Sha256::new();
+        parts.into_iter().for_each(|part| hasher.update(&part));
+        Self(hasher.finalize().into())
+    }
+
     /// Copies what `content` writes to `out`; returns the digest of it.
     pub fn of_written(out: &mut dyn Write, content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> std::io::Result<Self> {
         let mut hashing = Hashing { out, hasher: Sha256::new() };

@@ -1,25 +1,28 @@
 //! `data audit` and `data convert`: preference data by itself.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::cli::args::{Common, DataCommand, Format, Layout, Target};
 use crate::cli::hub::{fetch_all, located};
 use crate::cli::{Code, print};
-use crate::data::audit::{AuditInput, Audited, CHUNK, audit, audit_by_source, audit_rows};
+use crate::data::audit::{AuditInput, Audited, Take, audit, audit_by_source, audit_rows, filed, held, in_chunks};
 use crate::data::convert::{self, To};
-use crate::data::files::{RowFile, Rows, both_labels};
-use crate::data::sources;
+use crate::data::files::{Labels, RowFile, read_jsonl};
+use crate::data::parts::Reading;
+use crate::data::sources::FileRow;
 use crate::data::template::{self, ChatTemplate};
 use crate::data::tokenize::TextTokenizer;
-use crate::data::{AuditItem, Demonstration, LabelledCompletion, Pair, PreferenceRow, split};
+use crate::data::{AuditItem, LabelledCompletion, Pair};
 use crate::error::{Error, Result};
 use crate::hub::{Files, Repo, Wanted};
 use crate::model::Limits;
 use crate::run::plan::shortest_max_length;
 use crate::suite::Suite;
-use crate::suite::settings::{AuditLimits, Dataset, ModelSource, PairsFormat, PairsSettings};
+use crate::suite::settings::{AuditLimits, Dataset, ModelSource, PairsFormat};
 
 pub fn run(command: &DataCommand, common: &Common) -> Result<Code> {
     match command {
@@ -106,13 +109,10 @@ fn audit_file(path: &Path, layout: Option<Layout>, folder: Option<&Path>, max_le
     let file = RowFile { template: template.as_ref(), ..RowFile::new(path, format) };
     Ok(match format.is_unpaired() {
         true => {
-            let mut labels = BTreeSet::new();
+            let mut labels = Labels::default();
             let read = |give: &mut dyn FnMut(LabelledCompletion) -> Result<()>| file.each_labelled(give);
-            let look = |row: &LabelledCompletion| {
-                labels.insert(row.label);
-            };
-            let items = audited(&read, look, tokenizer.as_ref(), max_length)?;
-            both_labels(labels, "rows that are read").map_err(|e| e.in_file(path))?;
+            let items = audited(&read, |row| labels.add(row.label), tokenizer.as_ref(), max_length)?;
+            labels.both("rows that are read").map_err(|e| e.in_file(path))?;
             items
         }
         false => {
@@ -132,19 +132,14 @@ fn audited<R: Audited>(
     max_length: Option<usize>,
 ) -> Result<Vec<AuditItem>> {
     let (left_out, look) = (RefCell::new(Vec::new()), RefCell::new(look));
-    let pass = |take: &mut dyn FnMut(&[R]) -> Result<()>| {
-        let mut rows = Vec::with_capacity(CHUNK);
-        let items = read(&mut |row| {
-            look.borrow_mut()(&row);
-            rows.push(row);
-            if rows.len() == CHUNK {
-                take(&rows)?;
-                rows.clear();
-            }
-            Ok(())
-        })?;
-        take(&rows)?;
-        left_out.replace(items);
+    let pass = |take: Take<'_, R>| {
+        let looked_at = in_chunks(take, |give| {
+            read(&mut |row| {
+                look.borrow_mut()(&row);
+                give(row)
+            })
+        });
+        left_out.replace(looked_at?);
         Ok(())
     };
     let items = audit_rows(&pass, tokenizer, max_length)?;
@@ -171,44 +166,29 @@ fn audit_suite(suite: &Suite, quiet: bool) -> Result<Vec<AuditItem>> {
     let template = template::of_suite(suite, settings, &model)?;
     let context = Limits::load(&model)?.context;
     let max_length = shortest_max_length(suite).map_or(context, |length| length.min(context));
+    let (template, tokenizer) = (template.as_ref(), &tokenizer);
+    let reading = Reading { suite, settings, template, tokenizer, context: None };
     match settings.is_unpaired() {
-        true => audit_splits(
-            suite,
-            settings,
-            sources::read::<LabelledCompletion>(suite, settings, template.as_ref())?,
-            &tokenizer,
-            max_length,
-        ),
-        false => {
-            audit_splits(suite, settings, sources::read::<Pair>(suite, settings, template.as_ref())?, &tokenizer, max_length)
-        }
+        true => audit_parts::<LabelledCompletion>(&reading, max_length),
+        false => audit_parts::<Pair>(&reading, max_length),
     }
 }
 
-fn audit_splits<R: Audited + Clone>(
-    suite: &Suite,
-    settings: &PairsSettings,
-    file: Rows<R>,
-    tokenizer: &TextTokenizer,
+fn audit_parts<R: FileRow + Audited + Serialize + DeserializeOwned + Send>(
+    reading: &Reading<'_>,
     max_length: usize,
 ) -> Result<Vec<AuditItem>> {
-    let Rows { mut rows, audit: mut items } = file;
-    if let Some(longest) = settings.max_prompt_length {
-        let (kept, left_out) = crate::data::audit::without_long_prompts(tokenizer, rows, longest)?;
-        rows = kept;
-        items.push(left_out);
-    }
-    let splits = split::split(rows, settings)?;
-    let demonstrations: Vec<Demonstration> = match suite.sft {
-        Some(_) => splits.train.iter().filter_map(PreferenceRow::demonstration).collect(),
-        None => Vec::new(),
-    };
-    let input = AuditInput {
-        demonstrations: &demonstrations,
-        train: &splits.train,
-        heldout: &splits.heldout,
-        judge: &splits.judge,
-        eval: &splits.eval,
+    let Reading { suite, settings, tokenizer, .. } = *reading;
+    let folder = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), &e))?;
+    let (parts, mut items) = reading.split_into::<R>(folder.path())?;
+    let (demonstrations, train, heldout, judge) = (parts.demonstrations(), parts.train(), parts.heldout(), parts.judge());
+    let (imitated, none) = (filed(&demonstrations), held(&[]));
+    let input = AuditInput::<R> {
+        demonstrations: if suite.sft.is_some() { &imitated } else { &none },
+        train: &filed(&train),
+        heldout: &filed(&heldout),
+        judge: &filed(&judge),
+        eval: &read_jsonl(&parts.eval())?,
         tokenizer: Some(tokenizer),
         max_length: Some(max_length),
         full: true,

@@ -4,10 +4,9 @@
 //! A pair with identical sides says nothing. In an explicit file it is an error, because its author can mend it; published
 //! transcripts and conversations can't be mended, so there it is left out and counted.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write;
-use std::path::Path;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::data::forms::{ASSISTANT, Columns, Content, Form, FormRow, Said};
 use crate::data::label::Count;
 use crate::data::rated;
+use crate::data::sorter::Sorter;
 use crate::data::source::{Record, for_each_line, for_each_row, parse_line};
 use crate::data::template::{ChatTemplate, Rendered};
 use crate::data::{AuditItem, LabelledCompletion, Pair, PreferenceRow};
@@ -48,17 +48,27 @@ pub fn read_pairs(path: &Path, format: PairsFormat, limit: Option<usize>) -> Res
     RowFile { limit, ..RowFile::new(path, format) }.pairs()
 }
 
-/// Refuses rows of one label only: losses on single completions hold the desirable ones against the others.
-pub fn both_labels(rows: impl IntoIterator<Item = bool>, what: &str) -> Result<()> {
-    let mut labels = rows.into_iter();
-    match labels.next() {
-        Some(first) if labels.all(|label| label == first) => {
-            Err(Error::input(format!("none of the {what} has \"label\": {}", !first)).help(
-                "both labels are needed: \"kto\" and \"apo_zero_unpaired\" hold desirable completions (true) against undesirable \
-                 ones (false)",
-            ))
+/// Which labels rows have.
+#[derive(Default)]
+pub struct Labels {
+    pub no: bool,
+    pub yes: bool,
+}
+
+impl Labels {
+    pub fn add(&mut self, label: bool) {
+        *(if label { &mut self.yes } else { &mut self.no }) = true;
+    }
+
+    /// Refuses rows of one label only: losses on single completions hold the desirable ones against the others.
+    pub fn both(&self, what: &str) -> Result<()> {
+        if self.yes == self.no {
+            return Ok(());
         }
-        _ => Ok(()),
+        Err(Error::input(format!("none of the {what} has \"label\": {}", !self.yes)).help(
+            "both labels are needed: \"kto\" and \"apo_zero_unpaired\" hold desirable completions (true) against undesirable \
+             ones (false)",
+        ))
     }
 }
 
@@ -241,24 +251,45 @@ impl<'a> RowFile<'a> {
     ) -> Result<u64> {
         let limit = self.limit.map_or(u64::MAX, |limit| limit as u64);
         let mut rows = 0;
-        // By hash: a million ids share one with a chance of 3 in 10⁸.
-        let mut places: HashMap<u64, u32> = HashMap::new();
+        // Each with its place. By hash: a million ids share one with a chance of 3 in 10⁸.
+        let mut ids = Sorter::<2>::default();
         for_each_row(self.path, |record| {
             let form = form_of(self.format).map_or_else(|| Form::of(&record, &self.columns), Ok)?;
             let row = form.read(&record, &self.columns)?;
             self.check_content(&record, &row, form)?;
-            if let Some(first) = places.insert(id_hash(&row.id), record.place.number()) {
-                let first = record.place.at(first).shown();
-                let message = format!("the id \"{}\" stands in {first} already", row.id);
-                return Err(record.error(message).help(format!("give every {} an id of its own, or none", R::UNIT)));
-            }
+            ids.add([id_hash(&row.id), u64::from(record.place.number())])?;
             if let Some(row) = take(&record, row)? {
                 give(row)?;
                 rows += 1;
             }
             Ok(rows < limit)
         })?;
-        Ok(rows)
+        let mut repeated: Option<[u64; 2]> = None;
+        ids.each_group(|same| {
+            if let [[_, first], [_, second], ..] = same
+                && repeated.is_none_or(|[earliest, _]| *second < earliest)
+            {
+                repeated = Some([*second, *first]);
+            }
+        })?;
+        match repeated {
+            Some([place, first]) => self.refuse_id::<R>(place, first),
+            None => Ok(rows),
+        }
+    }
+
+    /// The error of the row at `place`, whose id an earlier one has: read again for the id's words.
+    fn refuse_id<R: PreferenceRow>(&self, place: u64, first: u64) -> Result<u64> {
+        for_each_row(self.path, |record| {
+            if u64::from(record.place.number()) < place {
+                return Ok(true);
+            }
+            let form = form_of(self.format).map_or_else(|| Form::of(&record, &self.columns), Ok)?;
+            let (id, first) = (form.read(&record, &self.columns)?.id, record.place.at(first as u32).shown());
+            let message = format!("the id \"{id}\" stands in {first} already");
+            Err(record.error(message).help(format!("give every {} an id of its own, or none", R::UNIT)))
+        })?;
+        Err(Error::input("the file has fewer rows than a moment ago: something changes it while it is read").in_file(self.path))
     }
 
     /// Refuses conversations where the format says texts, and the other way round: which of them is read decides what is added at the
@@ -313,27 +344,63 @@ pub fn prompt_id(prompt: &str) -> String {
 /// Reads the rows of a JSONL file, plain or gzipped.
 pub fn read_jsonl<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let mut rows = Vec::new();
-    for_each_line(path, |number, line| {
-        rows.push(parse_line(path, number, line)?);
-        Ok(true)
+    each_jsonl(path, |row| {
+        rows.push(row);
+        Ok(())
     })?;
     Ok(rows)
+}
+
+/// Gives one row after the other.
+pub fn each_jsonl<T: DeserializeOwned>(path: &Path, mut give: impl FnMut(T) -> Result<()>) -> Result<()> {
+    for_each_line(path, |number, line| {
+        give(parse_line(path, number, line)?)?;
+        Ok(true)
+    })
 }
 
 /// Rows as JSONL: one object a line, fields in the order of their struct.
 pub fn to_jsonl<T: Serialize>(rows: &[T]) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    for row in rows {
-        serde_json::to_writer(&mut bytes, row).map_err(|e| Error::unexpected(format!("a row can't be written as JSON: {e}")))?;
-        bytes.push(b'\n');
-    }
+    rows.iter().try_for_each(|row| append(&mut bytes, row))?;
     Ok(bytes)
 }
 
+fn append(bytes: &mut Vec<u8>, row: &impl Serialize) -> Result<()> {
+    serde_json::to_writer(&mut *bytes, row).map_err(|e| Error::unexpected(format!("a row can't be written as JSON: {e}")))?;
+    bytes.push(b'\n');
+    Ok(())
+}
+
 pub fn write_jsonl<T: Serialize>(path: &Path, rows: &[T]) -> Result<()> {
-    let io = |e: std::io::Error| Error::io("write", path, &e);
-    let mut file = File::create(path).map_err(io)?;
-    file.write_all(&to_jsonl(rows)?).map_err(io)
+    let mut file = JsonlFile::create(path)?;
+    rows.iter().try_for_each(|row| file.add(row))?;
+    file.finish()
+}
+
+/// A JSONL file that is being written row by row.
+pub struct JsonlFile {
+    path: PathBuf,
+    file: BufWriter<File>,
+    line: Vec<u8>,
+}
+
+impl JsonlFile {
+    pub fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(|e| Error::io("write", path, &e))?;
+        Ok(Self { path: path.to_owned(), file: BufWriter::new(file), line: Vec::new() })
+    }
+
+    pub fn add(&mut self, row: &impl Serialize) -> Result<()> {
+        self.line.clear();
+        append(&mut self.line, row)?;
+        self.file.write_all(&self.line).map_err(|e| Error::io("write", &self.path, &e))
+    }
+
+    /// What has been added is in the file after this, and not before.
+    pub fn finish(mut self) -> Result<()> {
+        self.file.flush().map_err(|e| Error::io("write", &self.path, &e))
+    }
 }
 
 #[cfg(test)]

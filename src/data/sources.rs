@@ -5,7 +5,7 @@
 //! an epoch keeps a definite end, and the order is that of every training (`dataset.sampling`, its own random stream). Held-out, judges'
 //! and evaluation rows are taken once: what is measured doesn't depend on weights.
 
-use crate::data::files::{RowFile, Rows};
+use crate::data::files::{Labels, RowFile};
 use crate::data::forms::Columns;
 use crate::data::template::ChatTemplate;
 use crate::data::{AuditItem, LabelledCompletion, Pair, PreferenceRow};
@@ -16,50 +16,60 @@ use crate::suite::settings::{PairsSettings, SourceSettings};
 
 /// Rows that files hold.
 pub trait FileRow: PreferenceRow + Clone {
-    fn of_file(file: &RowFile<'_>) -> Result<Rows<Self>>;
+    fn each_of_file(file: &RowFile<'_>, give: &mut dyn FnMut(Self) -> Result<()>) -> Result<Vec<AuditItem>>;
     fn set_id(&mut self, id: String);
-    /// Refuses rows that can't be learnt from.
-    fn check(rows: &[Self], what: &str) -> Result<()>;
+    /// Of a single completion.
+    fn label(&self) -> Option<bool>;
 }
 
 impl FileRow for Pair {
-    fn of_file(file: &RowFile<'_>) -> Result<Rows<Self>> {
-        file.pairs()
+    fn each_of_file(file: &RowFile<'_>, give: &mut dyn FnMut(Self) -> Result<()>) -> Result<Vec<AuditItem>> {
+        file.each_pair(give)
     }
 
     fn set_id(&mut self, id: String) {
         self.id = id;
     }
 
-    fn check(_: &[Self], _: &str) -> Result<()> {
-        Ok(())
+    fn label(&self) -> Option<bool> {
+        None
     }
 }
 
 impl FileRow for LabelledCompletion {
-    fn of_file(file: &RowFile<'_>) -> Result<Rows<Self>> {
-        file.labelled()
+    fn each_of_file(file: &RowFile<'_>, give: &mut dyn FnMut(Self) -> Result<()>) -> Result<Vec<AuditItem>> {
+        file.each_labelled(give)
     }
 
     fn set_id(&mut self, id: String) {
         self.id = id;
     }
 
-    fn check(rows: &[Self], what: &str) -> Result<()> {
-        super::files::both_labels(rows.iter().map(|row| row.label), what)
+    fn label(&self) -> Option<bool> {
+        Some(self.label)
     }
 }
 
-/// Reads what a suite names. Ids of rows of several sources begin with the source's name.
-pub fn read<R: FileRow>(suite: &Suite, settings: &PairsSettings, template: Option<&ChatTemplate>) -> Result<Rows<R>> {
-    let what = "rows that are read";
+/// Gives every row that a suite names, and returns what was left out or looks odd. Ids of rows of several sources begin with the source's
+/// name.
+pub fn each<R: FileRow>(
+    suite: &Suite,
+    settings: &PairsSettings,
+    template: Option<&ChatTemplate>,
+    give: &mut dyn FnMut(R) -> Result<()>,
+) -> Result<Vec<AuditItem>> {
+    let (what, mut labels) = ("rows that are read", Labels::default());
+    let mut give = |row: R| {
+        row.label().into_iter().for_each(|label| labels.add(label));
+        give(row)
+    };
     if settings.sources.is_empty() {
         let path = suite.locate_data(&settings.path);
-        let read = R::of_file(&RowFile::of_settings(&path, settings, template))?;
-        R::check(&read.rows, what).map_err(|e| e.in_file(&path))?;
-        return Ok(read);
+        let audit = R::each_of_file(&RowFile::of_settings(&path, settings, template), &mut give)?;
+        labels.both(what).map_err(|e| e.in_file(&path))?;
+        return Ok(audit);
     }
-    let (mut rows, mut audits) = (Vec::new(), Vec::new());
+    let mut audits = Vec::new();
     for source in &settings.sources {
         let path = suite.locate_data(&source.path);
         let file = RowFile {
@@ -69,15 +79,14 @@ pub fn read<R: FileRow>(suite: &Suite, settings: &PairsSettings, template: Optio
             ratings: settings.reading.ratings,
             ..RowFile::new(&path, source.format)
         };
-        let read = R::of_file(&file)?;
-        rows.extend(read.rows.into_iter().map(|mut row| {
+        let audit = R::each_of_file(&file, &mut |mut row: R| {
             row.set_id(format!("{}/{}", source.name, row.id()));
-            row
-        }));
-        audits.push((source.name.as_str(), read.audit));
+            give(row)
+        })?;
+        audits.push((source.name.as_str(), audit));
     }
-    R::check(&rows, what)?;
-    Ok(Rows { rows, audit: together(audits) })
+    labels.both(what)?;
+    Ok(together(audits))
 }
 
 /// The counts of several sources: of all together, then of each by itself.
@@ -114,19 +123,28 @@ pub fn source_of<'a>(id: &str, settings: &'a PairsSettings) -> Option<&'a Source
     settings.sources.iter().find(|source| source.name == name)
 }
 
-/// The rows as an epoch sees them: first all that it sees, then all that it sees a second time, and so on.
-pub fn weighted<R: PreferenceRow + Clone>(rows: Vec<R>, settings: &PairsSettings) -> Result<Vec<R>> {
+/// Gives rows as an epoch sees them: first all that it sees, then all that it sees a second time, and so on. `read` gives all rows, as
+/// often as that takes.
+pub fn each_weighted<R: PreferenceRow>(
+    settings: &PairsSettings,
+    read: impl Fn(&mut dyn FnMut(R) -> Result<()>) -> Result<()>,
+    give: &mut dyn FnMut(R) -> Result<()>,
+) -> Result<()> {
     if settings.sources.iter().all(|source| source.weight == 1.0) {
-        return Ok(rows);
+        return read(give);
     }
-    let times: Vec<usize> =
-        rows.iter().map(|row| source_of(row.id(), settings).map_or(1, |source| repeats(row.id(), source.weight))).collect();
-    let most = times.iter().copied().max().unwrap_or_default();
-    let seen = |pass: usize| rows.iter().zip(&times).filter(move |(_, times)| **times > pass).map(|(row, _)| row.clone());
-    let all: Vec<R> = (0..most).flat_map(seen).collect();
-    match all.is_empty() && !rows.is_empty() {
-        true => Err(Error::input("the sources' weights leave no row to train on").help("raise `weight` in [[dataset.source]]")),
-        false => Ok(all),
+    let (mut pass, mut most, mut rows) = (0, 1, 0);
+    while pass < most {
+        read(&mut |row: R| {
+            let times = source_of(row.id(), settings).map_or(1, |source| repeats(row.id(), source.weight));
+            (most, rows) = (most.max(times), rows + usize::from(times > 0));
+            if times > pass { give(row) } else { Ok(()) }
+        })?;
+        pass += 1;
+    }
+    match rows {
+        0 => Err(Error::input("the sources' weights leave no row to train on").help("raise `weight` in [[dataset.source]]")),
+        _ => Ok(()),
     }
 }
 
@@ -177,6 +195,15 @@ mod tests {
             gold: None,
         };
         (0..count).map(row).collect()
+    }
+
+    fn weighted(rows: Vec<Pair>, settings: &PairsSettings) -> Result<Vec<Pair>> {
+        let mut all = Vec::new();
+        each_weighted(settings, |give| rows.iter().cloned().try_for_each(give), &mut |row| {
+            all.push(row);
+            Ok(())
+        })?;
+        Ok(all)
     }
 
     #[test]

@@ -7,66 +7,82 @@ use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::suite::settings::PairsSettings;
 
-#[derive(Debug, Clone, PartialEq)]
-pub struct Splits<R> {
-    pub train: Vec<R>,
+/// What a row is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    Train,
     /// For implicit-reward accuracy of policies.
-    pub heldout: Vec<R>,
+    Heldout,
     /// For the judges' own training and trials.
-    pub judge: Vec<R>,
-    pub eval: Vec<Prompt>,
+    Judge,
+    /// Its prompt is one to evaluate on; the row itself isn't used.
+    Eval,
 }
 
-/// Splits rows by the SHA-256 of their normalised prompts; what the shares leave trains. Each split keeps the file's order.
-/// Of the evaluation prompts those with the smallest digests are taken, whatever the order of the file.
-pub fn split<R: PreferenceRow>(rows: Vec<R>, settings: &PairsSettings) -> Result<Splits<R>> {
-    let PairsSettings { heldout_share, judge_share, eval_share, .. } = *settings;
-    let shares = [eval_share, heldout_share, judge_share];
-    if shares.iter().any(|share| !(0.0..1.0).contains(share)) || shares.iter().sum::<f64>() >= 1.0 {
-        return Err(Error::usage(format!(
-            "eval_share = {eval_share}, heldout_share = {heldout_share} and judge_share = {judge_share} leave nothing to train on"
-        ))
-        .help("each share lies in 0..1, and together they stay below 1"));
+/// Splits rows by the SHA-256 of their normalised prompts; what the shares leave trains. Of the evaluation prompts those with the smallest
+/// digests are taken, whatever the order of the file.
+pub struct Splitter<'a> {
+    settings: &'a PairsSettings,
+    rows: usize,
+    sizes: BTreeMap<Place, usize>,
+    /// By digest, so that the smallest come first; the position brings the file's order back.
+    eval: BTreeMap<Digest, (usize, Prompt)>,
+}
+
+impl<'a> Splitter<'a> {
+    pub fn new(settings: &'a PairsSettings) -> Result<Self> {
+        let PairsSettings { heldout_share, judge_share, eval_share, .. } = *settings;
+        let shares = [eval_share, heldout_share, judge_share];
+        if shares.iter().any(|share| !(0.0..1.0).contains(share)) || shares.iter().sum::<f64>() >= 1.0 {
+            return Err(Error::usage(format!(
+                "eval_share = {eval_share}, heldout_share = {heldout_share} and judge_share = {judge_share} leave nothing to train on"
+            ))
+            .help("each share lies in 0..1, and together they stay below 1"));
+        }
+        Ok(Self { settings, rows: 0, sizes: BTreeMap::new(), eval: BTreeMap::new() })
     }
-    let mut splits = Splits { train: Vec::new(), heldout: Vec::new(), judge: Vec::new(), eval: Vec::new() };
-    // By digest, so that the smallest come first; the position brings the file's order back.
-    let mut eval: BTreeMap<Digest, (usize, Prompt)> = BTreeMap::new();
-    for (position, row) in rows.into_iter().enumerate() {
+
+    /// Where the next row belongs.
+    pub fn place<R: PreferenceRow>(&mut self, row: &R) -> Place {
+        let PairsSettings { heldout_share, judge_share, eval_share, eval_prompts, .. } = *self.settings;
         let digest = prompt_digest(row.prompt());
-        let place = fraction(&digest);
-        if place < eval_share {
+        let part = fraction(&digest);
+        let place = match () {
+            () if part < eval_share => Place::Eval,
+            () if part < eval_share + heldout_share => Place::Heldout,
+            () if part < eval_share + heldout_share + judge_share => Place::Judge,
+            () => Place::Train,
+        };
+        if place == Place::Eval {
             let prompt = || Prompt { id: row.prompt_id().to_owned(), text: row.prompt().to_owned() };
-            eval.entry(digest).or_insert_with(|| (position, prompt()));
-        } else if place < eval_share + heldout_share {
-            splits.heldout.push(row);
-        } else if place < eval_share + heldout_share + judge_share {
-            splits.judge.push(row);
-        } else {
-            splits.train.push(row);
+            self.eval.entry(digest).or_insert_with(|| (self.rows, prompt()));
+            if self.eval.len() > eval_prompts {
+                self.eval.pop_last();
+            }
         }
+        self.rows += 1;
+        *self.sizes.entry(place).or_default() += 1;
+        place
     }
-    let mut chosen: Vec<(usize, Prompt)> = eval.into_values().take(settings.eval_prompts).collect();
-    chosen.sort_by_key(|(position, _)| *position);
-    splits.eval = chosen.into_iter().map(|(_, prompt)| prompt).collect();
-    splits.check(settings)?;
-    Ok(splits)
-}
 
-impl<R> Splits<R> {
-    /// A split that was asked for and got nothing would make its numbers vanish in silence.
-    fn check(&self, settings: &PairsSettings) -> Result<()> {
-        let sizes = [
-            ("train", 1.0, self.train.len()),
-            ("heldout", settings.heldout_share, self.heldout.len()),
-            ("judge", settings.judge_share, self.judge.len()),
-            ("eval", settings.eval_share, self.eval.len()),
+    /// The evaluation prompts, in the file's order. A split that was asked for and got nothing would make its numbers vanish in silence: that
+    /// is an error.
+    pub fn finish(self) -> Result<Vec<Prompt>> {
+        let settings = self.settings;
+        let asked = [
+            ("train", 1.0, Place::Train),
+            ("heldout", settings.heldout_share, Place::Heldout),
+            ("judge", settings.judge_share, Place::Judge),
+            ("eval", settings.eval_share, Place::Eval),
         ];
-        match sizes.iter().find(|(_, share, size)| *share > 0.0 && *size == 0) {
-            None => Ok(()),
-            Some((name, ..)) => Err(Error::input(format!("no prompt falls into the split `{name}`"))
+        if let Some((name, ..)) = asked.iter().find(|(_, share, place)| *share > 0.0 && !self.sizes.contains_key(place)) {
+            return Err(Error::input(format!("no prompt falls into the split `{name}`"))
                 .in_file(&settings.path)
-                .help(format!("give more data, or change the shares so that `{name}` gets some"))),
+                .help(format!("give more data, or change the shares so that `{name}` gets some")));
         }
+        let mut chosen: Vec<(usize, Prompt)> = self.eval.into_values().collect();
+        chosen.sort_by_key(|(position, _)| *position);
+        Ok(chosen.into_iter().map(|(_, prompt)| prompt).collect())
     }
 }
 
@@ -92,7 +108,7 @@ pub(super) fn fraction(digest: &Digest) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeSet;
 
     use proptest::prelude::*;
@@ -128,6 +144,29 @@ mod tests {
             gold: None,
         };
         prompts.into_iter().enumerate().map(pair).collect()
+    }
+
+    #[derive(Debug)]
+    pub struct Splits {
+        pub train: Vec<Pair>,
+        pub heldout: Vec<Pair>,
+        pub judge: Vec<Pair>,
+        pub eval: Vec<Prompt>,
+    }
+
+    /// Each split keeps the order of the rows.
+    pub fn split(rows: Vec<Pair>, settings: &PairsSettings) -> Result<Splits> {
+        let mut splitter = Splitter::new(settings)?;
+        let [mut train, mut heldout, mut judge] = [(); 3].map(|()| Vec::new());
+        for row in rows {
+            match splitter.place(&row) {
+                Place::Train => train.push(row),
+                Place::Heldout => heldout.push(row),
+                Place::Judge => judge.push(row),
+                Place::Eval => {}
+            }
+        }
+        Ok(Splits { train, heldout, judge, eval: splitter.finish()? })
     }
 
     fn texts(pairs: &[Pair]) -> BTreeSet<&str> {

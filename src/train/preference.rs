@@ -1,5 +1,6 @@
 //! Preference training: a policy against a frozen reference on pairs of completions.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::PairScore;
@@ -12,6 +13,7 @@ use super::score_cache::ScoreCache;
 use super::sequence::{Group, PackedGroups, SequenceScore, fit_pairs};
 use super::task::{BatchLoss, Task};
 use crate::data::TokenizedPair;
+use crate::data::shelf::Shelf;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 use crate::model::{Causal, Gradients, Llama, Tape, TokenScore};
@@ -60,7 +62,7 @@ pub struct PairPass {
 pub struct PreferenceTask {
     learner: Referenced<PairOutput>,
     /// Those to learn from, then the held-out ones.
-    pairs: Vec<TokenizedPair>,
+    pairs: Shelf<TokenizedPair>,
     learnt: Scoped<PairObjective>,
     /// Over the held-out pairs as one batch, if there are any.
     held_out: Option<Scoped<PairObjective>>,
@@ -83,7 +85,7 @@ impl PreferenceTask {
     pub fn new(
         policy: Llama,
         reference: &Llama,
-        pairs: &[TokenizedPair],
+        pairs: impl Into<Shelf<TokenizedPair>>,
         settings: &TrainSettings,
         watch: &dyn Watch,
     ) -> Result<Self> {
@@ -94,16 +96,16 @@ impl PreferenceTask {
     pub fn with_cache(
         policy: Llama,
         reference: &Llama,
-        pairs: &[TokenizedPair],
+        pairs: impl Into<Shelf<TokenizedPair>>,
         settings: &TrainSettings,
         cache: Option<&ScoreCache<'_>>,
         watch: &dyn Watch,
     ) -> Result<Self> {
         let o = &settings.objective;
-        let pairs = fit_pairs(&policy.config, pairs, settings.max_length)?;
+        let pairs = fit_pairs(&policy.config, &pairs.into(), settings.max_length)?;
         let scores = || reference_scores(reference, &pairs, cache, watch);
         let (learner, models) = Referenced::new(policy, reference, settings, scores)?;
-        let identity = Digest::of_value(&("preference", reference.numerics, models, &pairs));
+        let identity = Digest::of_value(&("preference", reference.numerics, models, pairs.digest()));
         Ok(Self {
             identity: with_adapters(identity, &[&learner.policy.model, reference]),
             learner,
@@ -120,16 +122,16 @@ impl PreferenceTask {
     pub fn with_held_out(
         mut self,
         reference: &Llama,
-        pairs: &[TokenizedPair],
+        pairs: impl Into<Shelf<TokenizedPair>>,
         settings: &TrainSettings,
         cache: Option<&ScoreCache<'_>>,
         watch: &dyn Watch,
     ) -> Result<Self> {
-        let pairs = fit_pairs(&self.learner.policy.model.config, pairs, settings.max_length)?;
+        let pairs = fit_pairs(&self.learner.policy.model.config, &pairs.into(), settings.max_length)?;
         self.learner.reference.extend(|| reference_scores(reference, &pairs, cache, watch))?;
-        self.identity = Digest::of_value(&(self.identity, "held out", &pairs));
+        self.identity = Digest::of_value(&(self.identity, "held out", pairs.digest()));
         self.held_out = Some(Scoped::undivided(settings, pairs.len(), paired));
-        self.pairs.extend(pairs);
+        self.pairs.extend(&pairs)?;
         Ok(self)
     }
 
@@ -142,7 +144,7 @@ impl PreferenceTask {
     fn reference(&self, examples: &[usize]) -> Vec<PairOutput> {
         self.learner.reference.of(examples, |model| {
             let score = |part: &[usize]| {
-                let groups = pack(part.iter().map(|&i| &self.pairs[i]), false);
+                let groups = pack(&self.pairs.some(part), false);
                 in_pairs(&groups, &model.score(&groups.packed, &groups.targets), false)
             };
             examples.chunks(SCORED_TOGETHER).flat_map(score).collect()
@@ -164,7 +166,7 @@ impl PreferenceTask {
         let tokens = examples
             .iter()
             .zip(outputs)
-            .map(|(&i, o)| 2 * self.pairs[i].prompt.len() + o.chosen.sum.tokens + o.rejected.sum.tokens);
+            .map(|(&i, o)| 2 * self.pairs.get(i).prompt.len() + o.chosen.sum.tokens + o.rejected.sum.tokens);
         let parts = logps.chunks(by.scope).zip(outputs.chunks(by.scope));
         let metrics = averaged(parts.map(|(logps, outputs)| metrics(&self.reward, logps, outputs)));
         BatchLoss::of(by.objective.evaluate(&logps), tokens.sum(), metrics)
@@ -198,11 +200,11 @@ impl Task for PreferenceTask {
     }
 
     fn example_id(&self, example: usize) -> String {
-        self.pairs[example].id.clone()
+        self.pairs.get(example).id.clone()
     }
 
     fn forward(&self, examples: &[usize]) -> (PairPass, Vec<PairOutput>) {
-        let groups = pack(examples.iter().map(|&i| &self.pairs[i]), self.prompts);
+        let groups = pack(&self.pairs.some(examples), self.prompts);
         let tape = self.learner.policy.forward(&groups, examples);
         let tokens = self.learner.policy.model.token_scores(&tape, &groups.targets);
         let outputs = in_pairs(&groups, &tokens, self.prompts);
@@ -221,7 +223,7 @@ impl Task for PreferenceTask {
         let mut dlogps = Vec::with_capacity(pass.tokens.len());
         let mut sequences = pass.groups.split(&pass.tokens);
         for (&i, gradient) in examples.iter().zip(gradients) {
-            let shared = shared_length(&self.pairs[i]);
+            let shared = shared_length(&self.pairs.get(i));
             if self.prompts {
                 let prompt = sequences.next().expect("one a pair");
                 dlogps.extend(prompt.iter().map(|_| gradient.prompt as f32));
@@ -249,7 +251,7 @@ impl Task for PreferenceTask {
             for (side, policy, reference) in
                 [("chosen", &output.chosen, &reference.chosen), ("rejected", &output.rejected, &reference.rejected)]
             {
-                let what = format!("the {side} side of pair {}", self.pairs[i].id);
+                let what = format!("the {side} side of pair {}", self.pairs.get(i).id);
                 same_at_first(numerics, &what, &policy.sum, &reference.sum)?;
             }
         }
@@ -340,8 +342,8 @@ pub(super) fn averaged(parts: impl Iterator<Item = BTreeMap<String, f64>>) -> BT
     all.into_iter().map(|(name, values)| (name, mean(values))).collect()
 }
 
-fn pack<'a>(pairs: impl IntoIterator<Item = &'a TokenizedPair>, prompts: bool) -> PackedGroups {
-    let groups = pairs.into_iter().map(|p| Group { prompt: &p.prompt, completions: vec![&p.chosen, &p.rejected] });
+fn pack(pairs: &[Cow<'_, TokenizedPair>], prompts: bool) -> PackedGroups {
+    let groups = pairs.iter().map(|p| Group { prompt: &p.prompt, completions: vec![&p.chosen, &p.rejected] });
     if prompts { PackedGroups::with_prompts(groups) } else { PackedGroups::of(groups) }
 }
 
@@ -362,25 +364,25 @@ fn in_pairs(groups: &PackedGroups, tokens: &[TokenScore], prompts: bool) -> Vec<
 /// What the reference says of pairs, from `cache` where it is kept there.
 fn reference_scores(
     model: &dyn Causal,
-    pairs: &[TokenizedPair],
+    pairs: &Shelf<TokenizedPair>,
     cache: Option<&ScoreCache<'_>>,
     watch: &dyn Watch,
 ) -> Result<Vec<PairOutput>> {
     let score = || score_pairs(model, pairs, watch, "reference log-probabilities");
     match cache {
         Some(cache) => {
-            let tokens: Vec<_> = pairs.iter().map(|p| (&p.prompt, &p.chosen, &p.rejected)).collect();
-            cache.scores(model, &tokens, watch, score)
+            let tokens = pairs.digest_of(|p| (p.prompt, p.chosen, p.rejected));
+            cache.scores(model, (tokens, pairs.len()), watch, score)
         }
         None => score(),
     }
 }
 
-fn score_pairs(model: &dyn Causal, pairs: &[TokenizedPair], watch: &dyn Watch, what: &str) -> Result<Vec<PairOutput>> {
+fn score_pairs(model: &dyn Causal, pairs: &Shelf<TokenizedPair>, watch: &dyn Watch, what: &str) -> Result<Vec<PairOutput>> {
     let mut outputs = Vec::with_capacity(pairs.len());
     for chunk in pairs.chunks(SCORED_TOGETHER) {
         watch.check()?;
-        let groups = pack(chunk, false);
+        let groups = pack(&chunk, false);
         outputs.extend(in_pairs(&groups, &model.score(&groups.packed, &groups.targets), false));
         watch.advance(outputs.len() as u64, pairs.len() as u64, what);
     }
@@ -403,15 +405,15 @@ pub fn pair_scores(
     of: &ScoredPolicy,
     policy: &dyn Causal,
     reference: &dyn Causal,
-    pairs: &[TokenizedPair],
+    pairs: impl Into<Shelf<TokenizedPair>>,
     max_length: Option<usize>,
     cache: Option<&ScoreCache<'_>>,
     watch: &dyn Watch,
 ) -> Result<Vec<PairScore>> {
-    let pairs = fit_pairs(policy.limits(), pairs, max_length)?;
+    let pairs = fit_pairs(policy.limits(), &pairs.into(), max_length)?;
     let under_policy = score_pairs(policy, &pairs, watch, "policy log-probabilities")?;
     let under_reference = reference_scores(reference, &pairs, cache, watch)?;
-    let row = |((pair, p), r): ((&TokenizedPair, &PairOutput), &PairOutput)| PairScore {
+    let row = |((pair, p), r): ((Cow<'_, TokenizedPair>, &PairOutput), &PairOutput)| PairScore {
         variant: of.variant.to_owned(),
         seed: of.seed,
         checkpoint: of.checkpoint,

@@ -22,7 +22,7 @@ use crate::store::{Store, write_atomically};
 use crate::suite::settings::Numerics;
 use crate::watch::Watch;
 
-const FORMAT: &str = "dpo-eval reference scores 1";
+const FORMAT: &str = "dpo-eval reference scores 2";
 const DIGEST_BYTES: usize = 32;
 
 /// Scores as numbers, a fixed count each.
@@ -67,11 +67,12 @@ impl<'a> ScoreCache<'a> {
         Self { store, engine }
     }
 
-    /// The scores of `tokens` (one entry a score) under `model`: those that are kept, or else what `score` finds, which is then kept.
-    pub(super) fn scores<S: Numbers, T: Serialize>(
+    /// `count` scores of the completions whose digest is `tokens` under `model`: those that are kept, or else what `score` finds, which is
+    /// then kept.
+    pub(super) fn scores<S: Numbers>(
         &self,
         model: &dyn Causal,
-        tokens: &[T],
+        (tokens, count): (Digest, usize),
         watch: &dyn Watch,
         score: impl FnOnce() -> Result<Vec<S>>,
     ) -> Result<Vec<S>> {
@@ -81,9 +82,8 @@ impl<'a> ScoreCache<'a> {
         let key = with_adapters(key, &[model]);
         let path = self.store.scores_path(key)?;
         // Whoever comes second waits for the first one's scores rather than making them as well.
-        let _lease =
-            self.store.lease(key, || watch.advance(0, tokens.len() as u64, "waiting for reference log-probabilities"))?;
-        let header = Header { format: FORMAT.to_owned(), key, scores: tokens.len() };
+        let _lease = self.store.lease(key, || watch.advance(0, count as u64, "waiting for reference log-probabilities"))?;
+        let header = Header { format: FORMAT.to_owned(), key, scores: count };
         match fs::read(&path) {
             Ok(bytes) => match parse(&bytes, &header) {
                 Ok(scores) => return Ok(scores),

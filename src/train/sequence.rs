@@ -1,6 +1,7 @@
 //! Examples as the model sees them: packed ragged batches, and per-token results summed to sequences.
 
 use crate::data::TokenizedPair;
+use crate::data::shelf::Shelf;
 use crate::error::{Error, Result};
 use crate::model::{Limits, Packed, Target, TokenScore, derived};
 
@@ -152,13 +153,15 @@ pub(crate) fn check(limits: impl Into<Limits>, id: &str, tokens: &[u32]) -> Resu
 /// `fit` on both sides of pairs. Sides that the cut made equal are kept: their gradients cancel, as in TRL.
 pub(crate) fn fit_pairs(
     limits: impl Into<Limits>,
-    pairs: &[TokenizedPair],
+    pairs: &Shelf<TokenizedPair>,
     max_length: Option<usize>,
-) -> Result<Vec<TokenizedPair>> {
-    let (limits, mut pairs) = (limits.into(), pairs.to_vec());
-    for pair in &mut pairs {
+) -> Result<Shelf<TokenizedPair>> {
+    let (limits, mut fitted) = (limits.into(), pairs.like()?);
+    for pair in pairs.iter() {
+        let mut pair = pair.into_owned();
         fit(limits, &pair.id, &pair.prompt, &mut pair.chosen, max_length)?;
         fit(limits, &pair.id, &pair.prompt, &mut pair.rejected, max_length)?;
+        fitted.add(pair)?;
     }
-    Ok(pairs)
+    Ok(fitted)
 }

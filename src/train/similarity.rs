@@ -40,7 +40,7 @@ pub fn pair_similarities(
     max_length: Option<usize>,
     watch: &dyn Watch,
 ) -> Result<Vec<PairSimilarity>> {
-    let pairs = fit_pairs(&model.config, pairs, max_length)?;
+    let pairs = fit_pairs(&model.config, &pairs.into(), max_length)?;
     let mut rows = Vec::with_capacity(pairs.len());
     for chunk in pairs.chunks(TOGETHER) {
         watch.check()?;

@@ -1,5 +1,6 @@
 //! Preference training on single completions that are labelled desirable or not.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::completion::{CompletionScore, token_gradients};
@@ -11,12 +12,13 @@ use super::score_cache::ScoreCache;
 use super::sequence::{Group, PackedGroups, SequenceScore, fit};
 use super::task::{BatchLoss, Task};
 use crate::data::TokenizedPair;
+use crate::data::shelf::Shelf;
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::model::{Gradients, Llama, Tape, TokenScore};
+use crate::model::{Gradients, Llama, LlamaConfig, Tape, TokenScore};
 use crate::suite::settings::{Dialect, LossType, TrainSettings};
 use crate::watch::Watch;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Completions scored together where nothing is trained. It bounds memory and has no influence on the bits.
 const SCORED_TOGETHER: usize = 16;
@@ -24,7 +26,7 @@ const SCORED_TOGETHER: usize = 16;
 const LLAMA_FACTORY_ROWS: usize = 1000;
 
 /// A prompt and a completion with its label, as token ids.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Feedback {
     pub id: String,
     pub prompt: Vec<u32>,
@@ -33,15 +35,19 @@ pub struct Feedback {
 }
 
 impl Feedback {
-    /// Each pair as a desirable and an undesirable example, in this order.
-    pub fn of_pairs(pairs: &[TokenizedPair]) -> Vec<Self> {
-        let side = |pair: &TokenizedPair, name: &str, completion: &[u32], desirable| Self {
+    /// A pair as a desirable and an undesirable example, in this order.
+    pub fn of_pair(pair: &TokenizedPair) -> [Self; 2] {
+        let side = |name: &str, completion: &[u32], desirable| Self {
             id: format!("{}/{name}", pair.id),
             prompt: pair.prompt.clone(),
             completion: completion.to_vec(),
             desirable,
         };
-        pairs.iter().flat_map(|p| [side(p, "chosen", &p.chosen, true), side(p, "rejected", &p.rejected, false)]).collect()
+        [side("chosen", &pair.chosen, true), side("rejected", &pair.rejected, false)]
+    }
+
+    pub fn of_pairs(pairs: &[TokenizedPair]) -> Vec<Self> {
+        pairs.iter().flat_map(Self::of_pair).collect()
     }
 }
 
@@ -69,12 +75,12 @@ pub struct UnpairedTask {
     /// Scores mismatched completions, which differ from epoch to epoch, where the objective asks for a KL and `reference` is recorded.
     kl_reference: Option<Llama>,
     /// Those to learn from, then the held-out ones.
-    examples: Vec<Feedback>,
+    examples: Shelf<Feedback>,
     learnt: Scoped<UnpairedObjective>,
     /// Over the held-out examples as one batch, if there are any.
     held_out: Option<Scoped<UnpairedObjective>>,
     /// Before they were cut for their own prompts.
-    whole_completions: Vec<Vec<u32>>,
+    whole_completions: Shelf<Vec<u32>>,
     max_length: usize,
     reward: Reward,
     dialect: Dialect,
@@ -89,7 +95,7 @@ impl UnpairedTask {
     pub fn new(
         policy: Llama,
         reference: &Llama,
-        examples: &[Feedback],
+        examples: impl Into<Shelf<Feedback>>,
         settings: &TrainSettings,
         watch: &dyn Watch,
     ) -> Result<Self> {
@@ -100,21 +106,17 @@ impl UnpairedTask {
     pub fn with_cache(
         policy: Llama,
         reference: &Llama,
-        examples: &[Feedback],
+        examples: impl Into<Shelf<Feedback>>,
         settings: &TrainSettings,
         cache: Option<&ScoreCache<'_>>,
         watch: &dyn Watch,
     ) -> Result<Self> {
         let o = &settings.objective;
-        let whole_completions: Vec<Vec<u32>> = examples.iter().map(|e| e.completion.clone()).collect();
-        let mut examples = examples.to_vec();
-        for e in &mut examples {
-            fit(&policy.config, &e.id, &e.prompt, &mut e.completion, settings.max_length)?;
-        }
+        let (examples, whole_completions) = fitted(&policy.config, &examples.into(), settings.max_length)?;
         let context = policy.config.max_position_embeddings;
         let scores = || reference_scores(reference, &examples, cache, watch);
         let (learner, models) = Referenced::new(policy, reference, settings, scores)?;
-        let identity = Digest::of_value(&("unpaired", reference.numerics, models, &examples, &whole_completions));
+        let identity = Digest::of_value(&("unpaired", reference.numerics, models, examples.digest(), whole_completions.digest()));
         Ok(Self {
             identity: with_adapters(identity, &[&learner.policy.model, reference]),
             learner,
@@ -134,20 +136,18 @@ impl UnpairedTask {
     pub fn with_held_out(
         mut self,
         reference: &Llama,
-        examples: &[Feedback],
+        examples: impl Into<Shelf<Feedback>>,
         settings: &TrainSettings,
         cache: Option<&ScoreCache<'_>>,
         watch: &dyn Watch,
     ) -> Result<Self> {
-        self.whole_completions.extend(examples.iter().map(|e| e.completion.clone()));
-        self.identity = Digest::of_value(&(self.identity, "held out", examples));
-        let mut examples = examples.to_vec();
-        for e in &mut examples {
-            fit(&self.learner.policy.model.config, &e.id, &e.prompt, &mut e.completion, settings.max_length)?;
-        }
+        let examples = examples.into();
+        self.identity = Digest::of_value(&(self.identity, "held out", examples.digest()));
+        let (examples, whole_completions) = fitted(&self.learner.policy.model.config, &examples, settings.max_length)?;
+        self.whole_completions.extend(&whole_completions)?;
         self.learner.reference.extend(|| reference_scores(reference, &examples, cache, watch))?;
         self.held_out = Some(Scoped::undivided(settings, examples.len(), unpaired));
-        self.examples.extend(examples);
+        self.examples.extend(&examples)?;
         Ok(self)
     }
 
@@ -159,9 +159,8 @@ impl UnpairedTask {
     /// What the reference says of some examples.
     fn reference(&self, examples: &[usize]) -> Vec<CompletionScore> {
         self.learner.reference.of(examples, |model| {
-            let item = |&i: &usize| (&self.examples[i].prompt[..], &self.examples[i].completion[..]);
-            let items: Vec<(&[u32], &[u32])> = examples.iter().map(item).collect();
-            items.chunks(SCORED_TOGETHER).flat_map(|chunk| score(model, chunk)).collect()
+            let parts = examples.chunks(SCORED_TOGETHER);
+            parts.flat_map(|part| score(model, &items(&self.examples.some(part)))).collect()
         })
     }
 
@@ -189,14 +188,13 @@ impl UnpairedTask {
             (Reference::Live(model, _), _) => model,
             (Reference::Recorded(_), model) => model.as_ref().expect("kept where the objective asks for a KL"),
         };
-        let items: Vec<(&[u32], &[u32])> = batch
-            .iter()
-            .zip(self.mismatched(batch, scope))
-            .map(|(&i, other)| {
-                let (prompt, completion) = (&self.examples[i].prompt, &self.whole_completions[other]);
-                (&prompt[..], &completion[..completion.len().min(self.max_length - prompt.len())])
-            })
-            .collect();
+        let (examples, completions) = (self.examples.some(batch), self.whole_completions.some(&self.mismatched(batch, scope)));
+        let item = |(example, completion): (&'_ Cow<'_, Feedback>, &'_ Cow<'_, Vec<u32>>)| {
+            completion.len().min(self.max_length - example.prompt.len())
+        };
+        let lengths: Vec<usize> = examples.iter().zip(&completions).map(item).collect();
+        let sequences = examples.iter().zip(&completions).zip(lengths);
+        let items: Vec<(&[u32], &[u32])> = sequences.map(|((e, c), length)| (&e.prompt[..], &c[..length])).collect();
         let logps = |model: &Llama| -> Vec<f64> {
             items.chunks(SCORED_TOGETHER).flat_map(|chunk| score(model, chunk)).map(|s| s.sum.logp).collect()
         };
@@ -218,13 +216,13 @@ impl UnpairedTask {
             .zip(ratios)
             .map(|(((&i, output), reference), mismatched)| UnpairedLogps {
                 completion: output.0.logps(&reference, [None; 2]),
-                desirable: self.examples[i].desirable,
+                desirable: self.examples.get(i).desirable,
                 mismatched,
             })
             .collect();
         let parts = logps.chunks(by.scope).zip(outputs.chunks(by.scope));
         let metrics = averaged(parts.map(|(logps, outputs)| metrics(&self.reward, logps, outputs)));
-        let tokens = examples.iter().zip(outputs).map(|(&i, o)| self.examples[i].prompt.len() + o.0.sum.tokens);
+        let tokens = examples.iter().zip(outputs).map(|(&i, o)| self.examples.get(i).prompt.len() + o.0.sum.tokens);
         BatchLoss::of(by.objective.evaluate(&logps), tokens.sum(), metrics)
     }
 }
@@ -256,12 +254,11 @@ impl Task for UnpairedTask {
     }
 
     fn example_id(&self, example: usize) -> String {
-        self.examples[example].id.clone()
+        self.examples.get(example).id.clone()
     }
 
     fn forward(&self, examples: &[usize]) -> (UnpairedPass, Vec<UnpairedOutput>) {
-        let items = examples.iter().map(|&i| (&self.examples[i].prompt[..], &self.examples[i].completion[..]));
-        let groups = pack(items);
+        let groups = pack(items(&self.examples.some(examples)));
         let tape = self.learner.policy.forward(&groups, examples);
         let tokens = self.learner.policy.model.token_scores(&tape, &groups.targets);
         let outputs = completions(&groups, &tokens).map(UnpairedOutput).collect();
@@ -288,7 +285,7 @@ impl Task for UnpairedTask {
         }
         let numerics = self.learner.policy.model.numerics;
         for ((&i, output), reference) in examples.iter().zip(outputs).zip(self.reference(examples)) {
-            let what = format!("example {}", self.examples[i].id);
+            let what = format!("example {}", self.examples.get(i).id);
             same_at_first(numerics, &what, &output.0.sum, &reference.sum)?;
         }
         constant_at_first(numerics, self.learnt.objective.loss_at_reference(), loss)
@@ -333,26 +330,49 @@ fn completions<'a>(groups: &'a PackedGroups, tokens: &'a [TokenScore]) -> impl I
 /// What the reference says of examples, from `cache` where it is kept there.
 fn reference_scores(
     model: &Llama,
-    examples: &[Feedback],
+    examples: &Shelf<Feedback>,
     cache: Option<&ScoreCache<'_>>,
     watch: &dyn Watch,
 ) -> Result<Vec<CompletionScore>> {
-    let items: Vec<(&[u32], &[u32])> = examples.iter().map(|e| (&e.prompt[..], &e.completion[..])).collect();
     match cache {
-        Some(cache) => cache.scores(model, &items, watch, || score_all(model, &items, watch)),
-        None => score_all(model, &items, watch),
+        Some(cache) => {
+            let tokens = examples.digest_of(|e| (e.prompt, e.completion));
+            cache.scores(model, (tokens, examples.len()), watch, || score_all(model, examples, watch))
+        }
+        None => score_all(model, examples, watch),
     }
 }
 
 /// Every example's scores under the reference, with progress.
-fn score_all(model: &Llama, items: &[(&[u32], &[u32])], watch: &dyn Watch) -> Result<Vec<CompletionScore>> {
-    let mut scores = Vec::with_capacity(items.len());
-    for chunk in items.chunks(SCORED_TOGETHER) {
+fn score_all(model: &Llama, examples: &Shelf<Feedback>, watch: &dyn Watch) -> Result<Vec<CompletionScore>> {
+    let mut scores = Vec::with_capacity(examples.len());
+    for chunk in examples.chunks(SCORED_TOGETHER) {
         watch.check()?;
-        scores.extend(score(model, chunk));
-        watch.advance(scores.len() as u64, items.len() as u64, "reference log-probabilities");
+        scores.extend(score(model, &items(&chunk)));
+        watch.advance(scores.len() as u64, examples.len() as u64, "reference log-probabilities");
     }
     Ok(scores)
+}
+
+/// The examples cut at `max_length`, and their whole completions.
+fn fitted(
+    config: &LlamaConfig,
+    examples: &Shelf<Feedback>,
+    max_length: Option<usize>,
+) -> Result<(Shelf<Feedback>, Shelf<Vec<u32>>)> {
+    let (mut fitted, mut whole) = (examples.like()?, examples.like()?);
+    for example in examples.iter() {
+        let mut example = example.into_owned();
+        whole.add(example.completion.clone())?;
+        fit(config, &example.id, &example.prompt, &mut example.completion, max_length)?;
+        fitted.add(example)?;
+    }
+    Ok((fitted, whole))
+}
+
+/// Prompts with their completions.
+fn items<'a>(examples: &'a [Cow<'_, Feedback>]) -> Vec<(&'a [u32], &'a [u32])> {
+    examples.iter().map(|e| (&e.prompt[..], &e.completion[..])).collect()
 }
 
 /// Scores of completions after prompts.

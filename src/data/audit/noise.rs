@@ -17,6 +17,7 @@ use rayon::prelude::*;
 
 use super::repeats::{Found, Group, Repeats, Told};
 use super::similar::{GOLDEN, mixed, words};
+use crate::error::Result;
 use crate::rng::Stream;
 
 const FOLDS: u64 = 5;
@@ -121,16 +122,16 @@ pub(super) fn key(texts: &[&str]) -> u64 {
 }
 
 /// Both bounds; that from above only where there are rows enough.
-pub(super) fn bounds(repeats: &mut Repeats, sample: &Sample) -> Vec<Told> {
-    let mut told = vec![at_least(repeats, sample.seen)];
+pub(super) fn bounds(repeats: &mut Repeats, sample: &Sample) -> Result<Vec<Told>> {
+    let mut told = vec![at_least(repeats, sample.seen)?];
     told.extend((sample.rows.len() >= FEWEST).then(|| at_most(sample)));
-    told
+    Ok(told)
 }
 
-fn at_least(repeats: &mut Repeats, total: u64) -> Told {
+fn at_least(repeats: &mut Repeats, total: u64) -> Result<Told> {
     let mut found = Found::default();
     let (mut compared, mut different) = (0u64, 0u64);
-    for Group { yes, no } in repeats.groups() {
+    repeats.each_group(|Group { yes, no }| {
         let (a, b) = (yes.len() as u64, no.len() as u64);
         compared += (a + b) * (a + b - 1) / 2;
         different += a * b;
@@ -138,7 +139,7 @@ fn at_least(repeats: &mut Repeats, total: u64) -> Told {
             found.count += a.min(b) - 1;
             found.add(one, other);
         }
-    }
+    })?;
     let mut what = "labels contradict others of the same texts, and are wrong where those are right".to_owned();
     let rate = different as f64 / compared as f64;
     if compared >= 20 && rate < 0.5 {
@@ -147,7 +148,7 @@ fn at_least(repeats: &mut Repeats, total: u64) -> Told {
             "{what} (repeated labels disagree in {different} of {compared} comparisons, as {estimate:.1} % of wrong labels would)"
         );
     }
-    Told { id: "label-noise-at-least", total, what, found, between: Some("or") }
+    Ok(Told { id: "label-noise-at-least", total, what, found, between: Some("or") })
 }
 
 fn at_most(sample: &Sample) -> Told {
@@ -207,11 +208,11 @@ mod tests {
     fn bounds_of<R: Audited>(rows: &[R]) -> Vec<AuditItem> {
         let (mut repeats, mut sample) = (Repeats::default(), Sample::default());
         for (number, row) in (0u32..).zip(rows) {
-            repeats.add(number, row.said());
+            repeats.add(number, row.said()).unwrap();
             sample.add(number, row.evidence());
         }
         let names: BTreeMap<u32, String> = (0..rows.len() as u32).map(|i| (i, i.to_string())).collect();
-        bounds(&mut repeats, &sample).into_iter().map(|told| told.item(&names)).collect()
+        bounds(&mut repeats, &sample).unwrap().into_iter().map(|told| told.item(&names)).collect()
     }
 
     /// Pairs of which the side with "good" words is chosen, but for the labels that are flipped at a rate.

@@ -1,10 +1,12 @@
-//! Rows that say what another says, or its opposite, told by hashes of their texts: 16 bytes a row. Among a million rows, two different ones
-//! share a hash of 64 bits with a chance of 3 in 10⁸.
+//! Rows that say what another says, or its opposite, told by hashes of their texts. Among a million rows, two different ones share a
+//! hash of 64 bits with a chance of 3 in 10⁸.
 
 use std::collections::BTreeMap;
 
 use crate::data::AuditItem;
 use crate::data::label::Count;
+use crate::data::sorter::Sorter;
+use crate::error::Result;
 
 /// What a row says: its texts in an order that the label doesn't change, and the label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,28 +67,28 @@ pub(super) struct Group {
 #[derive(Default)]
 pub(super) struct Repeats {
     /// Hash of the texts; twice the row's number, and the label.
-    rows: Vec<(u64, u32)>,
+    rows: Sorter<2>,
 }
 
 impl Repeats {
-    pub fn add(&mut self, row: u32, said: Said) {
-        assert!(row < 1 << 31, "rows are numbered by 31 bits");
-        self.rows.push((said.texts, 2 * row + u32::from(said.label)));
+    pub fn add(&mut self, row: u32, said: Said) -> Result<()> {
+        self.rows.add([said.texts, 2 * u64::from(row) + u64::from(said.label)])
     }
 
     /// Texts that more than one row has.
-    pub fn groups(&mut self) -> impl Iterator<Item = Group> {
-        self.rows.sort_unstable();
-        self.rows.chunk_by(|(a, _), (b, _)| a == b).filter(|same| same.len() > 1).map(|same| {
-            let of = |label: u32| same.iter().filter(|(_, row)| row % 2 == label).map(|(_, row)| row / 2).collect();
-            Group { yes: of(1), no: of(0) }
+    pub fn each_group(&mut self, mut give: impl FnMut(Group)) -> Result<()> {
+        self.rows.each_group(|same| {
+            let of = |label: u64| same.iter().filter(|[_, row]| row % 2 == label).map(|[_, row]| (row / 2) as u32).collect();
+            if same.len() > 1 {
+                give(Group { yes: of(1), no: of(0) });
+            }
         })
     }
 
     /// Rows that repeat an earlier one, and rows that an earlier one contradicts.
-    pub fn found(&mut self) -> [Found; 2] {
+    pub fn found(&mut self) -> Result<[Found; 2]> {
         let mut found = [Found::default(); 2];
-        for Group { yes, no } in self.groups() {
+        self.each_group(|Group { yes, no }| {
             for (own, opposite) in [(&yes, &no), (&no, &yes)] {
                 own.windows(2).for_each(|two| found[0].add(two[1], two[0]));
                 for row in own {
@@ -96,8 +98,8 @@ impl Repeats {
                     }
                 }
             }
-        }
-        found
+        })?;
+        Ok(found)
     }
 }
 
@@ -110,9 +112,9 @@ mod tests {
         let mut repeats = Repeats::default();
         let rows = [(7, true), (5, false), (7, false), (7, true), (5, false), (9, true), (7, false)];
         for (row, (texts, label)) in rows.into_iter().enumerate() {
-            repeats.add(row as u32, Said { texts, label });
+            repeats.add(row as u32, Said { texts, label }).unwrap();
         }
-        let [repeated, contradicted] = repeats.found();
+        let [repeated, contradicted] = repeats.found().unwrap();
         assert_eq!(repeated, Found { count: 3, first: Some([3, 0]) });
         assert_eq!(contradicted, Found { count: 3, first: Some([2, 0]) });
     }

@@ -1,6 +1,6 @@
 //! Texts that are nearly the same: MinHash for near-duplicates, n-grams of words for what training data gives away of the evaluation.
 //!
-//! What is kept of a text is a sketch of 72 bytes, which says with what other texts to compare it; for that the rows are gone over again.
+//! What is kept of a text is a sketch, which says with what other texts to compare it; for that the rows are gone over again.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::Pass;
 use super::repeats::Found;
 use crate::data::label::Count;
+use crate::data::sorter::Sorter;
 use crate::data::{AuditItem, Prompt};
 use crate::error::{Error, Result};
 
@@ -113,31 +114,53 @@ impl Sketch {
     }
 }
 
-/// Each text with the first of those whose sketch agrees with its own in a band, band by band; but for texts equal in every letter. By
-/// the text's number, then by band.
-fn candidates(sketches: &[Sketch]) -> Vec<[u32; 2]> {
-    let mut found: Vec<(u32, u8, u32)> = Vec::new();
-    let mut order: Vec<u32> =
-        (0u32..).zip(sketches).filter(|(_, sketch)| sketch.bands != [0; BANDS]).map(|(number, _)| number).collect();
-    for band in 0..BANDS {
-        let hash = |number: &u32| sketches[*number as usize].bands[band];
-        order.par_sort_unstable_by_key(|number| (hash(number), *number));
-        for same in order.chunk_by(|a, b| hash(a) == hash(b)) {
-            let first = same[0];
-            let differs = |number: &&u32| sketches[**number as usize].text != sketches[first as usize].text;
-            found.extend(same[1..].iter().filter(differs).map(|number| (*number, band as u8, first)));
+/// What is kept of all texts: for each band of each its number, its hash with the text's number, and the hash of the whole text.
+#[derive(Default)]
+pub(super) struct Sketches(Sorter<3>);
+
+impl Sketches {
+    pub fn add(&mut self, number: u32, sketch: &Sketch) -> Result<()> {
+        if sketch.bands == [0; BANDS] {
+            return Ok(());
         }
-        // Bands mostly find the same.
-        found.sort_unstable_by_key(|(number, band, first)| (*number, *first, *band));
-        found.dedup_by_key(|(number, _, first)| (*number, *first));
+        let record = |(band, hash): (u64, &u32)| [band, u64::from(*hash) << 32 | u64::from(number), sketch.text];
+        (0..).zip(&sketch.bands).try_for_each(|band| self.0.add(record(band)))
     }
-    found.sort_unstable();
-    found.into_iter().map(|(number, _, first)| [number, first]).collect()
+
+    /// Each text with the first of those whose sketch agrees with its own in a band, band by band; but for texts equal in every letter.
+    /// By the text's number, then by band.
+    fn candidates(&mut self) -> Result<Vec<[u32; 2]>> {
+        let mut found: Vec<(u32, u64, u32)> = Vec::new();
+        // Bands mostly find the same.
+        let thin = |found: &mut Vec<(u32, u64, u32)>| {
+            found.sort_unstable_by_key(|(number, band, first)| (*number, *first, *band));
+            found.dedup_by_key(|(number, _, first)| (*number, *first));
+        };
+        let mut first = [u64::MAX; 3];
+        self.0.each(|record| {
+            let [band, hashed, text] = record;
+            if band != first[0] {
+                thin(&mut found);
+            }
+            if band != first[0] || hashed >> 32 != first[1] >> 32 {
+                first = record;
+            } else if text != first[2] {
+                found.push((hashed as u32, band, first[1] as u32));
+            }
+        })?;
+        thin(&mut found);
+        found.sort_unstable();
+        Ok(found.into_iter().map(|(number, _, first)| [number, first]).collect())
+    }
 }
 
 /// Texts that are nearly an earlier one; texts equal in every letter are counted elsewhere. `text`: of a row.
-pub(super) fn near_duplicates<R: Sync>(sketches: &[Sketch], pass: &Pass<R>, text: impl Fn(&R) -> String + Sync) -> Result<Found> {
-    let candidates = candidates(sketches);
+pub(super) fn near_duplicates<R: Sync>(
+    sketches: &mut Sketches,
+    pass: &Pass<R>,
+    text: impl Fn(&R) -> String + Sync,
+) -> Result<Found> {
+    let candidates = sketches.candidates()?;
     let of = |number: u32| {
         let start = candidates.partition_point(|[row, _]| *row < number);
         start..start + candidates[start..].partition_point(|[row, _]| *row == number)
@@ -239,24 +262,29 @@ mod tests {
         assert!((agree - exact).abs() < 4.0 * (exact * (1.0 - exact) / 64.0).sqrt(), "{agree} {exact}");
     }
 
+    fn sketched(texts: &[impl AsRef<str>]) -> Sketches {
+        let mut sketches = Sketches::default();
+        (0..).zip(texts).for_each(|(number, text)| sketches.add(number, &Sketch::of(text.as_ref())).unwrap());
+        sketches
+    }
+
     #[test]
     fn a_text_with_one_word_changed_is_nearly_the_other_and_equal_or_other_texts_are_not() {
         let long = (0..60).map(|i| format!("word{i}")).collect::<Vec<_>>().join(" ");
         let other = (0..60).map(|i| format!("term{i}")).collect::<Vec<_>>().join(" ");
         let half = (0..60).map(|i| format!("{}{i}", if i < 30 { "word" } else { "new" })).collect::<Vec<_>>().join(" ");
         let texts = [long.clone(), other, long.replace("word30", "x"), long, half];
-        let sketches: Vec<Sketch> = texts.iter().map(|text| Sketch::of(text)).collect();
+        let mut sketches = sketched(&texts);
         let found =
-            near_duplicates(&sketches, &|take| take(&texts[..2]).and_then(|()| take(&texts[2..])), String::clone).unwrap();
+            near_duplicates(&mut sketches, &|take| take(&texts[..2]).and_then(|()| take(&texts[2..])), String::clone).unwrap();
         assert_eq!(found, Found { count: 1, first: Some([2, 0]) });
         // A file that shrinks is no endless loop.
-        assert!(near_duplicates(&sketches, &|_| Ok(()), String::clone).is_err());
+        assert!(near_duplicates(&mut sketches, &|_| Ok(()), String::clone).is_err());
     }
 
     #[test]
     fn texts_without_a_word_are_near_nothing_and_cost_no_comparison() {
-        let sketches: Vec<Sketch> = ["", "...", "?!", "word", "word."].map(Sketch::of).into();
-        assert_eq!(candidates(&sketches), [[4, 3]]);
+        assert_eq!(sketched(&["", "...", "?!", "word", "word."]).candidates().unwrap(), [[4, 3]]);
     }
 
     #[test]

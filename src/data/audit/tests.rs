@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::data::files::{prompt_id, read_pairs};
-use crate::data::split::split;
+use crate::data::split::tests::split;
 use crate::data::world;
 use crate::data::{LabelledCompletion, Pair};
 use crate::suite::settings::{PairsFormat, PairsSettings, ReadingSettings, Sampling, WorldSettings};
@@ -34,10 +34,10 @@ fn every_oddity_is_counted_and_its_first_case_named() {
     let tokenizer = tokenizer();
     let demonstrations = [Demonstration { prompt_id: "d1".into(), prompt: "Why?".into(), completion: " So.".into() }];
     let input = AuditInput {
-        demonstrations: &demonstrations,
-        train: &train,
-        heldout: &[],
-        judge: &[],
+        demonstrations: &held(&demonstrations),
+        train: &held(&train),
+        heldout: &held(&[]),
+        judge: &held(&[]),
         eval: &eval,
         tokenizer: Some(&tokenizer),
         max_length: Some(100),
@@ -73,11 +73,17 @@ fn long_prompts_are_left_out_and_counted_and_never_all_of_them() {
     let tokenizer = tokenizer();
     let pairs = vec![pair("a", "Why?", " So.", " No."), pair("b", &"Why? ".repeat(40), " So.", " No.")];
     let longest = tokenizer.prompt("Why?").len();
-    let (kept, item) = without_long_prompts(&tokenizer, pairs.clone(), longest).unwrap();
+    let of = |longest: usize| {
+        let mut long = LongPrompts::above(longest, Pair::UNIT);
+        let keeps = |pair: &&Pair| long.keeps(&pair.id, tokenizer.prompt(&pair.prompt).len());
+        (pairs.iter().filter(keeps).cloned().collect::<Vec<Pair>>(), long.item())
+    };
+    let (kept, item) = of(longest);
+    let item = item.unwrap();
     assert_eq!(kept, pairs[..1]);
     assert_eq!((item.id.as_str(), item.count, item.total), ("prompts-too-long", 1, 2));
     assert!(item.message.ends_with("the first: b"), "{}", item.message);
-    let error = without_long_prompts(&tokenizer, pairs, longest - 1).unwrap_err();
+    let error = of(longest - 1).1.unwrap_err();
     assert!(error.message.ends_with(&format!("the shortest has {longest}")), "{error}");
 }
 
@@ -113,10 +119,10 @@ fn the_synthetic_world_passes_its_audit() {
     };
     let (train, heldout, judge) = (texts(&data.train), texts(&data.heldout), texts(&data.judge));
     let items = audit(&AuditInput {
-        demonstrations: &data.demonstrations,
-        train: &train,
-        heldout: &heldout,
-        judge: &judge,
+        demonstrations: &held(&data.demonstrations),
+        train: &held(&train),
+        heldout: &held(&heldout),
+        judge: &held(&judge),
         eval: &data.eval,
         tokenizer: Some(&tokenizer),
         max_length: Some(128),
@@ -137,10 +143,11 @@ fn oddities_of_labelled_completions_are_counted() {
     };
     let train = [row("a", " Good.", true), row("b", " Good.", true), row("c", " Good.", false), row("d", "  ", false)];
     let eval = [Prompt { id: "x".into(), text: "how is it?".into() }];
-    let (heldout, judge, demonstrations) = (&[][..], &[][..], &[][..]);
     let tokenizer = tokenizer();
     let (tokenizer, max_length) = (Some(&tokenizer), Some(1));
-    let input = AuditInput { demonstrations, train: &train, heldout, judge, eval: &eval, tokenizer, max_length, full: false };
+    let (demonstrations, heldout, judge) = (&held(&[]), &held(&[]), &held(&[]));
+    let input =
+        AuditInput { demonstrations, train: &held(&train), heldout, judge, eval: &eval, tokenizer, max_length, full: false };
     let items = audit(&input).unwrap();
     let expected = [
         ("overlap-train-eval", 1, "1 of 1 prompts of `eval` stand in `train` too"),
@@ -186,10 +193,10 @@ fn all_of_hh_reads_splits_and_audits() {
     assert_eq!(splits.eval.len(), 100);
     let tokenizer = TextTokenizer::load(&shared.join("models/stories260k")).unwrap();
     let items = audit(&AuditInput {
-        demonstrations: &[],
-        train: &splits.train,
-        heldout: &splits.heldout,
-        judge: &splits.judge,
+        demonstrations: &held(&[]),
+        train: &held(&splits.train),
+        heldout: &held(&splits.heldout),
+        judge: &held(&splits.judge),
         eval: &splits.eval,
         tokenizer: Some(&tokenizer),
         max_length: Some(512),
@@ -216,11 +223,10 @@ fn the_whole_audit_counts_ends_lengths_and_likeness_too() {
     ];
     let eval =
         [Prompt { id: "e".into(), text: "x one two three four five six seven eight nine ten eleven twelve thirteen".into() }];
-    let (demonstrations, heldout, judge) = (&[][..], &[][..], &[][..]);
     let whole = |tokenizer: &TextTokenizer| {
-        let (tokenizer, max_length) = (Some(tokenizer), Some(20));
-        let eval = &eval;
-        audit(&AuditInput { demonstrations, train: &train, heldout, judge, eval, tokenizer, max_length, full: true }).unwrap()
+        let (tokenizer, max_length, eval) = (Some(tokenizer), Some(20), &eval);
+        let (demonstrations, train, heldout, judge) = (&held(&[]), &held(&train), &held(&[]), &held(&[]));
+        audit(&AuditInput { demonstrations, train, heldout, judge, eval, tokenizer, max_length, full: true }).unwrap()
     };
     let items = whole(&tokenizer);
     let of = |items: &[AuditItem], id: &str| {

@@ -85,7 +85,9 @@ fn read_labelled_as(text: &str, limit: Option<usize>) -> std::result::Result<Vec
     let shown = format!("{}/", folder.path().display());
     let file = RowFile { limit, ..RowFile::new(&path, PairsFormat::Unpaired) };
     let checked = |rows: Vec<LabelledCompletion>| {
-        both_labels(rows.iter().map(|row| row.label), "rows that are read").map_err(|e| e.in_file(&path)).map(|()| rows)
+        let mut labels = Labels::default();
+        rows.iter().for_each(|row| labels.add(row.label));
+        labels.both("rows that are read").map_err(|e| e.in_file(&path)).map(|()| rows)
     };
     file.labelled().and_then(|file| checked(file.rows)).map_err(|e| e.to_string().replace(&shown, ""))
 }

@@ -1,18 +1,19 @@
 //! The data and the pairs made of them: a world's, sampled and labelled, or a file's, split.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::rounds::untempered;
 use super::{Body, names};
-use crate::data::audit::{self, AuditInput, Audited};
-use crate::data::files::{Rows, read_jsonl, write_jsonl};
-use crate::data::sources::{self, FileRow};
+use crate::data::audit::{self, AuditInput, Audited, Pass, filed, held};
+use crate::data::files::{JsonlFile, read_jsonl, write_jsonl};
+use crate::data::parts::{Parts, Reading};
 use crate::data::template;
 use crate::data::tokenize::TextTokenizer;
-use crate::data::{AuditItem, Demonstration, LabelledCompletion, Pair, PreferenceRow, Prompt, label, split, world};
+use crate::data::{AuditItem, LabelledCompletion, Pair, PreferenceRow, Prompt, label, world};
 use crate::error::{Error, Result};
 use crate::generate;
 use crate::model::Limits;
@@ -21,6 +22,7 @@ use crate::suite::settings::{Dataset, ModelSource, PairsSettings, WorldSettings}
 
 /// Share of the judges' own prompts on which they are trained; the rest measures them.
 const JUDGE_TRAINING_SHARE: f64 = 0.75;
+const PAIR_FILES: [&str; 5] = ["train.jsonl", "heldout.jsonl", "judge_train.jsonl", "judge_heldout.jsonl", "audit.jsonl"];
 
 impl Body<'_> {
     pub(super) fn data(&self) -> Result<Vec<String>> {
@@ -60,106 +62,87 @@ impl Body<'_> {
         let saved = tokenizer.save(self.work())?;
         let context = Limits::load(&model)?.context;
         let template = template::of_suite(self.suite, settings, &model)?;
-        if settings.is_unpaired() {
-            let file = sources::read::<LabelledCompletion>(self.suite, settings, template.as_ref())?;
-            self.split_rows(settings, file, &tokenizer, context)?;
-        } else {
-            let file = sources::read::<Pair>(self.suite, settings, template.as_ref())?;
-            self.split_rows(settings, file, &tokenizer, context)?;
-        }
-        let own = [
-            "demonstrations.jsonl",
-            "train_pairs.jsonl",
-            "heldout_pairs.jsonl",
-            "judge_pairs.jsonl",
-            "eval_prompts.jsonl",
-            "audit.jsonl",
-        ];
-        Ok([names(&own), saved].concat())
-    }
-
-    /// Splits the rows of files and writes the splits. `context`: of the model, tokens.
-    fn split_rows<R: FileRow + Serialize + Sync>(
-        &self,
-        settings: &PairsSettings,
-        file: Rows<R>,
-        tokenizer: &TextTokenizer,
-        context: usize,
-    ) -> Result<()> {
-        let Rows { mut rows, audit: mut items } = file;
-        let about = |error: Error| match settings.sources.is_empty() {
-            true => error.in_file(self.suite.locate_data(&settings.path)),
-            false => error,
+        let (suite, template) = (self.suite, template.as_ref());
+        let reading = Reading { suite, settings, template, tokenizer: &tokenizer, context: Some(context) };
+        let (_, items) = match settings.is_unpaired() {
+            true => reading.split_into::<LabelledCompletion>(self.work())?,
+            false => reading.split_into::<Pair>(self.work())?,
         };
-        if let Some(longest) = settings.max_prompt_length {
-            let (kept, left_out) = audit::without_long_prompts(tokenizer, rows, longest).map_err(about)?;
-            rows = kept;
-            items.push(left_out);
-        }
-        let prompts = rows.iter().map(|row| (row.id(), row.prompt()));
-        audit::check_lengths(tokenizer, context, 1, prompts).map_err(about)?;
-        let splits = split::split(rows, settings)?;
-        // Where the suite has an [sft] table, it imitates the chosen sides, or the desirable completions.
-        let demonstrations: Vec<Demonstration> = splits.train.iter().filter_map(R::demonstration).collect();
-        write_jsonl(&self.work().join("demonstrations.jsonl"), &demonstrations)?;
-        for (name, rows) in [("train", &splits.train), ("heldout", &splits.heldout), ("judge", &splits.judge)] {
-            write_jsonl(&self.work().join(format!("{name}_pairs.jsonl")), rows)?;
-        }
-        write_jsonl(&self.work().join("eval_prompts.jsonl"), &splits.eval)?;
         write_jsonl(&self.work().join("audit.jsonl"), &items)?;
-        R::check(&splits.train, "rows of the training split").map_err(about)
+        Ok([names(&Parts::FILES), names(&["audit.jsonl"]), saved].concat())
     }
 
     pub(super) fn pairs(&self) -> Result<Vec<String>> {
         match &self.suite.dataset {
-            Dataset::World(settings) => {
-                let mut items: Vec<AuditItem> = Vec::new();
-                let pairs = self.world_pairs(settings, &mut items)?;
-                self.audited(pairs, items)
-            }
-            Dataset::Pairs(settings) if settings.is_unpaired() => {
-                self.audited(self.rows_of_file::<LabelledCompletion>()?, Vec::new())
-            }
-            Dataset::Pairs(_) => self.audited(self.rows_of_file::<Pair>()?, Vec::new()),
+            Dataset::World(settings) => self.sampled_pairs(settings),
+            Dataset::Pairs(settings) if settings.is_unpaired() => self.pairs_of_file::<LabelledCompletion>(),
+            Dataset::Pairs(_) => self.pairs_of_file::<Pair>(),
         }
+    }
+
+    fn sampled_pairs(&self, settings: &WorldSettings) -> Result<Vec<String>> {
+        let mut items: Vec<AuditItem> = Vec::new();
+        let (train, heldout, judge) = self.world_pairs(settings, &mut items)?;
+        items.extend(self.audit::<Pair>([&held(&train), &held(&heldout), &held(&judge)])?);
+        write_jsonl(&self.work().join("train.jsonl"), &train)?;
+        write_jsonl(&self.work().join("heldout.jsonl"), &heldout)?;
+        self.of_judges(&held(&judge))?;
+        write_jsonl(&self.work().join("audit.jsonl"), &items)?;
+        Ok(names(&PAIR_FILES))
     }
 
     /// The splits that the data cell made of a file: to learn from, held out, for the judges.
-    fn rows_of_file<R: DeserializeOwned>(&self) -> Result<(Vec<R>, Vec<R>, Vec<R>)> {
-        let read = |name: &str| read_jsonl::<R>(&self.context.file("data", name)?);
-        Ok((read("train_pairs.jsonl")?, read("heldout_pairs.jsonl")?, read("judge_pairs.jsonl")?))
-    }
-
-    /// Writes the rows of each purpose, with the audit after `items`.
-    fn audited<R: Audited + Serialize + Clone>(
-        &self,
-        (train, heldout, judge): (Vec<R>, Vec<R>, Vec<R>),
-        mut items: Vec<AuditItem>,
-    ) -> Result<Vec<String>> {
-        items.extend(self.audit(&train, &heldout, &judge)?);
-        write_jsonl(&self.work().join("audit.jsonl"), &items)?;
-        let (judge_train, judge_heldout) = split_by_prompt(judge, JUDGE_TRAINING_SHARE);
-        for (name, rows) in
-            [("train", &train), ("heldout", &heldout), ("judge_train", &judge_train), ("judge_heldout", &judge_heldout)]
-        {
-            write_jsonl(&self.work().join(format!("{name}.jsonl")), rows)?;
+    fn pairs_of_file<R: Audited + DeserializeOwned + Serialize + Clone>(&self) -> Result<Vec<String>> {
+        let file = |name: &str| self.context.file("data", name);
+        let (train, heldout, judge) = (file("train_pairs.jsonl")?, file("heldout_pairs.jsonl")?, file("judge_pairs.jsonl")?);
+        let items = self.audit::<R>([&filed(&train), &filed(&heldout), &filed(&judge)])?;
+        for (from, to) in [(&train, "train.jsonl"), (&heldout, "heldout.jsonl")] {
+            let to = self.work().join(to);
+            let mut reader = File::open(from).map_err(|e| Error::io("read", from, &e))?;
+            let mut writer = File::create(&to).map_err(|e| Error::io("write", &to, &e))?;
+            std::io::copy(&mut reader, &mut writer).map_err(|e| Error::io("write", &to, &e))?;
         }
-        Ok(names(&["train.jsonl", "heldout.jsonl", "judge_train.jsonl", "judge_heldout.jsonl", "audit.jsonl"]))
+        self.of_judges::<R>(&filed(&judge))?;
+        write_jsonl(&self.work().join("audit.jsonl"), &items)?;
+        Ok(names(&PAIR_FILES))
     }
 
-    /// Counts what is odd in all the suite's texts, and refuses prompts that the model can't hold.
-    fn audit<R: Audited + Clone>(&self, train: &[R], heldout: &[R], judge: &[R]) -> Result<Vec<AuditItem>> {
+    /// Writes the judges' rows so that a prompt's rows stay together; the first share of the prompts trains them.
+    fn of_judges<R: PreferenceRow + Serialize>(&self, rows: &Pass<'_, R>) -> Result<()> {
+        let (mut seen, mut prompts): (BTreeSet<String>, Vec<String>) = Default::default();
+        rows(&mut |rows: &[R]| {
+            for row in rows {
+                if seen.insert(row.prompt_id().to_owned()) {
+                    prompts.push(row.prompt_id().to_owned());
+                }
+            }
+            Ok(())
+        })?;
+        prompts.truncate((prompts.len() as f64 * JUDGE_TRAINING_SHARE).round() as usize);
+        let training: BTreeSet<String> = prompts.into_iter().collect();
+        let [mut train, mut heldout] = [
+            JsonlFile::create(&self.work().join("judge_train.jsonl"))?,
+            JsonlFile::create(&self.work().join("judge_heldout.jsonl"))?,
+        ];
+        rows(&mut |rows: &[R]| {
+            rows.iter().try_for_each(|row| if training.contains(row.prompt_id()) { train.add(row) } else { heldout.add(row) })
+        })?;
+        train.finish()?;
+        heldout.finish()
+    }
+
+    /// Counts what is odd in all the suite's texts, and refuses prompts that the model can't hold. The rows: to learn from, held out, for the
+    /// judges.
+    fn audit<R: Audited + Clone>(&self, [train, heldout, judge]: [&Pass<'_, R>; 3]) -> Result<Vec<AuditItem>> {
         let tokenizer = self.tokenizer()?;
         let context = Limits::load(&self.context.folder("reference")?)?.context;
         let eval: Vec<Prompt> = read_jsonl(&self.context.file("data", "eval_prompts.jsonl")?)?;
-        let demonstrations: Vec<Demonstration> = match self.suite.sft {
-            Some(_) => read_jsonl(&self.context.file("data", "demonstrations.jsonl")?)?,
-            None => Vec::new(),
-        };
+        let demonstrations = self.context.file("data", "demonstrations.jsonl")?;
+        let (imitated, none) = (filed(&demonstrations), held(&[]));
         let room = self.suite.generate.max_new_tokens;
         audit::check_lengths(&tokenizer, context, room, eval.iter().map(|p| (p.id.as_str(), p.text.as_str())))?;
         let input = AuditInput {
-            demonstrations: &demonstrations,
+            demonstrations: if self.suite.sft.is_some() { &imitated } else { &none },
             train,
             heldout,
             judge,
@@ -194,13 +177,4 @@ impl Body<'_> {
         };
         Ok((label_set("train", settings.label_noise)?, label_set("heldout", 0.0)?, label_set("judge", 0.0)?))
     }
-}
-
-/// Splits rows so that a prompt's rows stay together; the first share of the prompts comes first.
-fn split_by_prompt<R: PreferenceRow>(rows: Vec<R>, share: f64) -> (Vec<R>, Vec<R>) {
-    let mut seen = BTreeSet::new();
-    let prompts: Vec<&str> = rows.iter().map(R::prompt_id).filter(|id| seen.insert(*id)).collect();
-    let first: BTreeSet<String> =
-        prompts.iter().take((prompts.len() as f64 * share).round() as usize).map(|&id| id.to_owned()).collect();
-    rows.into_iter().partition(|row| first.contains(row.prompt_id()))
 }

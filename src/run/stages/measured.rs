@@ -1,7 +1,7 @@
 //! The pairs that policies are measured on: held out ones, some that they learn from, and some whose rejected side means the opposite.
 
 use super::{Body, PAIRS};
-use crate::data::files::{read_jsonl, read_pairs};
+use crate::data::files::{each_jsonl, read_jsonl, read_pairs};
 use crate::data::tokenize::TextTokenizer;
 use crate::data::{Pair, TokenizedPair, world};
 use crate::error::Result;
@@ -25,8 +25,13 @@ pub(super) struct MeasuredPairs {
 
 /// At most `count` of the rows, evenly spaced.
 fn spaced<T: Clone>(rows: &[T], count: usize) -> Vec<T> {
-    let count = count.min(rows.len());
-    (0..count).map(|i| rows[i * rows.len() / count].clone()).collect()
+    places(rows.len(), count).map(|place| rows[place].clone()).collect()
+}
+
+/// Where at most `count` evenly spaced ones of so many rows stand, ascending.
+fn places(rows: usize, count: usize) -> impl Iterator<Item = usize> {
+    let count = count.min(rows);
+    (0..count).map(move |i| i * rows / count)
 }
 
 impl Body<'_> {
@@ -38,7 +43,7 @@ impl Body<'_> {
         let tokenized = |pairs: Vec<Pair>| pairs.iter().map(|pair| tokenizer.pair(pair)).collect();
         let train = spaced(&self.compared_pairs(tokenizer)?, SCORED);
         Ok(MeasuredPairs {
-            heldout: self.tokenized_pairs(PAIRS, "heldout.jsonl", tokenizer)?,
+            heldout: tokenized(read_jsonl(&self.context.file(PAIRS, "heldout.jsonl")?)?),
             train,
             opposites: tokenized(spaced(&self.opposites()?, OPPOSITES)),
         })
@@ -49,8 +54,19 @@ impl Body<'_> {
         if !self.suite.dataset.has_pairs() {
             return Ok(Vec::new());
         }
-        let pairs: Vec<Pair> = read_jsonl(&self.context.file(PAIRS, "train.jsonl")?)?;
-        Ok(spaced(&pairs, COMPARED).iter().map(|pair| tokenizer.pair(pair)).collect())
+        let file = self.context.file(PAIRS, "train.jsonl")?;
+        let mut all = 0;
+        each_jsonl(&file, |_: Pair| {
+            all += 1;
+            Ok(())
+        })?;
+        let (mut row, mut wanted, mut pairs) = (0, places(all, COMPARED).peekable(), Vec::new());
+        each_jsonl(&file, |pair: Pair| {
+            pairs.extend(wanted.next_if_eq(&row).map(|_| tokenizer.pair(&pair)));
+            row += 1;
+            Ok(())
+        })?;
+        Ok(pairs)
     }
 
     fn opposites(&self) -> Result<Vec<Pair>> {

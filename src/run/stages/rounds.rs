@@ -1,9 +1,14 @@
 //! The rounds of a training after the first: what the policy writes, how that is labelled, and what the next round starts with.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
 use super::training::{Before, Start};
 use super::{Body, PAIRS, checkpoints_in, names};
-use crate::data::audit::{self, AuditInput};
-use crate::data::files::{read_jsonl, write_jsonl};
+use crate::data::audit::{self, AuditInput, held};
+use crate::data::files::{each_jsonl, read_jsonl, write_jsonl};
 use crate::data::label::{self, Count, Labelled};
 use crate::data::tokenize::TextTokenizer;
 use crate::data::{LabelledCompletion, Pair, PreferenceRow, Prompt};
@@ -88,10 +93,10 @@ impl Body<'_> {
         }
         let context = Limits::load(&self.context.folder("reference")?)?.context;
         items.extend(audit::audit(&AuditInput {
-            demonstrations: &[],
-            train: &pairs,
-            heldout: &[],
-            judge: &[],
+            demonstrations: &held(&[]),
+            train: &held(&pairs),
+            heldout: &held(&[]),
+            judge: &held(&[]),
             eval: &[],
             tokenizer: Some(&tokenizer),
             max_length: Some(training.max_length.map_or(context, |m| m.min(context))),
@@ -158,8 +163,8 @@ impl Body<'_> {
             Dataset::Pairs(settings) => {
                 let file = self.context.file(PAIRS, "train.jsonl")?;
                 match settings.is_unpaired() {
-                    true => Ok(prompts_of(&read_jsonl::<LabelledCompletion>(&file)?)),
-                    false => Ok(prompts_of(&read_jsonl::<Pair>(&file)?)),
+                    true => prompts_of::<LabelledCompletion>(&file),
+                    false => prompts_of::<Pair>(&file),
                 }
             }
         }
@@ -194,8 +199,13 @@ fn first_preferred(said: &Option<Comparison>) -> Option<bool> {
     }
 }
 
-fn prompts_of<R: PreferenceRow>(rows: &[R]) -> Vec<Prompt> {
-    let mut seen = std::collections::BTreeSet::new();
-    let first = rows.iter().filter(|row| seen.insert(row.prompt_id()));
-    first.map(|row| Prompt { id: row.prompt_id().to_owned(), text: row.prompt().to_owned() }).collect()
+fn prompts_of<R: PreferenceRow + DeserializeOwned>(file: &Path) -> Result<Vec<Prompt>> {
+    let (mut seen, mut prompts) = (BTreeSet::new(), Vec::new());
+    each_jsonl(file, |row: R| {
+        if seen.insert(row.prompt_id().to_owned()) {
+            prompts.push(Prompt { id: row.prompt_id().to_owned(), text: row.prompt().to_owned() });
+        }
+        Ok(())
+    })?;
+    Ok(prompts)
 }

@@ -1,10 +1,15 @@
 //! Training: the reference by fine-tuning, and the policies by preferences.
 
 use super::{Body, JUDGE_FOLDER, PAIRS, checkpoints_in, names};
-use crate::data::files::{read_jsonl, write_jsonl};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use crate::data::files::{each_jsonl, read_jsonl, write_jsonl};
+use crate::data::shelf::Shelf;
 use crate::data::sources;
 use crate::data::tokenize::TextTokenizer;
-use crate::data::{Demonstration, LabelledCompletion, Pair, PreferenceRow, TokenizedPair, world};
+use crate::data::{Demonstration, LabelledCompletion, Pair, PreferenceRow, TokenizedExample, TokenizedPair, world};
 use crate::error::{Error, Result};
 use crate::judge::GOLD;
 use crate::model::{Adapter, Llama, copy_evaluated, evaluated_only};
@@ -61,12 +66,9 @@ impl Body<'_> {
             None => base,
             Some(settings) => {
                 let (base, _) = self.start(base, settings, self.suite.seed)?;
-                let demonstrations = self.demonstrations()?;
-                let examples: Vec<_> = demonstrations.iter().map(|d| tokenizer.example(d)).collect();
-                let mut task = SftTask::new(base, &examples, settings)?;
+                let mut task = SftTask::new(base, self.demonstrations(&tokenizer)?, settings)?;
                 if settings.evaluation.eval_steps.is_some() {
-                    let held_out: Vec<_> = self.heldout_demonstrations()?.iter().map(|d| tokenizer.example(d)).collect();
-                    task = task.with_held_out(&held_out, settings)?;
+                    task = task.with_held_out(self.heldout_demonstrations(&tokenizer)?, settings)?;
                 }
                 let log = train::run(&mut task, settings, self.suite.seed, self.work(), self.context.watch)?;
                 write_jsonl(&self.work().join("sft_log.jsonl"), &log)?;
@@ -84,39 +86,65 @@ impl Body<'_> {
     }
 
     /// What fine-tuning learns from, as an epoch sees it.
-    fn demonstrations(&self) -> Result<Vec<Demonstration>> {
+    fn demonstrations(&self, tokenizer: &TextTokenizer) -> Result<Shelf<TokenizedExample>> {
         let file = |name: &str| self.context.file("data", name);
         match &self.suite.dataset {
             // Demonstrations don't name their sources.
             Dataset::Pairs(settings) if !settings.sources.is_empty() => match settings.is_unpaired() {
-                true => of_sources(&read_jsonl::<LabelledCompletion>(&file("train_pairs.jsonl")?)?, settings),
-                false => of_sources(&read_jsonl::<Pair>(&file("train_pairs.jsonl")?)?, settings),
+                true => self.imitated::<LabelledCompletion>(&file("train_pairs.jsonl")?, Some(settings), tokenizer),
+                false => self.imitated::<Pair>(&file("train_pairs.jsonl")?, Some(settings), tokenizer),
             },
-            _ => read_jsonl(&file("demonstrations.jsonl")?),
+            _ => {
+                let mut examples = Shelf::in_file(self.work())?;
+                each_jsonl(&file("demonstrations.jsonl")?, |row: Demonstration| examples.add(tokenizer.example(&row)))?;
+                Ok(examples)
+            }
         }
     }
 
-    /// Rows to learn from, as an epoch sees them: those of a suite's sources by their weights, those of later rounds once.
-    fn learnt<R: PreferenceRow + Clone>(&self, rows: Vec<R>, id: &str, name: &str) -> Result<Vec<R>> {
-        match &self.suite.dataset {
-            Dataset::Pairs(settings) if (id, name) == (PAIRS, "train.jsonl") => sources::weighted(rows, settings),
-            _ => Ok(rows),
-        }
+    /// What is imitated of the rows of a file, by the weights of their sources where there are `settings` for it.
+    fn imitated<R: PreferenceRow + DeserializeOwned>(
+        &self,
+        file: &Path,
+        settings: Option<&PairsSettings>,
+        tokenizer: &TextTokenizer,
+    ) -> Result<Shelf<TokenizedExample>> {
+        let mut examples = Shelf::in_file(self.work())?;
+        each_by_weight(file, settings, &mut |row: R| {
+            row.demonstration().iter().try_for_each(|demonstration| examples.add(tokenizer.example(demonstration)))
+        })?;
+        Ok(examples)
+    }
+
+    /// Gives the rows to learn from in a file of the cell `id`, as an epoch sees them: those of a suite's sources by their weights, those of
+    /// later rounds once.
+    fn each_learnt<R: PreferenceRow + DeserializeOwned>(
+        &self,
+        id: &str,
+        name: &str,
+        give: &mut dyn FnMut(R) -> Result<()>,
+    ) -> Result<()> {
+        let settings = match &self.suite.dataset {
+            Dataset::Pairs(settings) if (id, name) == (PAIRS, "train.jsonl") => Some(settings),
+            _ => None,
+        };
+        each_by_weight(&self.context.file(id, name)?, settings, give)
     }
 
     /// What fine-tuning is measured on: in a world, reviews after the prompts of the held-out pairs; of a file, the chosen sides of the
     /// held-out pairs, or the desirable ones of the held-out completions.
-    fn heldout_demonstrations(&self) -> Result<Vec<Demonstration>> {
+    fn heldout_demonstrations(&self, tokenizer: &TextTokenizer) -> Result<Shelf<TokenizedExample>> {
         match &self.suite.dataset {
-            Dataset::World(settings) => world::heldout_demonstrations(settings, self.suite.seed),
+            Dataset::World(settings) => {
+                let rows = world::heldout_demonstrations(settings, self.suite.seed)?;
+                Ok(Shelf::Held(rows.iter().map(|row| tokenizer.example(row)).collect()))
+            }
             Dataset::Pairs(pairs) => {
                 let file = self.context.file("data", "heldout_pairs.jsonl")?;
-                if pairs.is_unpaired() {
-                    let rows: Vec<LabelledCompletion> = read_jsonl(&file)?;
-                    return Ok(rows.iter().filter_map(PreferenceRow::demonstration).collect());
+                match pairs.is_unpaired() {
+                    true => self.imitated::<LabelledCompletion>(&file, None, tokenizer),
+                    false => self.imitated::<Pair>(&file, None, tokenizer),
                 }
-                let rows: Vec<Pair> = read_jsonl(&file)?;
-                Ok(rows.iter().filter_map(PreferenceRow::demonstration).collect())
             }
         }
     }
@@ -140,18 +168,18 @@ impl Body<'_> {
             train::run(&mut task, settings, start.seed, self.work(), watch)?
         } else if settings.objective.is_unpaired() {
             let examples = self.feedback(&start.pairs, "train.jsonl", &tokenizer)?;
-            let mut task = UnpairedTask::with_cache(policy, &reference, &examples, settings, cache, watch)?;
+            let mut task = UnpairedTask::with_cache(policy, &reference, examples, settings, cache, watch)?;
             if evaluates {
                 let held_out = self.feedback(PAIRS, "heldout.jsonl", &tokenizer)?;
-                task = task.with_held_out(&reference, &held_out, settings, cache, watch)?;
+                task = task.with_held_out(&reference, held_out, settings, cache, watch)?;
             }
             train::run(&mut task, settings, start.seed, self.work(), watch)?
         } else {
             let pairs = self.tokenized_pairs(&start.pairs, "train.jsonl", &tokenizer)?;
-            let mut task = PreferenceTask::with_cache(policy, &reference, &pairs, settings, cache, watch)?;
+            let mut task = PreferenceTask::with_cache(policy, &reference, pairs, settings, cache, watch)?;
             if evaluates {
                 let held_out = self.tokenized_pairs(PAIRS, "heldout.jsonl", &tokenizer)?;
-                task = task.with_held_out(&reference, &held_out, settings, cache, watch)?;
+                task = task.with_held_out(&reference, held_out, settings, cache, watch)?;
             }
             train::run(&mut task, settings, start.seed, self.work(), watch)?
         };
@@ -230,27 +258,38 @@ impl Body<'_> {
     }
 
     /// The pairs in a file of the cell `id`.
-    pub(super) fn tokenized_pairs(&self, id: &str, name: &str, tokenizer: &TextTokenizer) -> Result<Vec<TokenizedPair>> {
-        let pairs: Vec<Pair> = self.learnt(read_jsonl(&self.context.file(id, name)?)?, id, name)?;
-        Ok(pairs.iter().map(|p| tokenizer.pair(p)).collect())
+    pub(super) fn tokenized_pairs(&self, id: &str, name: &str, tokenizer: &TextTokenizer) -> Result<Shelf<TokenizedPair>> {
+        let mut pairs = Shelf::in_file(self.work())?;
+        self.each_learnt(id, name, &mut |pair: Pair| pairs.add(tokenizer.pair(&pair)))?;
+        Ok(pairs)
     }
 
     /// Single completions: those of an unpaired file, or both sides of each pair.
-    fn feedback(&self, id: &str, name: &str, tokenizer: &TextTokenizer) -> Result<Vec<Feedback>> {
+    fn feedback(&self, id: &str, name: &str, tokenizer: &TextTokenizer) -> Result<Shelf<Feedback>> {
+        let mut examples = Shelf::in_file(self.work())?;
         // What a policy wrote is labelled in pairs, whatever the file holds.
         if id != PAIRS || self.suite.dataset.has_pairs() {
-            return Ok(Feedback::of_pairs(&self.tokenized_pairs(id, name, tokenizer)?));
+            self.each_learnt(id, name, &mut |pair: Pair| {
+                Feedback::of_pair(&tokenizer.pair(&pair)).into_iter().try_for_each(|example| examples.add(example))
+            })?;
+            return Ok(examples);
         }
-        let rows: Vec<LabelledCompletion> = self.learnt(read_jsonl(&self.context.file(id, name)?)?, id, name)?;
-        let feedback = |row: &LabelledCompletion| {
+        self.each_learnt(id, name, &mut |row: LabelledCompletion| {
             let (prompt, [completion]) = tokenizer.sequences(&row.prompt, [&row.completion]);
-            Feedback { id: row.id.clone(), prompt, completion, desirable: row.label }
-        };
-        Ok(rows.iter().map(feedback).collect())
+            examples.add(Feedback { id: row.id, prompt, completion, desirable: row.label })
+        })?;
+        Ok(examples)
     }
 }
 
-/// What is imitated of the rows of several sources.
-fn of_sources<R: PreferenceRow + Clone>(rows: &[R], settings: &PairsSettings) -> Result<Vec<Demonstration>> {
-    Ok(sources::weighted(rows.to_vec(), settings)?.iter().filter_map(PreferenceRow::demonstration).collect())
+/// Gives a file's rows, by the weights of their sources where there are `settings` for it.
+fn each_by_weight<R: PreferenceRow + DeserializeOwned>(
+    file: &Path,
+    settings: Option<&PairsSettings>,
+    give: &mut dyn FnMut(R) -> Result<()>,
+) -> Result<()> {
+    match settings {
+        Some(settings) => sources::each_weighted(settings, |give| each_jsonl(file, give), give),
+        None => each_jsonl(file, give),
+    }
 }
