@@ -37,7 +37,7 @@ fn repeated<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         subject: "the share of 4-grams",
         what: "that repeat earlier ones",
         claim: "a win rate above one half may reward degenerate text",
-        hint: "read the samples; raise beta or take an earlier checkpoint",
+        hint: this.milder("read the samples; raise beta or take an earlier checkpoint"),
     };
     this.risen(policy, this.rise(policy, |c| repetition(&c.text)), this.limits().more.repetition_rise_fail, about)
 }
@@ -48,7 +48,7 @@ fn loops<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         subject: "the share of completions",
         what: "that end in a loop",
         claim: "a win rate above one half may reward degenerate text",
-        hint: "read the samples; raise beta or take an earlier checkpoint",
+        hint: this.milder("read the samples; raise beta or take an earlier checkpoint"),
     };
     this.risen(policy, this.rise(policy, |c| yes(ends_in_a_loop(&c.text))), this.limits().more.loop_rise_fail, about)
 }

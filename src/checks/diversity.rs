@@ -79,7 +79,10 @@ fn entropy<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         number(share.value, share.interval.lower, share.interval.upper)
     );
     let evidence = format!("{} prompts at checkpoint {}, policy against reference", share.clusters, this.last);
-    finding("entropy-collapse", severity, Some(policy)).measurement(&share).words(threshold, message, evidence, HINT).into()
+    finding("entropy-collapse", severity, Some(policy))
+        .measurement(&share)
+        .words(threshold, message, evidence, this.milder(HINT))
+        .into()
 }
 
 fn distinct<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
@@ -97,7 +100,10 @@ fn distinct<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         number(share.value, share.interval.lower, share.interval.upper)
     );
     let evidence = format!("{} completions of {} prompts at checkpoint {}", share.n, share.clusters, this.last);
-    finding("distinct-collapse", severity, Some(policy)).measurement(&share).words(threshold, message, evidence, HINT).into()
+    finding("distinct-collapse", severity, Some(policy))
+        .measurement(&share)
+        .words(threshold, message, evidence, this.milder(HINT))
+        .into()
 }
 
 /// The mean over seeds of distinct-2 over the reference's, each over the same prompts, with the jackknife's standard error.
@@ -211,7 +217,7 @@ fn samples_alike<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         number(rise.value, rise.interval.lower, rise.interval.upper)
     );
     let evidence = format!("{} prompts at checkpoint {}, policy against reference", rise.clusters, this.last);
-    finding("self-bleu", severity, Some(policy)).measurement(&rise).words(threshold, message, evidence, HINT).into()
+    finding("self-bleu", severity, Some(policy)).measurement(&rise).words(threshold, message, evidence, this.milder(HINT)).into()
 }
 
 fn unique_samples<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {

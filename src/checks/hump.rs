@@ -25,12 +25,15 @@ const RESAMPLES: usize = 1000;
 /// Points of the drawn curve.
 const DRAWN: usize = 40;
 
+/// Of distances over the peak's: of one at the reference itself nothing more is to be said.
+const FARTHEST: f64 = 10.0;
+
 pub(super) const MEASURES: &[Measure] = &[
     Measure { check: "O2", id: "win-rate-hump", title: "Win rate, last minus best checkpoint", by_seed: true, look: drop },
     Measure {
         check: "O2",
         id: "win-rate-peak",
-        title: "Distance of the last checkpoint over the fitted peak's",
+        title: "Distance of the last checkpoint over the fitted peak's, ten at most",
         by_seed: false,
         look: peak,
     },
@@ -237,7 +240,7 @@ fn passed<'a>(this: &Inspection<'a>, policy: Policy<'a>, fit: &HumpFit) -> Seen 
         };
         return rising.saying(format!("by `{judge}` the fit has no peak: the win rate still rises")).into();
     };
-    let ratio = |d: f64| if d > 0.0 { (last / d).min(f64::MAX) } else { f64::MAX };
+    let ratio = |d: f64| if FARTHEST * d > *last { last / d } else { FARTHEST };
     let value = ratio(distance.value);
     // Resamples without a peak before the last checkpoint are none that lies below it: the interval holds 1 unless nearly all have one.
     let sure = fit.falls >= this.level();

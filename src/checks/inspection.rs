@@ -190,6 +190,11 @@ impl<'a> Inspection<'a> {
         }
     }
 
+    /// What to do about a policy that went too far: `trained` as it was trained.
+    pub fn milder(&self, trained: &'static str) -> &'static str {
+        if self.chooser().is_some() { "choose from fewer completions (`best_of_n`)" } else { trained }
+    }
+
     /// A checkpoint in words.
     pub fn place(&self, checkpoint: u64) -> String {
         if self.chooser().is_some() { format!("n = {checkpoint}") } else { format!("checkpoint {checkpoint}") }

@@ -4,14 +4,17 @@
 //! limit), or, where the suite asks for it, for length or for want of room, is unfit and its win rates are void. One whose accuracy is above the minimum, but whose interval reaches below, or whose
 //! estimate on a probe is beyond the limit, is used and warned of, as is one that nothing was measured of.
 
+use std::collections::BTreeSet;
+
 use super::inspection::{CheckRow, Reading};
 use super::{Crossing, Finding, Severity, crossing, finding, number, percent};
 use crate::estimates::summary::Evidence;
 use crate::estimates::{Estimate, find};
 use crate::generate::REFERENCE;
 use crate::judge::probes::Probe;
+use crate::statistics::prediction_powered::FEWEST;
 use crate::suite::Suite;
-use crate::suite::settings::{JudgeSettings, JudgeSource, TrainSettings};
+use crate::suite::settings::{JudgeSettings, JudgeSource, PolicySource, TrainSettings};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Accuracy {
@@ -193,6 +196,7 @@ pub(super) fn findings(suite: &Suite, judge: &JudgeSettings, evidence: &Evidence
     findings.extend(about_missing(role, evidence));
     findings.extend(about_panel(role, suite.checks.more.alpha_warn, estimates));
     findings.extend(about_labels(role, &variants));
+    findings.extend(about_rewards(role, &rewarded_by(suite, judge)));
     let claim = format!("every win rate by judge `{}`", judge.name);
     findings.into_iter().map(|found| Finding { claim: claim.clone(), check: check_of(&found.id).to_owned(), ..found }).collect()
 }
@@ -201,7 +205,7 @@ pub(super) fn findings(suite: &Suite, judge: &JudgeSettings, evidence: &Evidence
 fn check_of(id: &str) -> &'static str {
     match id {
         "panel-disagreement" | "judge-position" => "O13",
-        "judge-missing" | "judge-labels" => "",
+        "judge-missing" | "judge-labels" | "judge-rewards" | "labels-few" => "",
         _ => "O14",
     }
 }
@@ -221,7 +225,9 @@ pub(super) fn rows(suite: &Suite, judge: &JudgeSettings, estimates: &[Estimate])
         rows.push(match (about_panel(role, limit, estimates), least_alpha(judge, estimates)) {
             (Some(found), _) => row("panel-disagreement", title).found(&found),
             (None, Some(least)) => row("panel-disagreement", title).within(Reading::estimate(least, limit)),
-            (None, None) => row("panel-disagreement", title).unchecked("the panel judged nothing"),
+            (None, None) => {
+                row("panel-disagreement", title).unchecked("fewer than five verdicts of the members aren't the commonest one")
+            }
         });
     }
     let accuracy = row("judge-accuracy", "Accuracy on held-out pairs");
@@ -350,6 +356,52 @@ fn about_nothing_probed(role: Role, estimates: &[Estimate]) -> Option<Finding> {
 fn labelled_by<'a>(suite: &'a Suite, judge: &JudgeSettings) -> Vec<&'a str> {
     let labels = |training: &TrainSettings| training.rounds.as_ref().is_some_and(|rounds| rounds.judge == judge.name);
     suite.variants.iter().filter(|v| v.training().is_some_and(labels)).map(|v| v.name.as_str()).collect()
+}
+
+/// Labels that correct nothing, because there are too few of them: the win rates are the judge's own.
+pub(super) fn too_few_labels(suite: &Suite, evidence: &Evidence) -> Option<Finding> {
+    let labels = suite.statistics.labels.as_ref()?;
+    let own = evidence.judgments.iter().filter(|j| j.judge == labels.judge).map(|j| j.prompt_id.as_str());
+    let prompts = own.collect::<BTreeSet<&str>>().len();
+    let used = (labels.share * prompts as f64).round() as usize;
+    if used >= FEWEST {
+        return None;
+    }
+    let message = format!(
+        "labels by `{}` are used of {used} prompts and correct no win rate: no interval from labels of fewer than {FEWEST} holds its level",
+        labels.judge
+    );
+    let mut found = finding("labels-few", Severity::Warn, None);
+    (found.message, found.n) = (message, used);
+    found.evidence = format!("{prompts} prompts with labels, of which {:.0} % are used", 100.0 * labels.share);
+    found.hint = "label more prompts, or raise `labels_share`".to_owned();
+    Some(found)
+}
+
+/// The variants that this judge rewards, in training or among several completions.
+fn rewarded_by<'a>(suite: &'a Suite, judge: &JudgeSettings) -> Vec<&'a str> {
+    let rewards = |policy: &PolicySource| match policy {
+        PolicySource::Train(training) => training.online.as_ref().is_some_and(|online| online.reward_model == judge.name),
+        PolicySource::BestOfN(best) => best.reward_model == judge.name,
+        _ => false,
+    };
+    suite.variants.iter().filter(|v| rewards(&v.policy)).map(|v| v.name.as_str()).collect()
+}
+
+/// … and so does one that was rewarded by it.
+fn about_rewards(role: Role, variants: &[&str]) -> Option<Finding> {
+    if variants.is_empty() || !role.decides {
+        return None;
+    }
+    let mut found = finding("judge-rewards", Severity::Warn, None);
+    found.message = format!(
+        "judge `{}` decides and is also what rewards {}: a win rate by the judge that was optimised says less than one by another",
+        role.judge.name,
+        variants.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    );
+    found.evidence = "the suite: `reward_model` and `[compare] judge`".to_owned();
+    found.hint = "let another judge decide (`[compare] judge`), or look at `judge-gap`".to_owned();
+    Some(found)
 }
 
 /// A policy that was trained to please a judge pleases it, whatever else it does (Gao, Schulman and Hilton 2023, arXiv 2210.10760).

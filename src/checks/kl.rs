@@ -37,7 +37,7 @@ fn budget<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         by_seed(policy),
         number(e.value, e.lower, e.upper)
     );
-    let hint = "raise beta, train for fewer steps, or take an earlier checkpoint";
+    let hint = this.milder("raise beta, train for fewer steps, or take an earlier checkpoint");
     let evidence = this.since(e, |value| value > threshold);
     finding("kl-budget", severity, Some(policy)).estimate(e).words(threshold, message, evidence, hint).into()
 }
@@ -54,7 +54,7 @@ fn per_token<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         by_seed(policy),
         number(e.value, e.lower, e.upper)
     );
-    let hint = "read samples beside the reference's; raise beta or take an earlier checkpoint if they are worse";
+    let hint = this.milder("read samples beside the reference's; raise beta or take an earlier checkpoint if they are worse");
     let evidence = this.since(e, |value| value > limit);
     finding("kl-per-token", Severity::Warn, Some(policy)).estimate(e).words(limit, message, evidence, hint).into()
 }

@@ -83,7 +83,7 @@ fn beyond_chosen<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         by_seed(policy)
     );
     let evidence = format!("{} completions of {} prompts at checkpoint {}", share.n, share.clusters, this.last);
-    let hint = "compare at equal length; train with a length term (`rdpo_alpha`, `ld_alpha`) or a larger beta";
+    let hint = this.milder("compare at equal length; train with a length term (`rdpo_alpha`, `ld_alpha`) or a larger beta");
     finding("length-beyond-chosen", severity, Some(policy)).measurement(&share).words(threshold, message, evidence, hint).into()
 }
 

@@ -16,7 +16,7 @@
 //! | `diversity` | O11 | `entropy-collapse`, `distinct-collapse`, `self-bleu` |
 //! | `degeneration` | O12 | `repetition`, `loops`, `empty`, `special-tokens`, `other-script` |
 //! | `panel` | O13 | `judge-gap`, `judge-agreement` |
-//! | `judges` | O13, O14 | `judge-unfit`, `judge-accuracy`, `judge-null`, `judge-empty`, `judge-filler`, `judge-markdown`, `judge-injection`, `judge-identical`, `judge-length`, `judge-truncated`, `judge-unprobed`, `judge-missing`, `judge-position`, `judge-labels`, `panel-disagreement` |
+//! | `judges` | O13, O14 | `judge-unfit`, `judge-accuracy`, `judge-null`, `judge-empty`, `judge-filler`, `judge-markdown`, `judge-injection`, `judge-identical`, `judge-length`, `judge-truncated`, `judge-unprobed`, `judge-missing`, `judge-position`, `judge-labels`, `judge-rewards`, `labels-few`, `panel-disagreement` |
 //! | `sequential` | | `stopped-early` |
 //! | `study` | | methods compared over all their runs, and the suite's claims decided |
 //! | `unasked` | | what can't be asked of policies that are decoded differently rather than trained |
@@ -158,6 +158,7 @@ pub fn inspect(suite: &Suite, evidence: &Evidence, estimates: &[Estimate], audit
         all.findings.extend(judges::findings(suite, judge, evidence, estimates));
         about_judges.extend(judges::rows(suite, judge, estimates));
     }
+    all.findings.extend(judges::too_few_labels(suite, evidence));
     for variant in &suite.variants {
         let Some(last) = last_checkpoint(estimates, &variant.name) else { continue };
         let (humps, no_hump) = hump::fits(suite, evidence, variant, last);

@@ -8,13 +8,10 @@ use super::inspection::{Inspection, Measure, Reading, Seen};
 use super::{Crossing, Severity, crossing, finding, number, percent};
 use crate::estimates::summary::{Policy, points};
 use crate::judge::{GOLD, Judgment};
-use crate::statistics::bootstrap::{Bootstrap, Resampling};
-use crate::statistics::krippendorff::{Metric, Reliability};
+use crate::statistics::krippendorff::{Metric, clustered_alpha};
 use crate::statistics::mean::{Measured, Range, paired_difference};
 use crate::suite::settings::JudgeSource;
 use std::collections::BTreeMap;
-
-const RESAMPLES: usize = 400;
 
 pub(super) const MEASURES: &[Measure] = &[
     Measure {
@@ -68,7 +65,9 @@ fn agreement<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
     if judged.iter().filter(|rows| !rows.is_empty()).count() < 2 {
         return Seen::not("fewer than two judges judged");
     }
-    let Some(alpha) = alpha(&judged, this.level()) else { return Seen::not("the judges have no items in common") };
+    let Some(alpha) = alpha(&judged, this.level()) else {
+        return Seen::not("fewer than five of the judges' verdicts on common items aren't the commonest one");
+    };
     let limit = this.limits().more.alpha_warn;
     if alpha.value >= limit {
         return Reading::of(&alpha, limit).into();
@@ -87,7 +86,7 @@ fn agreement<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
 /// By prompt, then by seed and sample: one value a judge.
 type Items<'a> = BTreeMap<&'a str, BTreeMap<(Option<u64>, u32), Vec<Option<f64>>>>;
 
-/// Nominal α of the outcomes, prompts resampled.
+/// Nominal α of the outcomes.
 fn alpha(judged: &[Vec<&Judgment>], level: f64) -> Option<Measured> {
     let mut items = Items::new();
     for (place, rows) in judged.iter().enumerate() {
@@ -97,18 +96,8 @@ fn alpha(judged: &[Vec<&Judgment>], level: f64) -> Option<Measured> {
             item[place] = Some(points(j.outcome));
         }
     }
-    let prompts: Vec<Vec<Vec<f64>>> = items
-        .into_values()
-        .map(|items| items.into_values().map(|values| values.into_iter().flatten().collect()).collect())
-        .collect();
-    let of = |drawn: &[u32]| {
-        let units: Vec<Vec<f64>> = drawn.iter().flat_map(|p| prompts[*p as usize].clone()).collect();
-        Reliability::new(&units, Metric::Nominal).alpha()
-    };
-    let value = of(&(0..prompts.len() as u32).collect::<Vec<_>>())?;
-    let resampling = Resampling { resamples: RESAMPLES, seed: 0, purpose: "checks/agreement" };
-    let draws = resampling.replicates(prompts.len(), |drawn| of(drawn).unwrap_or(1.0));
-    let interval = Bootstrap::new(value, draws)?.percentile(level);
-    let n = prompts.iter().map(Vec::len).sum();
-    Some(Measured { value, interval, n, clusters: prompts.len(), method: "Krippendorff's α, bootstrap of prompts" })
+    let of_prompt =
+        |items: BTreeMap<_, Vec<Option<f64>>>| items.into_values().map(|values| values.into_iter().flatten().collect());
+    let prompts: Vec<Vec<Vec<f64>>> = items.into_values().map(|items| of_prompt(items).collect()).collect();
+    clustered_alpha(&prompts, Metric::Nominal, level)
 }

@@ -318,6 +318,16 @@ fn a_judge_that_decides_and_labels_what_is_trained_on_is_told() {
 }
 
 #[test]
+fn a_judge_that_decides_and_rewards_what_is_trained_is_told() {
+    let chosen = |judge: &str| {
+        let policy = PolicySource::BestOfN(BestOfSettings { best_of_n: vec![10, 20], reward_model: judge.to_owned() });
+        Suite { variants: vec![Variant { name: "dpo".to_owned(), policy }], ..suite() }
+    };
+    let found = |judge: &str| healthy().inspected(&chosen(judge)).iter().any(|f| f.id == "judge-rewards");
+    assert!(found("pairwise") && !found("another"));
+}
+
+#[test]
 fn conclusions_have_three_answers_with_a_number_when_undecided() {
     let mut rows = healthy();
     let better = rows.conclusion();

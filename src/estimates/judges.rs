@@ -93,7 +93,7 @@ pub fn labelled<'a>(evidence: &Evidence<'a>, scheme: &Scheme<'a>) -> Option<(&'a
 /// The prompts whose labels are used: a share of those that have any, drawn by hash, so that it is the same for all policies.
 fn labelled_prompts<'a>(judgments: &'a [Judgment], labels: &str, share: f64, seed: u64) -> BTreeSet<&'a str> {
     let mut prompts = distinct(judgments.iter().filter(|j| j.judge == labels).map(|j| j.prompt_id.as_str()));
-    let used = ((share * prompts.len() as f64).round() as usize).max(2);
+    let used = (share * prompts.len() as f64).round() as usize;
     prompts.sort_by_key(|prompt| Digest::of_value(&(seed, "labels", prompt)));
     prompts.into_iter().take(used).collect()
 }

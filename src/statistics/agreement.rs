@@ -4,6 +4,10 @@ use super::interval::{Interval, z};
 
 pub mod clustered;
 
+/// Of a rater who says other than the commonest thing of fewer items than so many, nothing is said: no interval of agreement beyond chance
+/// holds its level then (of 95 %, 80 were held in simulations with three such items of forty), as κ turns on each single one of them.
+pub const FEWEST: f64 = 5.0;
+
 /// How far apart two categories are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weights {

@@ -1,6 +1,7 @@
 //! Krippendorff's α: agreement of any number of raters, with ratings missing (Krippendorff 2019, chapter 12; 2011,
 //! "Computing Krippendorff's Alpha-Reliability").
 
+use super::agreement::FEWEST;
 use super::bootstrap::{Bootstrap, Resampling};
 use super::jackknife::between;
 use super::mean::{Measured, Range};
@@ -58,6 +59,13 @@ impl Reliability {
         Bootstrap::new(value, resampling.replicates(self.items.len(), |drawn| self.of(drawn).unwrap_or(1.0)))
     }
 
+    /// Ratings that aren't the commonest one.
+    fn beside_the_commonest(&self) -> f64 {
+        let mut totals = vec![0.0; self.values.len()];
+        self.items.iter().flatten().for_each(|(value, count)| totals[*value] += count);
+        totals.iter().sum::<f64>() - totals.iter().copied().fold(0.0, f64::max)
+    }
+
     fn of(&self, drawn: &[u32]) -> Option<f64> {
         let mut totals = vec![0.0; self.values.len()];
         for item in drawn {
@@ -111,15 +119,18 @@ impl Reliability {
     }
 }
 
-/// α of items that come in clusters (prompts), each a list of items with their ratings. Where nothing differs they agree fully. None where no
-/// item has two ratings, or in one cluster alone.
+/// α of items that come in clusters (prompts), each a list of items with their ratings. None in one cluster alone, and where nearly all
+/// ratings of items with two or more are the same (see [`FEWEST`]).
 pub fn clustered_alpha(clusters: &[Vec<Vec<f64>>], metric: Metric, level: f64) -> Option<Measured> {
     let compared = |(cluster, items): (usize, &Vec<Vec<f64>>)| {
         items.iter().filter(|item| item.len() > 1).map(|item| (cluster, item.clone())).collect::<Vec<_>>()
     };
     let (of, ratings): (Vec<usize>, Vec<Vec<f64>>) = clusters.iter().enumerate().flat_map(compared).unzip();
     let all = Reliability::new(&ratings, metric);
-    let value = if ratings.is_empty() { return None } else { all.alpha().unwrap_or(1.0) };
+    if all.beside_the_commonest() < FEWEST {
+        return None;
+    }
+    let value = all.alpha().unwrap_or(1.0);
     let without = |cluster: usize| {
         let rest: Vec<u32> = (0u32..).zip(&of).filter(|(_, own)| **own != cluster).map(|(item, _)| item).collect();
         all.of(&rest).unwrap_or(1.0)

@@ -36,17 +36,20 @@ pub struct Corrected {
     pub labelled_clusters: usize,
 }
 
+/// Labelled clusters below which no interval is given: of five, 95 % held the truth in 89 % of simulations.
+pub const FEWEST: usize = 10;
+
 impl Corrected {
     /// As the papers have it, by the normal quantile.
     pub fn interval(&self, level: f64) -> Interval {
         Interval::around(self.value, z(level) * self.standard_error)
     }
 
-    /// For few labels: by t over the labelled clusters C, with the factor C / (C − 1). None below two of them.
+    /// For few labels: by t over the labelled clusters C, with the factor C / (C − 1). None below [`FEWEST`] of them.
     pub fn interval_of_few(&self, level: f64) -> Option<Interval> {
         let c = self.labelled_clusters;
         let factor = (c as f64 / (c as f64 - 1.0)).sqrt();
-        (c > 1).then(|| Interval::around(self.value, t(level, c - 1) * factor * self.standard_error))
+        (c >= FEWEST).then(|| Interval::around(self.value, t(level, c - 1) * factor * self.standard_error))
     }
 
     /// How many labels alone would give this standard error.
@@ -175,6 +178,10 @@ mod tests {
             (0..30).map(|i| Predicted { judge: 0.5, label: (i < 10).then_some((i % 2) as f64), cluster: i }).collect();
         let found = corrected_mean(&items, Tuning::Best).unwrap();
         assert_eq!((found.lambda, found.value), (0.0, 0.5));
+        assert!(found.interval_of_few(0.95).is_some());
+        let fewer = Predicted { label: None, ..items[0] };
+        let fewer = corrected_mean(&[&[fewer], &items[1..]].concat(), Tuning::Best).unwrap();
+        assert_eq!(fewer.interval_of_few(0.95), None, "nine labelled prompts");
         assert_eq!(corrected_mean(&items[..10], Tuning::Best), None);
         assert_eq!(corrected_mean(&items[10..], Tuning::Best), None);
     }

@@ -72,24 +72,30 @@ fn hall(items: &Clustered) -> Option<Interval> {
     Some(Interval { lower: value - error * back(critical), upper: value - error * back(-critical) })
 }
 
-/// Draws in which the interval held the truth, lay above, lay below; and its mean width.
+/// Of the draws that give an interval, those in which it held the truth, lay above, lay below; and its mean width.
 fn tally(truth: f64, intervals: &[Option<Interval>]) -> (f64, f64, f64, f64) {
-    let n = intervals.len() as f64;
+    let n = intervals.iter().flatten().count() as f64;
     let share = |f: &dyn Fn(&Interval) -> bool| intervals.iter().flatten().filter(|i| f(i)).count() as f64 / n;
     let width = intervals.iter().flatten().map(|i| i.width()).sum::<f64>() / n;
     (share(&|i| i.lower <= truth && truth <= i.upper), share(&|i| i.lower > truth), share(&|i| i.upper < truth), width)
 }
 
 pub fn row(what: &str, method: &str, prompts: usize, truth: f64, intervals: &[Option<Interval>]) {
+    let given = intervals.iter().flatten().count() as f64 / intervals.len() as f64;
+    // Few draws show little of how often intervals hold.
+    if given < 0.1 {
+        println!("{what},{method},{prompts},{truth:.5},,,,,{given:.4}");
+        return;
+    }
     let (covered, above, below, width) = tally(truth, intervals);
-    println!("{what},{method},{prompts},{truth:.5},{covered:.4},{above:.4},{below:.4},{width:.5}");
+    println!("{what},{method},{prompts},{truth:.5},{covered:.4},{above:.4},{below:.4},{width:.5},{given:.4}");
 }
 
 /// All of it; or a part, without the head: `means`, `pairs`, `seeds`, `judges`, `lengths`.
 pub fn print(part: Option<&str>) {
     if part.is_none() {
         println!("# cargo run --release -p dpo-eval-statistics-benches -- coverage (CANDIDATES=1); seed {SEED}, {DRAWS} draws");
-        println!("quantity,method,prompts,truth,covered,interval_above_truth,interval_below_truth,mean_width");
+        println!("quantity,method,prompts,truth,covered,interval_above_truth,interval_below_truth,mean_width,given");
     }
     let wanted = |name: &str| part.is_none_or(|part| part == name);
     if wanted("means") {
@@ -177,8 +183,8 @@ fn differences(prompts: usize) {
         let fails = intervals.iter().flatten().filter(|i| i.upper - MARGIN < -MARGIN).count() as f64 / n;
         let passes = intervals.iter().flatten().filter(|i| i.lower - MARGIN > -MARGIN).count() as f64 / n;
         let healthy = intervals.iter().flatten().filter(|i| i.upper < -MARGIN).count() as f64 / n;
-        println!("gate fails at the margin ({name} judges),reports,{prompts},-0.02000,{:.4},,,", fails);
-        println!("gate passes at the margin ({name} judges),reports,{prompts},-0.02000,{:.4},,,", passes);
-        println!("gate fails without a difference ({name} judges),reports,{prompts},0.00000,{:.4},,,", healthy);
+        println!("gate fails at the margin ({name} judges),reports,{prompts},-0.02000,{:.4},,,,", fails);
+        println!("gate passes at the margin ({name} judges),reports,{prompts},-0.02000,{:.4},,,,", passes);
+        println!("gate fails without a difference ({name} judges),reports,{prompts},0.00000,{:.4},,,,", healthy);
     }
 }

@@ -155,6 +155,19 @@ fn a_win_rate_corrected_by_labels_decides_however_bad_the_judge() {
 }
 
 #[test]
+fn labels_of_too_few_prompts_are_told_of_and_correct_nothing() {
+    let (rows, mut suite) = (healthy(), suite());
+    for (share, few) in [(0.1, true), (0.5, false)] {
+        suite.statistics.labels = Some(LabelSettings { judge: GOLD.to_owned(), share });
+        let found = all(&rows, &suite).0;
+        assert_eq!(found.contains(&("labels-few".to_owned(), Severity::Warn)), few, "{share}: {found:?}");
+        let scheme = Scheme { level: 0.95, seed: 1, panels: vec![], labels: Some((GOLD, share)) };
+        let made = estimates(&rows.evidence(), &scheme);
+        assert_eq!(made.iter().any(|e| e.metric == "win_rate_corrected"), !few, "{share}");
+    }
+}
+
+#[test]
 fn a_recorded_judge_that_misses_completions_is_told_of() {
     let mut recorded = suite();
     recorded.judges[0].source = JudgeSource::Replay { path: "labels.csv".into() };

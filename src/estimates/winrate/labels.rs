@@ -7,7 +7,7 @@ use super::subjects::{Item, Subject};
 use super::{Measure, WinRate};
 use crate::error::{Error, Kind, Result};
 use crate::statistics::mean::{Clustered, Range, mean};
-use crate::statistics::prediction_powered::{Predicted, Tuning, corrected_mean};
+use crate::statistics::prediction_powered::{FEWEST, Predicted, Tuning, corrected_mean};
 
 /// The labels that belong to a subject: those on the policy of the same name, or the only ones.
 ///
@@ -51,7 +51,10 @@ pub fn add(found: &mut WinRate, subject: &Subject, labels: &Subject, path: &Path
         return Ok(());
     };
     let Some(interval) = corrected.interval_of_few(level) else {
-        found.notes.push("labels of one prompt correct nothing: their spread is unknown".to_owned());
+        found.notes.push(format!(
+            "the labels correct nothing: no interval from labels of fewer than {FEWEST} prompts holds its level, and there are {}",
+            corrected.labelled_clusters
+        ));
         return Ok(());
     };
     let interval = interval.within(0.0, 1.0);

@@ -49,6 +49,9 @@ struct Unchecked {
     why: String,
 }
 
+/// Limits that are drawn, at most.
+const LINES: usize = 3;
+
 /// What one measure came to: for each variant, in the suite's order, its row.
 struct Made<'a> {
     check: &'a str,
@@ -109,8 +112,12 @@ fn figure(data: &ReportData, index: usize, made: &Made) -> Option<Figure> {
     let caption = match said.as_slice() {
         [] => "It has no limit.".to_owned(),
         [limit] => format!("The line is the limit, {limit}."),
-        limits => format!("The lines are the limits, {}.", limits.join(" and ")),
+        limits if limits.len() <= LINES => format!("The lines are the limits, {}.", limits.join(" and ")),
+        _ => "Each variant has a limit of its own, which the table tells.".to_owned(),
     };
+    if limits.len() > LINES {
+        limits.clear();
+    }
     let about = format!("{} with intervals. {caption}", format::plural(rows.len(), "variant"));
     let layout = if many(data) { &Layout::DENSE } else { &Layout::NARROW };
     let svg = safe(chart::forest(&format!("check-{index}"), [&title, &about], &axis, &limits, &rows, layout));

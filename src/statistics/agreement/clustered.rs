@@ -2,7 +2,7 @@
 
 use super::super::jackknife::between;
 use super::super::mean::{Measured, Range};
-use super::{Confusion, Weights};
+use super::{Confusion, FEWEST, Weights};
 
 /// How often the first says i (2 for a win, 1 for a tie) where the second says j, at 3 i + j.
 pub type Counts = [f64; 9];
@@ -20,11 +20,15 @@ pub fn alpha(counts: &Counts) -> f64 {
     if confusion.percent() == 1.0 { 1.0 } else { 1.0 - (1.0 - confusion.scott().unwrap_or(0.0)) * (values - 1.0) / values }
 }
 
-/// A coefficient of all clusters together, for `n` items. None where nothing was counted, or in one cluster alone.
+/// A coefficient of all clusters together, for `n` items. None in one cluster alone, and where a rater says the same of nearly all items (see
+/// [`FEWEST`]).
 pub fn measured(clusters: &[Counts], coefficient: fn(&Counts) -> f64, n: usize, level: f64) -> Option<Measured> {
     let mut all = [0.0; 9];
     clusters.iter().for_each(|counts| all.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count));
-    if all.iter().sum::<f64>() <= 0.0 {
+    let said = |rater: [[usize; 3]; 3]| rater.map(|places| places.iter().map(|place| all[*place]).sum::<f64>());
+    let raters = [said([[0, 1, 2], [3, 4, 5], [6, 7, 8]]), said([[0, 3, 6], [1, 4, 7], [2, 5, 8]])];
+    let others = |said: &[f64; 3]| said.iter().sum::<f64>() - said.iter().copied().fold(0.0, f64::max);
+    if raters.iter().any(|said| others(said) < FEWEST) {
         return None;
     }
     let value = coefficient(&all);
@@ -62,12 +66,18 @@ mod tests {
 
     #[test]
     fn raters_who_always_agree_have_one_and_an_interval_below() {
-        let clusters = vec![[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0]; 30];
+        let cluster = |i: usize| {
+            if i < 12 { [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 2.0] } else { [2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0] }
+        };
+        let clusters: Vec<Counts> = (0..30).map(cluster).collect();
         for coefficient in [kappa, alpha] {
             let found = measured(&clusters, coefficient, 60, 0.95).unwrap();
             assert_eq!((found.value, found.interval.upper), (1.0, 1.0));
             assert!(found.interval.lower < 0.8, "{found:?}");
         }
         assert!(measured(&[[0.0; 9]; 4], kappa, 0, 0.95).is_none());
+        // Of raters who hardly ever say anything else nothing is known.
+        assert!(measured(&clusters[10..15], kappa, 10, 0.95).is_none());
+        assert!(measured(&clusters[9..15], kappa, 12, 0.95).is_some());
     }
 }
