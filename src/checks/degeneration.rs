@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 
 use super::inspection::{Inspection, Measure, Rise, Seen};
 use crate::estimates::summary::{Policy, reference, yes};
+use crate::generate::Completion;
 use crate::statistics::text::{ends_in_a_loop, repetition};
 
 pub(super) const MEASURES: &[Measure] = &[
@@ -39,7 +40,7 @@ fn repeated<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         claim: "a win rate above one half may reward degenerate text",
         hint: this.milder("read the samples; raise beta or take an earlier checkpoint"),
     };
-    this.risen(policy, this.rise(policy, |c| repetition(&c.text)), this.limits().more.repetition_rise_fail, about)
+    this.risen(policy, |c| repetition(&c.text), this.limits().more.repetition_rise_fail, about)
 }
 
 fn loops<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
@@ -50,7 +51,7 @@ fn loops<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         claim: "a win rate above one half may reward degenerate text",
         hint: this.milder("read the samples; raise beta or take an earlier checkpoint"),
     };
-    this.risen(policy, this.rise(policy, |c| yes(ends_in_a_loop(&c.text))), this.limits().more.loop_rise_fail, about)
+    this.risen(policy, |c| yes(ends_in_a_loop(&c.text)), this.limits().more.loop_rise_fail, about)
 }
 
 fn empty<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
@@ -61,7 +62,7 @@ fn empty<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         claim: "an empty answer is judged as if it were one",
         hint: "read the samples; see that the first token of completions isn't EOS in training",
     };
-    this.risen(policy, this.rise(policy, |c| yes(c.text.trim().is_empty())), this.limits().more.empty_rise_fail, about)
+    this.risen(policy, |c| yes(c.text.trim().is_empty()), this.limits().more.empty_rise_fail, about)
 }
 
 /// What chat templates and tokenizers put between texts, written out as text.
@@ -78,7 +79,7 @@ fn special_tokens<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         claim: "the policy writes a template's marks, which a judge may take for structure",
         hint: "see that the training pairs hold no special tokens as text, and that the template writes them as tokens",
     };
-    this.risen(policy, this.rise(policy, |c| yes(SPECIAL.is_match(&c.text))), this.limits().more.leak_rise_fail, about)
+    this.risen(policy, |c| yes(SPECIAL.is_match(&c.text)), this.limits().more.leak_rise_fail, about)
 }
 
 /// Scripts by the blocks of Unicode that most of their letters stand in; others count as one.
@@ -115,7 +116,7 @@ fn other_script<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         claim: "the policy changed its language",
         hint: "read the samples; see what the chosen completions are written in",
     };
-    let foreign = this.rise(policy, |c| yes(scripts(&c.text).any(|script| !usual.contains(script))));
+    let foreign = |c: &Completion| yes(scripts(&c.text).any(|script| !usual.contains(script)));
     this.risen(policy, foreign, this.limits().more.script_rise_fail, about)
 }
 

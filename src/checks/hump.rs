@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::inspection::{Inspection, Measure, Reading, Seen};
+use super::inspection::{Inspection, Measure, Reading, Seen, foremost};
 use super::{Crossing, Severity, by_seed, crossing, finding, number, percent};
 use crate::estimates::summary::{Evidence, Policy};
 use crate::judge::GOLD;
@@ -128,7 +128,9 @@ fn drop<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
             this.place(*from),
             this.place(policy.checkpoint)
         );
-        let evidence = format!("{} prompts at {checkpoints} checkpoints, paired", measured.clusters);
+        let before = this.preferences(Policy { checkpoint: *from, ..policy }, judge);
+        let furthest = foremost(before, this.preferences(policy, judge));
+        let evidence = format!("{} prompts at {checkpoints} checkpoints, paired{furthest}", measured.clusters);
         let hint = this.back_to(*from);
         let found = finding("win-rate-hump", severity, Some(policy)).measurement(measured);
         Some(found.words(-limit, message, evidence, &hint).into())

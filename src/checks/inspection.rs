@@ -1,5 +1,7 @@
 //! What every measure of a policy has at hand, and what it comes to.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::hump::HumpFit;
@@ -273,7 +275,7 @@ impl<'a> Inspection<'a> {
     }
 
     /// Policy minus reference of a property of completions, paired by prompt.
-    pub fn rise(&self, policy: Policy<'a>, value: impl Fn(&Completion) -> f64) -> Option<Measured> {
+    fn rise(&self, policy: Policy<'a>, value: impl Fn(&Completion) -> f64) -> Option<Measured> {
         let of = |rows: Vec<&'a Completion>| -> Vec<(&'a str, f64)> {
             rows.into_iter().map(|c| (c.prompt_id.as_str(), value(c))).collect()
         };
@@ -281,9 +283,15 @@ impl<'a> Inspection<'a> {
         paired_difference(new, old, Range::DIFFERENCE, self.level())
     }
 
+    /// The prompts on which a property of completions lies furthest above the reference's.
+    pub fn foremost(&self, policy: Policy<'a>, value: impl Fn(&Completion) -> f64) -> String {
+        let of = |rows: Vec<&'a Completion>| rows.into_iter().map(|c| (c.prompt_id.as_str(), value(c))).collect::<Vec<_>>();
+        foremost(of(policy.completions(self.evidence)), of(reference(self.evidence)))
+    }
+
     /// A rise of a share that is within the limit, or not. `what` goes on from "rose over the reference's by 3 %: ".
-    pub fn risen(&self, policy: Policy<'a>, rise: Option<Measured>, limit: f64, about: Rise) -> Seen {
-        let Some(rise) = rise else { return Seen::not("the reference's completions aren't among the rows") };
+    pub fn risen(&self, policy: Policy<'a>, value: impl Fn(&Completion) -> f64, limit: f64, about: Rise) -> Seen {
+        let Some(rise) = self.rise(policy, &value) else { return Seen::not("the reference's completions aren't among the rows") };
         let Some(Crossing { severity, threshold }) = crossing(rise.value, rise.interval.lower, limit, limit) else {
             return Reading::of(&rise, limit).into();
         };
@@ -297,9 +305,34 @@ impl<'a> Inspection<'a> {
             100.0 * threshold,
             about.claim
         );
-        let evidence = format!("{} prompts at checkpoint {}, policy against reference", rise.clusters, self.last);
+        let evidence = format!(
+            "{} prompts at checkpoint {}, policy against reference{}",
+            rise.clusters,
+            self.last,
+            self.foremost(policy, value)
+        );
         finding(about.id, severity, Some(policy)).measurement(&rise).words(threshold, message, evidence, about.hint).into()
     }
+}
+
+/// Prompts that evidence names.
+const NAMED: usize = 3;
+
+/// Goes on after evidence: the prompts whose mean in `new` lies furthest above that in `old`, so that someone can read what happened there.
+/// A prompt that `old` lacks is held against zero.
+pub(super) fn foremost<'a>(
+    new: impl IntoIterator<Item = (&'a str, f64)>,
+    old: impl IntoIterator<Item = (&'a str, f64)>,
+) -> String {
+    let mut prompts: BTreeMap<&str, [Vec<f64>; 2]> = BTreeMap::new();
+    new.into_iter().for_each(|(prompt, value)| prompts.entry(prompt).or_default()[0].push(value));
+    old.into_iter().for_each(|(prompt, value)| prompts.entry(prompt).or_default()[1].push(value));
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+    let above = |(prompt, [new, old]): (&'a str, [Vec<f64>; 2])| (!new.is_empty()).then(|| (prompt, mean(&new) - mean(&old)));
+    let mut found: Vec<(&str, f64)> = prompts.into_iter().filter_map(above).filter(|(_, above)| *above > 0.0).collect();
+    found.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let names: Vec<String> = found.iter().take(NAMED).map(|(prompt, _)| format!("`{prompt}`")).collect();
+    if names.is_empty() { String::new() } else { format!("; furthest on {}", names.join(", ")) }
 }
 
 /// The words of a share that rose.

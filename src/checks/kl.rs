@@ -6,7 +6,7 @@
 //! taken exactly (Rao–Blackwell). All three have one mean where completions are draws from the policy as it is. Budgets: a gold reward
 //! that is trained against seldom rises beyond some tens of nats (Gao et al. 2022).
 
-use super::inspection::{Inspection, Measure, Reading, Seen};
+use super::inspection::{Inspection, Measure, Reading, Seen, foremost};
 use super::{Crossing, Severity, by_seed, crossing, finding, number};
 use crate::estimates::summary::Policy;
 use crate::generate::Completion;
@@ -38,7 +38,7 @@ fn budget<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         number(e.value, e.lower, e.upper)
     );
     let hint = this.milder("raise beta, train for fewer steps, or take an earlier checkpoint");
-    let evidence = this.since(e, |value| value > threshold);
+    let evidence = this.since(e, |value| value > threshold) + &furthest(this, policy);
     finding("kl-budget", severity, Some(policy)).estimate(e).words(threshold, message, evidence, hint).into()
 }
 
@@ -55,8 +55,12 @@ fn per_token<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         number(e.value, e.lower, e.upper)
     );
     let hint = this.milder("read samples beside the reference's; raise beta or take an earlier checkpoint if they are worse");
-    let evidence = this.since(e, |value| value > limit);
+    let evidence = this.since(e, |value| value > limit) + &furthest(this, policy);
     finding("kl-per-token", Severity::Warn, Some(policy)).estimate(e).words(limit, message, evidence, hint).into()
+}
+
+fn furthest<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> String {
+    foremost(policy.completions(this.evidence).into_iter().filter_map(|c| Some((c.prompt_id.as_str(), c.kl?))), [])
 }
 
 /// Of either sampled estimator minus the full-vocabulary KL, the one that is further off in its own standard errors.

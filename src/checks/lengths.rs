@@ -57,7 +57,9 @@ fn drift<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         number(e.value, e.lower, e.upper)
     );
     let hint = "compare at equal length, or check that the judge doesn't prefer a length (`judge_longer_preference`)";
+    let longer = |c: &Completion| if bound > 1.0 { f64::from(c.tokens) } else { -f64::from(c.tokens) };
     let evidence = this.since(e, |value| if bound > 1.0 { value > threshold } else { value < bound });
+    let evidence = evidence + &this.foremost(policy, longer);
     finding("length-drift", severity, Some(policy)).estimate(e).words(bound, message, evidence, hint).into()
 }
 
@@ -82,7 +84,8 @@ fn beyond_chosen<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         policy.variant,
         by_seed(policy)
     );
-    let evidence = format!("{} completions of {} prompts at checkpoint {}", share.n, share.clusters, this.last);
+    let furthest = this.foremost(policy, |c| f64::from(c.tokens));
+    let evidence = format!("{} completions of {} prompts at checkpoint {}{furthest}", share.n, share.clusters, this.last);
     let hint = this.milder("compare at equal length; train with a length term (`rdpo_alpha`, `ld_alpha`) or a larger beta");
     finding("length-beyond-chosen", severity, Some(policy)).measurement(&share).words(threshold, message, evidence, hint).into()
 }
@@ -120,5 +123,5 @@ fn no_eos<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         claim: "the judge reads texts that are cut off",
         hint: "raise `max_new_tokens`, or see that training pairs end with EOS",
     };
-    this.risen(policy, this.rise(policy, |c| yes(!c.finished)), this.limits().no_eos_fail, about)
+    this.risen(policy, |c| yes(!c.finished), this.limits().no_eos_fail, about)
 }

@@ -4,7 +4,7 @@
 //! The win rate in hard verdicts by the judge that decides minus that by each other one, paired by prompt; and Krippendorff's α of all
 //! judges but gold. That a judge favours a place, and what panels agree on, stands with the judges.
 
-use super::inspection::{Inspection, Measure, Reading, Seen};
+use super::inspection::{Inspection, Measure, Reading, Seen, foremost};
 use super::{Crossing, Severity, crossing, finding, number, percent};
 use crate::estimates::summary::{Policy, points};
 use crate::judge::{GOLD, Judgment};
@@ -37,13 +37,20 @@ fn gap<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
     let limit = this.limits().more.judge_gap_fail;
     let against = |other: &str| {
         let gap = paired_difference(own.clone(), verdicts(other), Range::DIFFERENCE, this.level())?;
-        Some(compared(policy, this, (deciding, other), &gap, limit))
+        let furthest = foremost(own.iter().copied(), verdicts(other));
+        Some(compared(policy, this, (deciding, other), (&gap, &furthest), limit))
     };
     let all = others.filter_map(against).collect();
     Seen::gravest(all).unwrap_or_else(|| Seen::not("one judge judged: nothing independent of it did"))
 }
 
-fn compared<'a>(policy: Policy<'a>, this: &Inspection<'a>, (judge, other): (&str, &str), gap: &Measured, limit: f64) -> Seen {
+fn compared<'a>(
+    policy: Policy<'a>,
+    this: &Inspection<'a>,
+    (judge, other): (&str, &str),
+    (gap, furthest): (&Measured, &str),
+    limit: f64,
+) -> Seen {
     let Some(Crossing { severity, threshold }) = crossing(gap.value, gap.interval.lower, limit, limit) else {
         return Reading::of(gap, limit).saying(format!("against `{other}`")).into();
     };
@@ -53,7 +60,7 @@ fn compared<'a>(policy: Policy<'a>, this: &Inspection<'a>, (judge, other): (&str
         percent(gap.value, gap.interval.lower, gap.interval.upper),
         100.0 * threshold
     );
-    let evidence = format!("{} prompts at checkpoint {}, paired", gap.clusters, this.last);
+    let evidence = format!("{} prompts at checkpoint {}, paired{furthest}", gap.clusters, this.last);
     let hint = "read samples where the two differ; claim what both say";
     finding("judge-gap", severity, Some(policy)).measurement(gap).words(threshold, message, evidence, hint).into()
 }

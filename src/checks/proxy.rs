@@ -7,7 +7,7 @@
 //! from the checkpoint that the truth likes best to the last one, the proxy rose for sure and the win rate fell for sure.
 
 use super::hump::{Drop, largest_drop};
-use super::inspection::{Inspection, Measure, Reading, Seen};
+use super::inspection::{Inspection, Measure, Reading, Seen, foremost};
 use super::{Crossing, Severity, by_seed, crossing, finding, number, percent};
 use crate::estimates::Estimate;
 use crate::estimates::summary::{Policy, margin};
@@ -59,7 +59,9 @@ fn divergence<'a>(this: &Inspection<'a>, policy: Policy<'a>) -> Seen {
         number(rise.value, rise.interval.lower, rise.interval.upper),
         percent(-measured.value, -measured.interval.upper, -measured.interval.lower)
     );
-    let evidence = format!("{} prompts at {} checkpoints, paired", measured.clusters, checkpoints.len());
+    let before = this.preferences(Policy { checkpoint: *from, ..policy }, truth);
+    let furthest = foremost(before, this.preferences(policy, truth));
+    let evidence = format!("{} prompts at {} checkpoints, paired{furthest}", measured.clusters, checkpoints.len());
     let hint = this.back_to(*from);
     finding("proxy-gold-divergence", severity, Some(policy)).measurement(measured).words(-limit, message, evidence, &hint).into()
 }

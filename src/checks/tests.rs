@@ -347,3 +347,16 @@ fn conclusions_have_three_answers_with_a_number_when_undecided() {
 mod decoded;
 mod measures;
 mod probes;
+
+#[test]
+fn evidence_names_the_prompts_that_show_it_most() {
+    let mut rows = healthy();
+    let grown = |prompt: &str| ["p007", "p031", "p005"].iter().position(|name| *name == prompt).map_or(12.0, |place| 40.0 - place as f64);
+    rows.last().for_each(|c| {
+        let by = grown(&c.prompt_id);
+        move_by(c, by);
+    });
+    let found = rows.inspected(&suite());
+    let budget = found.iter().find(|f| f.id == "kl-budget").unwrap();
+    assert!(budget.evidence.ends_with("; furthest on `p007`, `p031`, `p005`"), "{}", budget.evidence);
+}
