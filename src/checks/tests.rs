@@ -351,7 +351,8 @@ mod probes;
 #[test]
 fn evidence_names_the_prompts_that_show_it_most() {
     let mut rows = healthy();
-    let grown = |prompt: &str| ["p007", "p031", "p005"].iter().position(|name| *name == prompt).map_or(12.0, |place| 40.0 - place as f64);
+    let grown =
+        |prompt: &str| ["p007", "p031", "p005"].iter().position(|name| *name == prompt).map_or(12.0, |place| 40.0 - place as f64);
     rows.last().for_each(|c| {
         let by = grown(&c.prompt_id);
         move_by(c, by);

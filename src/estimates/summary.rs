@@ -453,12 +453,17 @@ mod tests {
     }
 
     #[test]
-    fn another_seed_could_differ_as_these_two_do() {
-        let rows = rows();
+    fn another_seed_could_differ_as_these_three_do_and_of_two_nothing_is_said() {
+        let mut rows = rows();
+        let two = summarise(&rows.evidence(), 0.95);
+        assert!(find(&two, "win_rate_across_seeds", "dpo", Some(20), None, Some("pairwise")).is_none());
+        let third = |j: &Judgment| Judgment { seed: Some(3), preference: j.preference - 0.05, ..j.clone() };
+        let third: Vec<Judgment> = rows.judgments.iter().filter(|j| j.seed == Some(1)).map(third).collect();
+        rows.judgments.extend(third);
         let estimates = summarise(&rows.evidence(), 0.95);
         let of = |metric, seed| find(&estimates, metric, "dpo", Some(20), seed, Some("pairwise"));
         let (across, pooled) = (of("win_rate_across_seeds", None).unwrap(), of("win_rate", None).unwrap());
-        assert_eq!((across.value, across.n, across.clusters), (pooled.value, 40, 2));
+        assert_eq!((across.value, across.n, across.clusters), (pooled.value, 60, 3));
         assert!(across.lower < pooled.lower && across.upper > pooled.upper);
         assert!(of("win_rate_across_seeds", Some(1)).is_none());
     }

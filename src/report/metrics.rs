@@ -26,7 +26,7 @@ pub(crate) const METRICS: &[Metric] = &[
         "Win rate, over other seeds too",
         "fraction",
         3,
-        "The win rate with an interval for trainings with other seeds too; few seeds say little of them, and with two the interval is somewhat wider than it need be.",
+        "The win rate with an interval for trainings with other seeds too, from three seeds on: two say next to nothing of others.",
     ),
     metric(
         "win_rate_variance",
@@ -100,7 +100,7 @@ pub(crate) const METRICS: &[Metric] = &[
         "Implicit-reward calibration error",
         "fraction",
         3,
-        "Mean distance of accuracy from σ(|margin|) over ten bins of it; chance alone makes it positive, and the interval allows for that.",
+        "Mean distance of accuracy from σ(|margin|) over ten bins of it, from 50 prompts on; chance alone makes it positive, and the interval allows for that.",
     ),
     metric(
         "implicit_reward_temperature",
@@ -215,14 +215,14 @@ pub(crate) const METRICS: &[Metric] = &[
         "Expected calibration error",
         "",
         3,
-        "Mean distance of stated from observed shares over ten bins; 0 is calibrated, chance alone makes it positive, and the interval allows for that.",
+        "Mean distance of stated from observed shares over ten bins, from 50 prompts on; 0 is calibrated, chance alone makes it positive, and the interval allows for that.",
     ),
     metric(
         "judge_kappa",
         "Cohen's κ",
         "",
         3,
-        "Agreement with gold, or with the labels, on labelled pairs beyond chance; ties are a class of their own. Where an answer hardly occurs, a few prompts can't tell, and the interval is too narrow.",
+        "Agreement with gold, or with the labels, on labelled pairs beyond chance; ties are a class of their own. Nothing where either says other than its commonest answer less than five times: κ turns on each of these then.",
     ),
     metric("judge_alpha", "Krippendorff's α", "", 3, "The same as Krippendorff measures it (nominal)."),
     metric(
@@ -230,7 +230,7 @@ pub(crate) const METRICS: &[Metric] = &[
         "Length bias",
         "fraction",
         3,
-        "By how much more than one half it prefers the longer side, where that is as often the better side as the worse one. With a few prompts and a judge that is seldom wrong the interval is too wide.",
+        "By how much more than one half it prefers the longer side, where that is as often the better side as the worse one; nothing where fewer than five verdicts are wrong.",
     ),
     metric(
         "judge_truncated",

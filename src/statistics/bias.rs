@@ -68,13 +68,21 @@ pub struct Longer {
 
 pub const TWO_RATES: &str = "two rates, each Wilson on effective n by jackknife of prompts, their limits combined (MOVER)";
 
+/// Wrong verdicts below which nothing is said of what they favour: of the two that a careful judge gives in forty, 95 % held the truth in
+/// 99.8 % of simulations.
+const FEWEST: f64 = 5.0;
+
 /// By how much more than ½ the longer side is preferred where it is as often the better as the worse one: half the sum of two rates, less ½.
-/// None where it always is one, or all in one cluster.
+/// None where it always is one, all in one cluster, or fewer than [`FEWEST`] verdicts wrong.
 ///
 /// Its limits are made of the rates' own (Zou and Donner 2008, "Construction of confidence limits about effect measures: a general approach",
 /// Statistics in Medicine 27): a careful judge's rates lie near 1 and 0, where the standard error of their sum sees nothing. ρ is their
 /// correlation of the two, since prompts have both.
 pub fn length_bias(clusters: &[Longer], level: f64) -> Option<Measured> {
+    let wrong: f64 = clusters.iter().map(|c| c.better[1] - c.better[0] + c.worse[0]).sum();
+    if wrong < FEWEST {
+        return None;
+    }
     let better = Rate::new(clusters.iter().map(|c| c.better).collect(), level)?;
     let worse = Rate::new(clusters.iter().map(|c| c.worse).collect(), level)?;
     let (value, rho) = ((better.value + worse.value) / 2.0 - 0.5, better.correlation(&worse));
@@ -165,10 +173,12 @@ mod tests {
         // 3 of 4 where it is better, 1 of 2 where it is worse: (0.75 + 0.5) / 2 − 0.5.
         let better = |sum| Longer { better: [sum, 1.0], ..Longer::default() };
         let worse = |sum| Longer { worse: [sum, 1.0], ..Longer::default() };
-        let clusters = [better(1.0), better(1.0), better(1.0), better(0.0), worse(1.0), worse(0.0)];
+        let some = [better(1.0), better(1.0), better(1.0), better(0.0), worse(1.0), worse(0.0)];
+        let clusters = some.repeat(3);
         let found = length_bias(&clusters, 0.95).unwrap();
         close(&[found.value], &[0.125], 1e-12);
-        assert_eq!((found.n, found.clusters), (6, 6));
-        assert!(length_bias(&clusters[..4], 0.95).is_none(), "it never is the worse one");
+        assert_eq!((found.n, found.clusters), (18, 18));
+        assert!(length_bias(&some, 0.95).is_none(), "two verdicts are wrong");
+        assert!(length_bias(&some[..4].repeat(9), 0.95).is_none(), "it never is the worse one");
     }
 }

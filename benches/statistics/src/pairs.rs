@@ -118,7 +118,7 @@ fn calibration(prompts: usize) {
 /// Preferences σ(prompt + seed + prompt by seed + sample), two samples.
 pub fn seeds() {
     for (name, spread) in [("seeds that hardly differ", 0.05), ("seeds that differ", 0.4)] {
-        for seeds in [2, 5] {
+        for seeds in [2, 3, 5] {
             for prompts in PROMPTS {
                 crossed(&format!("{seeds} {name}"), seeds, spread, prompts);
             }

@@ -16,23 +16,25 @@ fn of<'a>(made: &'a [Estimate], metric: &str) -> &'a Estimate {
 
 #[test]
 fn a_judge_is_measured_in_both_directions_so_that_no_side_is_the_positive_one() {
-    // 15 of 20 right, as sure as 0.8 where right and 0.7 where wrong.
-    let trials: Vec<JudgeTrial> = (0..20).map(|p| trial("j", p, if p < 15 { 0.8 } else { 0.3 })).collect();
+    // 45 of 60 right, as sure as 0.8 where right and 0.7 where wrong.
+    let trials: Vec<JudgeTrial> = (0..60).map(|p| trial("j", p, if p < 45 { 0.8 } else { 0.3 })).collect();
     let made = estimates(&Evidence { judge_trials: &trials, ..Evidence::default() }, &scheme());
-    let loss = -(15.0 * 0.8f64.ln() + 5.0 * 0.3f64.ln()) / 20.0;
+    let loss = -(45.0 * 0.8f64.ln() + 15.0 * 0.3f64.ln()) / 60.0;
     assert!((of(&made, "judge_log_loss").value - loss).abs() < 1e-12);
     // Two classes of equal size on both sides: κ = 2 · accuracy − 1, and α is κ with the small-sample factor.
     assert!((of(&made, "judge_kappa").value - 0.5).abs() < 1e-12);
-    let alpha = 1.0 - (80.0 - 1.0) / 80.0 * 0.25 / 0.5;
+    let alpha = 1.0 - (240.0 - 1.0) / 240.0 * 0.25 / 0.5;
     assert!((of(&made, "judge_alpha").value - alpha).abs() < 1e-12);
-    // Bins (0.7, 0.8] and its mirror: stated 0.8, right always; (0.6, 0.7]: stated 0.7, never right; 5 of 20.
+    // Bins (0.7, 0.8] and its mirror: stated 0.8, right always; (0.6, 0.7]: stated 0.7, never right; 15 of 60.
     assert!((of(&made, "judge_ece").value - (0.75 * 0.2 + 0.25 * 0.7)).abs() < 1e-9);
-    // Scores of the better sides 15 × 0.8, 5 × 0.3 against 15 × 0.2, 5 × 0.7: P(better above worse).
-    let auc = (15.0 * 20.0 + 5.0 * 15.0) / 400.0;
+    // Scores of the better sides 45 × 0.8, 15 × 0.3 against 45 × 0.2, 15 × 0.7: P(better above worse).
+    let auc = (45.0 * 60.0 + 15.0 * 45.0) / 3600.0;
     assert!((of(&made, "judge_auc").value - auc).abs() < 1e-12);
     let bins: Vec<(&str, f64, usize)> =
         made.iter().filter(|e| e.metric == "judge_reliability").map(|e| (e.slice.as_deref().unwrap(), e.value, e.n)).collect();
-    assert_eq!(bins, [("stated 0.6 to 0.7", 0.0, 5), ("stated 0.7 to 0.8", 1.0, 15)]);
+    assert_eq!(bins, [("stated 0.6 to 0.7", 0.0, 15), ("stated 0.7 to 0.8", 1.0, 45)]);
+    let few = estimates(&Evidence { judge_trials: &trials[..49], ..Evidence::default() }, &scheme());
+    assert!(find(&few, "judge_ece", "", None, None, Some("j")).is_none(), "49 prompts are too few for ten bins");
 }
 
 #[test]
@@ -49,12 +51,14 @@ fn counts_give_the_coefficients_that_ratings_one_by_one_give() {
 
 #[test]
 fn length_bias_is_what_length_is_worth_where_it_says_nothing_of_quality() {
-    let trials = |likes_longer: f64| -> Vec<JudgeTrial> {
+    let trials = |likes_longer: f64, errs: bool| -> Vec<JudgeTrial> {
         let row = |p: usize| {
             let mut row = trial("j", p, 0.5);
             row.length_difference = if p.is_multiple_of(4) { -60 } else { 60 };
-            // Three of four better sides are longer.
-            row.preference = 0.5 + 0.1 + likes_longer * f64::from(row.length_difference.signum() as i32);
+            // Three of four better sides are longer. Where it errs, it errs in one of five, whatever is longer.
+            let errs = errs && (p / 4).is_multiple_of(5);
+            let right = if errs { -0.1 } else { 0.1 };
+            row.preference = 0.5 + right + likes_longer * f64::from(row.length_difference.signum() as i32);
             row
         };
         (0..40).map(row).collect()
@@ -63,9 +67,13 @@ fn length_bias_is_what_length_is_worth_where_it_says_nothing_of_quality() {
         let made = estimates(&Evidence { judge_trials: rows, ..Evidence::default() }, &scheme());
         of(&made, "judge_length_bias").value
     };
-    assert_eq!(bias(&trials(0.0)), 0.0, "right whatever the length, though it prefers the longer side in 3 of 4");
-    assert_eq!(bias(&trials(0.2)), 0.5, "always the longer");
-    let rows = trials(0.2);
+    let same = bias(&trials(0.0, true));
+    assert!(same.abs() < 1e-12, "as often right whatever the length, though it prefers the longer side in most: {same}");
+    assert_eq!(bias(&trials(0.2, false)), 0.5, "always the longer");
+    let never_wrong = trials(0.0, false);
+    let made = estimates(&Evidence { judge_trials: &never_wrong, ..Evidence::default() }, &scheme());
+    assert!(find(&made, "judge_length_bias", "", None, None, Some("j")).is_none(), "nothing that length could explain");
+    let rows = trials(0.2, false);
     let made = estimates(&Evidence { judge_trials: &rows, ..Evidence::default() }, &scheme());
     let slices: Vec<&Estimate> = made.iter().filter(|e| e.metric == "judge_longer_preference").collect();
     assert_eq!((slices.len(), slices[0].slice.as_deref(), slices[0].n), (1, Some("lengths further apart"), 40));
