@@ -95,6 +95,9 @@ pub fn row(what: &str, method: &str, prompts: usize, truth: f64, intervals: &[Op
 pub fn print(part: Option<&str>) {
     if part.is_none() {
         println!("# cargo run --release -p dpo-eval-statistics-benches -- coverage (CANDIDATES=1); seed {SEED}, {DRAWS} draws");
+        println!(
+            "# given: draws with an interval; variances \"of\" seeds are held against all seeds, \"under\" them against those at hand, which is what their intervals claim"
+        );
         println!("quantity,method,prompts,truth,covered,interval_above_truth,interval_below_truth,mean_width,given");
     }
     let wanted = |name: &str| part.is_none_or(|part| part == name);
