@@ -21,11 +21,11 @@ use crate::model::lora::Applied;
 use crate::model::names::{Names, QK_NORMS, Qkv};
 use crate::model::norms::Spread;
 use crate::model::{LlamaConfig, Packed, Parameters, Tensor};
-use crate::numerics::attention::{self, Projections, Queries, gather_rows};
+use crate::numerics::attention::{self, Projections, Queries};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::linear::Weight;
 use crate::numerics::rope::Rotary;
-use crate::numerics::{embedding, gelu, gemm, linear, mlp};
+use crate::numerics::{embedding, gelu, gemm, linear, matrix, mlp};
 
 /// What the backward pass needs of one layer.
 pub(crate) struct LayerTape {
@@ -177,13 +177,11 @@ impl<'a> Trunk<'a> {
         let mut x = Buffer::unspecified(tokens.len() * hidden);
         embedding::forward(&self.parameters.get(&format!("{}.weight", names.embedding)).values, hidden, tokens, &mut x);
         if let Some(scale) = self.config.embedding_scale() {
-            x.iter_mut().for_each(|x| *x *= scale);
+            matrix::scale(&mut x, scale);
         }
         if self.config.block.positions == Positions::Learned {
             let table = &self.parameters.get(&format!("{}.weight", names.positions)).values;
-            for (x, position) in x.chunks_exact_mut(hidden).zip(positions) {
-                x.iter_mut().zip(&table[*position as usize * hidden..][..hidden]).for_each(|(x, p)| *x += p);
-            }
+            matrix::add_gathered_rows(table, positions, hidden, &mut x);
         }
         x
     }
@@ -268,7 +266,7 @@ impl<'a> Trunk<'a> {
         let mut y = Buffer::unspecified(x.len() / weight.inputs() * weight.outputs());
         let bias = self.bias(layer, part);
         if let Some(bias) = bias {
-            y.chunks_exact_mut(bias.len()).for_each(|y| y.copy_from_slice(bias));
+            matrix::fill_rows(bias, &mut y);
         }
         self.product(&name, x, &mut y, bias.is_some());
         self.adapt(layer, part, x, &mut y);
@@ -344,7 +342,7 @@ impl<'a> Trunk<'a> {
         let norm = (self.config.block.residual == Residual::NormedBranches).then(|| self.branch_norm(layer, branch));
         if self.dropout.is_none() && norm.is_none() {
             if let Some(bias) = self.bias(layer, part) {
-                x.chunks_exact_mut(bias.len()).for_each(|x| x.iter_mut().zip(bias).for_each(|(x, b)| *x += b));
+                matrix::add_to_rows(bias, x);
             }
             self.product(&self.weight_name(layer, part), input, x, true);
             self.adapt(layer, part, input, x);
@@ -358,7 +356,7 @@ impl<'a> Trunk<'a> {
         if let Some(masks) = self.dropout {
             added = masks.dropped(branch.module(layer), &added, self.config.hidden_size);
         }
-        x.iter_mut().zip(added.iter()).for_each(|(x, b)| *x += b);
+        matrix::add(x, &added);
         unnormed
     }
 
@@ -368,7 +366,7 @@ impl<'a> Trunk<'a> {
 
     /// (rows.len(), hidden): the chosen rows of a (rows, hidden) matrix.
     pub(super) fn gather(&self, x: &[f32], rows: &[usize]) -> Buffer {
-        gather_rows(x, rows, self.config.hidden_size)
+        matrix::gather_rows(x, rows, self.config.hidden_size)
     }
 
     /// [`Self::gather`], without a copy where all rows ask: `rows` ascend.

@@ -7,7 +7,7 @@ use crate::model::norms::{Spread, Use};
 use crate::model::{Gradients, Packed, fused};
 use crate::numerics::attention::{self, ProjectionGradients, Projections, Queries};
 use crate::numerics::buffer::Buffer;
-use crate::numerics::{embedding, gelu, linear, mlp};
+use crate::numerics::{embedding, gelu, linear, matrix, mlp};
 
 impl Trunk<'_> {
     /// Accumulates the gradients of all trunk weights, or of the adapter's over frozen ones, for `dx`: (asked, hidden), the gradient
@@ -34,7 +34,7 @@ impl Trunk<'_> {
             embedding::backward(&dx, hidden, packed.positions(), grads.get_mut(&format!("{}.weight", names.positions)));
         }
         if let Some(scale) = self.config.embedding_scale() {
-            dx.iter_mut().for_each(|d| *d *= scale);
+            matrix::scale(&mut dx, scale);
         }
         embedding::backward(&dx, hidden, packed.tokens(), grads.get_mut(&format!("{}.weight", names.embedding)));
     }
@@ -223,21 +223,11 @@ impl Trunk<'_> {
 
     /// `x`: (rows, hidden) += the rows of `parts`, each at its place, in order.
     pub(in crate::model) fn scatter_add(&self, parts: &[f32], rows: &[usize], x: &mut [f32]) {
-        let hidden = self.config.hidden_size;
-        for (part, r) in parts.chunks_exact(hidden).zip(rows) {
-            x[r * hidden..][..hidden].iter_mut().zip(part).for_each(|(x, p)| *x += p);
-        }
+        matrix::scatter_add_rows(parts, rows, self.config.hidden_size, x);
     }
 }
 
 /// `length` floats: the rows of `parts` at their places among rows of zeros.
 fn spread_rows(parts: Buffer, rows: &[usize], length: usize, width: usize) -> Buffer {
-    if parts.len() == length {
-        return parts;
-    }
-    let mut out = Buffer::zeros(length);
-    for (part, r) in parts.chunks_exact(width).zip(rows) {
-        out[r * width..][..width].copy_from_slice(part);
-    }
-    out
+    if parts.len() == length { parts } else { matrix::spread_rows(&parts, rows, length, width) }
 }

@@ -24,8 +24,8 @@ const SEEN_FROM: u64 = 7;
 impl Distance {
     fn new(planted: Option<(u64, usize)>) -> Self {
         let mut parameters = Parameters::new();
-        parameters.insert("a", Tensor { shape: vec![2], values: vec![0.5, -0.5] });
-        parameters.insert("b", Tensor { shape: vec![3], values: vec![1.0, 2.0, 3.0] });
+        parameters.insert("a", Tensor { shape: vec![2], values: vec![0.5, -0.5].into() });
+        parameters.insert("b", Tensor { shape: vec![3], values: vec![1.0, 2.0, 3.0].into() });
         Self { parameters, step: AtomicU64::new(0), planted }
     }
 }
@@ -67,7 +67,7 @@ impl Task for Distance {
     }
     fn forward(&self, examples: &[usize]) -> ((), Vec<f64>) {
         let seen = if self.step.load(Ordering::Relaxed) + 1 >= SEEN_FROM { 5 } else { 4 };
-        let values: Vec<f32> = self.parameters.iter().flat_map(|(_, t)| t.values.clone()).take(seen).collect();
+        let values: Vec<f32> = self.parameters.iter().flat_map(|(_, t)| t.values.to_vec()).take(seen).collect();
         ((), examples.iter().map(|&i| values.iter().map(|x| f64::from(x - i as f32).powi(2)).sum()).collect())
     }
     fn loss(&self, _: &[usize], outputs: &[f64]) -> BatchLoss<f64> {

@@ -31,7 +31,7 @@ pub(super) enum Kind {
     Dropout,
 }
 
-const KINDS: [Kind; 6] = [Kind::Sft, Kind::Preferences, Kind::Lora, Kind::LoraUnpaired, Kind::LoraSft, Kind::Dropout];
+pub(super) const KINDS: [Kind; 6] = [Kind::Sft, Kind::Preferences, Kind::Lora, Kind::LoraUnpaired, Kind::LoraSft, Kind::Dropout];
 
 pub(super) fn adapted(model: &Llama) -> Llama {
     let target_modules = match model.config.family {
@@ -54,7 +54,7 @@ pub(super) fn split(micro_batch: usize) -> TrainSettings {
 }
 
 /// As few steps as reach the third epoch, with checkpoints within epochs and at their ends: for what is trained many times.
-fn brief(micro_batch: usize) -> TrainSettings {
+pub(super) fn brief(micro_batch: usize) -> TrainSettings {
     TrainSettings { max_steps: Some(BRIEF), save_steps: Some(2), ..split(micro_batch) }
 }
 

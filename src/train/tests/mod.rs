@@ -1,5 +1,6 @@
 //! Tests of the loop, first with a task small enough to think through, then with real models.
 
+mod device;
 mod evaluation;
 mod families;
 mod invariance;

@@ -63,7 +63,7 @@ fn candle_scores(model: &Scorer, sequences: &[Vec<u32>]) -> Vec<f32> {
     let (shape, device) = (&model.config, Device::Cpu);
     let mut tensors = std::collections::HashMap::new();
     for (name, tensor) in model.parameters.iter() {
-        let values = candle_core::Tensor::from_vec(tensor.values.clone(), tensor.shape.as_slice(), &device).unwrap();
+        let values = candle_core::Tensor::from_vec(tensor.values.to_vec(), tensor.shape.as_slice(), &device).unwrap();
         if name == "score.weight" {
             let head = values.broadcast_as((shape.vocab_size, shape.hidden_size)).unwrap().contiguous().unwrap();
             tensors.insert("lm_head.weight".to_owned(), head);
