@@ -1,6 +1,7 @@
 //! Working memory that is used again instead of being returned to the system: fresh pages cost a third of a training step. Where a device
 //! is active, memory that it shares with the CPU.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
@@ -65,6 +66,18 @@ impl Buffer {
             None => for_each_rows(&mut buffer, 1, 1, |at, part| part.copy_from_slice(&values[at..][..part.len()])),
         }
         buffer
+    }
+
+    /// For the CPU to read whole: a copy near it, where this is a device's.
+    pub fn to_read(&self) -> Cow<'_, Self> {
+        match (device::active(), &self.0) {
+            (Some(device), Memory::OfDevice(_)) => {
+                let mut near = Self(Memory::OfDevice(device.block(self.len(), device::Purpose::Exchange)));
+                elementwise::copy(device, self, &mut near);
+                Cow::Owned(near)
+            }
+            _ => Cow::Borrowed(self),
+        }
     }
 
     /// Every element ← `value`.

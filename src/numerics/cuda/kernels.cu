@@ -5,3 +5,4 @@
 #include "elementwise.cu"
 #include "logits.cu"
 #include "attention.cu"
+#include "benchmark.cu"

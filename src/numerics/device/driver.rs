@@ -9,7 +9,7 @@ use std::ptr;
 use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
 
 use super::kernels::{Description, NAMES};
-use super::memory::Memory;
+use super::memory::{Memory, Purpose};
 use super::{Backend, Device, Found, Unavailable};
 
 /// The kernels as nvcc compiled them for all cards from compute capability 8.0 on; empty in a build without nvcc.
@@ -165,9 +165,17 @@ impl Driver {
 }
 
 impl Backend for Driver {
-    /// Memory that stays on the device as far as it can.
-    fn allocate(&self, bytes: usize) -> *mut u8 {
+    fn allocate(&self, bytes: usize, purpose: Purpose) -> *mut u8 {
         self.enter();
+        if purpose == Purpose::Exchange {
+            let mut start = ptr::null_mut();
+            // SAFETY: room for the answer. Under unified addressing, which all such devices have, the device knows it by the same address.
+            let result = unsafe {
+                sys::cuMemHostAlloc(&raw mut start, bytes, sys::CU_MEMHOSTALLOC_PORTABLE | sys::CU_MEMHOSTALLOC_DEVICEMAP)
+            };
+            self.expect(result, &format!("there is no memory for {bytes} bytes that the CUDA device can read"));
+            return start.cast();
+        }
         let (mut address, everybody) = (0, sys::CUmemAttach_flags::CU_MEM_ATTACH_GLOBAL as u32);
         // SAFETY: room for the answer.
         let result = unsafe { sys::cuMemAllocManaged(&raw mut address, bytes, everybody) };

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 use std::sync::OnceLock;
 
 use super::kernels::Description;
-use super::memory::Memory;
+use super::memory::{Memory, Purpose};
 use super::{Backend, Device, Unavailable};
 
 /// `struct dpo_kernel` of `cuda/emulator.h`.
@@ -39,7 +39,7 @@ pub fn open() -> Result<&'static Device, Unavailable> {
 }
 
 impl Backend for Emulator {
-    fn allocate(&self, bytes: usize) -> *mut u8 {
+    fn allocate(&self, bytes: usize, _: Purpose) -> *mut u8 {
         let layout = Layout::from_size_align(bytes, 256).expect("a size that fits the address space");
         // SAFETY: the size isn't 0: the least piece of memory has 256 bytes.
         let pointer = unsafe { std::alloc::alloc(layout) };

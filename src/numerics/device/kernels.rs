@@ -110,6 +110,7 @@ kernels! {
     ATTEND_BACKWARD_KEYS_256 = dpo_attend_backward_keys_256(Attention) by 256;
     STORE_CACHED = dpo_store_cached(Cached) by 256;
     ATTEND_CACHED = dpo_attend_cached(Cached) by 256;
+    MULTIPLY_ADDS = dpo_multiply_adds(Chains) by 256;
 }
 
 /// Kernels for heads of at most so many elements, ascending.
@@ -320,6 +321,12 @@ pub struct Cached {
     pub window: i32,
     pub scale: f32,
     pub cap: f32,
+}
+
+#[repr(C)]
+pub struct Chains {
+    pub out: *mut f32,
+    pub rounds: i32,
 }
 
 /// What the kernels count with.

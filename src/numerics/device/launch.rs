@@ -6,6 +6,9 @@ use super::Device;
 use super::kernels::Kernel;
 use super::memory::{Block, Purpose};
 
+/// Bytes up to which a device reads a copy where the CPU wrote it.
+const SHORT: usize = 1 << 16;
+
 /// What one operation's launches work on.
 pub struct Launch<'a> {
     device: &'static Device,
@@ -38,7 +41,9 @@ impl<'a> Launch<'a> {
 
     /// A copy of plain values of at most 8 bytes' alignment, for this launch alone.
     pub fn list<T: Copy>(&mut self, items: &[T]) -> *const T {
-        let block = self.device.block(size_of_val(items).div_ceil(size_of::<f32>()), Purpose::Arguments);
+        // What is read more than once is soon worth its way to the device.
+        let purpose = if size_of_val(items) <= SHORT { Purpose::Exchange } else { Purpose::Values };
+        let block = self.device.block(size_of_val(items).div_ceil(size_of::<f32>()), purpose);
         let start = block.as_ptr().cast_mut().cast::<T>();
         assert!(align_of::<T>() <= 8, "blocks are aligned for more");
         // SAFETY: the block is new, as large as the items, and doesn't overlap them.

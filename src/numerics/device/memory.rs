@@ -11,13 +11,13 @@ const LEAST: usize = 64;
 /// Smaller blocks are cut from pieces of this size, f32s: the driver gives whole pages.
 const PIECE: usize = 1 << 20;
 
-/// What memory is for. The two never lie in one page, which would wander between CPU and device.
+/// What memory is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Matrices, which stay on the device.
+    /// Matrices, which stay on the device as long as nobody but it asks for them.
     Values,
-    /// What the CPU writes for one launch.
-    Arguments,
+    /// What one side writes once and the other reads once: it stays with the CPU.
+    Exchange,
 }
 
 /// Free blocks by the power of two that is their size, and the rest of the piece that is being cut.
@@ -58,9 +58,9 @@ impl Memory {
 }
 
 impl Device {
-    fn allocate(&self, len: usize) -> Address {
+    fn allocate(&self, len: usize, purpose: Purpose) -> Address {
         let bytes = len * size_of::<f32>();
-        let pointer = self.backend.allocate(bytes);
+        let pointer = self.backend.allocate(bytes, purpose);
         self.memory.all.write().unwrap_or_else(PoisonError::into_inner).insert(pointer.addr(), len);
         Address(pointer.cast())
     }
@@ -72,10 +72,10 @@ impl Device {
         let kept = free.blocks.get_mut(&capacity).and_then(Vec::pop);
         let start = kept.unwrap_or_else(|| {
             if capacity >= PIECE {
-                return self.allocate(capacity);
+                return self.allocate(capacity, purpose);
             }
             let (start, left) =
-                free.piece.take().filter(|(_, left)| *left >= capacity).unwrap_or_else(|| (self.allocate(PIECE), PIECE));
+                free.piece.take().filter(|(_, left)| *left >= capacity).unwrap_or_else(|| (self.allocate(PIECE, purpose), PIECE));
             free.piece = (left > capacity).then(|| (Address(start.0.wrapping_add(capacity)), left - capacity));
             start
         });

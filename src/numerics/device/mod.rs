@@ -47,7 +47,7 @@ pub struct Device {
 /// What launches kernels.
 trait Backend: Send + Sync {
     /// So many bytes that CPU and device share, for good.
-    fn allocate(&self, bytes: usize) -> *mut u8;
+    fn allocate(&self, bytes: usize, purpose: Purpose) -> *mut u8;
 
     /// Starts a kernel after those that this thread started before.
     ///
@@ -142,6 +142,16 @@ impl Device {
     /// Whether a slice lies in memory that the device shares.
     pub(super) fn holds<T>(&self, slice: &[T]) -> bool {
         self.memory.holds(slice)
+    }
+
+    /// Does multiply-adds in registers, so many rounds on all processors, and returns how many: what products are measured against.
+    pub fn multiply_adds(&'static self, rounds: usize) -> f64 {
+        let (mut launch, blocks) = (Launch::on(self), 16 * self.processors);
+        let of = kernels::Chains { out: launch.scratch(1), rounds: kernels::int(rounds) };
+        launch.start(&kernels::MULTIPLY_ADDS, blocks, &of);
+        launch.finish();
+        // 256 threads a block, 16 chains each.
+        (blocks * 256 * 16 * rounds) as f64
     }
 
     /// The name that the driver gives it.
