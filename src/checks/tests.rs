@@ -74,6 +74,7 @@ pub(super) fn suite() -> Suite {
         seed: 1,
         seeds: vec![1, 2],
         numerics: Numerics::Strict,
+        device: Device::Cpu,
         dataset: Dataset::Pairs(pairs),
         model: ModelSource::Folder { path: "model".into() },
         sft: None,

@@ -135,6 +135,7 @@ fn read(model: &Llama, trunk: Trunk<'_>, sequences: &mut [Growing<'_>]) {
 fn answer(model: &Llama, trunk: Trunk<'_>, x: &[f32], sequences: &mut [Growing<'_>]) {
     let normed = trunk.final_normed(x).0;
     let logits = model.logits_by(trunk, &normed);
+    let (normed, logits) = (normed.to_read(), logits.to_read());
     let answers = logits.chunks_exact(model.config.vocab_size).zip(normed.chunks_exact(model.config.hidden_size));
     for (sequence, (logits, state)) in sequences.iter_mut().zip(answers) {
         sequence.logits.copy_from_slice(logits);

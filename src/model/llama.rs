@@ -72,6 +72,11 @@ impl Llama {
         tensors
     }
 
+    /// How many weights a model of this shape has.
+    pub fn size(config: &LlamaConfig) -> usize {
+        Self::tensors(config).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    }
+
     /// A Hugging Face folder of a causal language model.
     pub fn load(folder: &Path) -> Result<Self> {
         let config = files::read_config(folder)?;

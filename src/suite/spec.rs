@@ -37,6 +37,10 @@ pub struct SuiteSpec {
     /// The arithmetic that models are trained, scored and decoded with: `strict` if not given. Judges run in ONNX Runtime
     /// either way.
     pub numerics: Option<Numerics>,
+    /// What models are trained, scored and decoded on: `cpu` if not given, `cuda` or `cuda:1`. The bits are the same, and so the results are
+    /// taken for each other's. Judges have a `provider` of their own.
+    #[schemars(regex(pattern = r"^(cpu|cuda(:[0-9]+)?)$"))]
+    pub device: Option<String>,
     pub dataset: DatasetSpec,
     pub model: Option<ModelSpec>,
     /// Supervised fine-tuning before preference training; its result is the frozen reference.

@@ -136,7 +136,7 @@ fn compared(
     let work = store.work_folder(cell.key).unwrap();
     let context = Context { store: &store, inputs: BTreeMap::new(), work, watch: &Quiet, threads: 1 };
     let outputs = body(|_| recorded, &context).unwrap();
-    let clock = Clock { finished: String::new(), seconds: 0.0, threads: 1 };
+    let clock = Clock { finished: String::new(), seconds: 0.0, threads: 1, device: None };
     let receipt = store.publish(&cell.id, "train", cell.key, &outputs, clock).unwrap();
     let repeater = Repeater {
         suite: &crate::suite::parse(include_str!("../../../suites/smoke.toml"), Path::new("smoke.toml")).unwrap(),
