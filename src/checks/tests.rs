@@ -32,6 +32,7 @@ fn training() -> TrainSettings {
         packing: false,
         packing_strategy: PackingStrategy::Bfd,
         resid_pdrop: 0.0,
+        gradient_checkpointing: false,
         save_steps: None,
         sampling: Sampling::Shuffle,
         lora: None,

@@ -7,7 +7,7 @@ use crate::model::block::Norm;
 use crate::model::dropout::{Masks, PassMasks};
 use crate::model::lora::Applied;
 use crate::model::norms::{Spread, Use};
-use crate::model::trunk::{self, Trunk};
+use crate::model::trunk::{self, Keep, Trunk};
 use crate::model::{Adapter, Gradients, LlamaConfig, Packed, Parameters, Tape, Target, Tensor, fast, files};
 use crate::numerics::attention::Queries;
 use crate::numerics::buffer::Buffer;
@@ -37,6 +37,8 @@ pub struct Llama {
     pub adapter: Option<Adapter>,
     /// What it computes with; strict as made or loaded.
     pub numerics: Numerics,
+    /// Whether the backward pass computes layers again of which the forward pass kept the input alone, with the same bits.
+    pub recomputes: bool,
 }
 
 impl Llama {
@@ -57,7 +59,7 @@ impl Llama {
             };
             parameters.insert(name, tensor);
         }
-        Self { config, parameters, adapter: None, numerics: Numerics::Strict }
+        Self { config, parameters, adapter: None, numerics: Numerics::Strict, recomputes: false }
     }
 
     /// Name and shape of every tensor.
@@ -96,7 +98,7 @@ impl Llama {
             return Err(Error::input(message).in_file(folder));
         }
         parameters.check(&Self::tensors(&config)).map_err(|e| e.in_file(folder))?;
-        Ok(Self { config, parameters, adapter: None, numerics: Numerics::Strict })
+        Ok(Self { config, parameters, adapter: None, numerics: Numerics::Strict, recomputes: false })
     }
 
     /// The same model in this arithmetic.
@@ -218,16 +220,20 @@ impl Llama {
             adapter: of_adapter.map(|(adapter, states)| Masks::new(adapter.settings.lora_dropout, states, &asked)),
             residual: residual.map(|(share, states)| Masks::new(share, states, &asked)),
         };
-        let mut tape = self.trunk_under(&masks).forward(packed, rows_of(targets), true);
+        let mut tape = self.trunk_under(&masks).forward(packed, rows_of(targets), self.keep(true));
         tape.masks = masks;
         Tape::Strict(tape)
     }
 
     fn pass(&self, packed: &Packed, targets: &[Target], keep: bool) -> Tape {
         match self.numerics {
-            Numerics::Strict => Tape::Strict(self.trunk().forward(packed, rows_of(targets), keep)),
+            Numerics::Strict => Tape::Strict(self.trunk().forward(packed, rows_of(targets), self.keep(keep))),
             Numerics::Fast => Tape::Fast(self.fast_pass(packed, keep)),
         }
+    }
+
+    fn keep(&self, keep: bool) -> Keep {
+        if keep { Keep::of(self.recomputes) } else { Keep::Nothing }
     }
 
     fn fast_pass(&self, packed: &Packed, trained: bool) -> fast::Pass {
@@ -257,7 +263,7 @@ impl Llama {
     /// whatever the model computes with.
     pub fn hidden_states(&self, packed: &Packed, targets: &[Target]) -> Buffer {
         let trunk = self.trunk();
-        let tape = trunk.forward(packed, rows_of(targets), false);
+        let tape = trunk.forward(packed, rows_of(targets), Keep::Nothing);
         trunk.final_normed(&trunk.gather(&tape.hidden, &tape.places(rows_of(targets)))).0
     }
 

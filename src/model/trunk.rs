@@ -43,6 +43,28 @@ pub(crate) struct LayerTape {
     rest: Rest,
 }
 
+/// What a forward pass keeps for the backward pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Nothing,
+    /// Of each layer its input, from which the backward pass computes it again; all of the last one, which that begins with.
+    Inputs,
+    Layers,
+}
+
+impl Keep {
+    pub fn of(recomputes: bool) -> Self {
+        if recomputes { Self::Inputs } else { Self::Layers }
+    }
+}
+
+/// What was kept of a layer.
+pub(super) enum Kept {
+    /// (rows, hidden): the residual stream at its entry.
+    Input(Buffer),
+    Layer(Box<LayerTape>),
+}
+
 /// What the backward pass needs of what follows attention in a layer.
 pub(super) struct Rest {
     /// (asked, hidden): what the MLP's norm reads: the residual stream after attention, or, in parallel with it, at the layer's entry.
@@ -103,7 +125,7 @@ impl Branch {
 
 /// The state of a forward pass: what each layer saved, and the residual stream after the last one.
 pub struct Tape {
-    pub(super) layers: Vec<LayerTape>,
+    pub(super) layers: Vec<Kept>,
     rotaries: Rotaries,
     /// All rows, which the layers but the last compute.
     all: Queries,
@@ -121,6 +143,22 @@ impl Tape {
     /// When one of them was not asked for.
     pub(super) fn places(&self, rows: impl IntoIterator<Item = usize>) -> Vec<usize> {
         rows.into_iter().map(|row| self.asked.place(row)).collect()
+    }
+
+    /// How many f32s of activations the layers keep.
+    #[cfg(test)]
+    pub(super) fn floats(&self) -> usize {
+        let of_layer = |kept: &Kept| match kept {
+            Kept::Input(x) => x.len(),
+            Kept::Layer(tape) => {
+                let LayerTape { x, unnormed, q, k, v, attended, rest, .. } = &**tape;
+                let branches = rest.branches.iter().flatten().map(|(x, _)| x.len()).sum::<usize>();
+                let own = [x, q, k, v, attended, &rest.source].iter().map(|x| x.len()).sum::<usize>();
+                let others = unnormed.iter().flatten().chain(&rest.inner).map(|x| x.len()).sum::<usize>();
+                own + others + branches
+            }
+        };
+        self.layers.iter().map(of_layer).sum()
     }
 
     fn queries(&self, layer: usize, layers: usize) -> &Queries {
@@ -186,13 +224,13 @@ impl<'a> Trunk<'a> {
         x
     }
 
-    /// The whole forward pass for the results of the packed rows `asked`; `keep` saves what the backward pass needs.
-    pub(super) fn forward(&self, packed: &Packed, asked: impl IntoIterator<Item = usize>, keep: bool) -> Tape {
-        let mut layers = Vec::new();
-        let tape = self.forward_with(packed, asked, |saved| {
-            if keep {
-                layers.push(saved);
-            }
+    /// The whole forward pass for the results of the packed rows `asked`.
+    pub(super) fn forward(&self, packed: &Packed, asked: impl IntoIterator<Item = usize>, keep: Keep) -> Tape {
+        let (mut layers, last) = (Vec::new(), self.config.num_hidden_layers - 1);
+        let tape = self.forward_with(packed, asked, |saved| match keep {
+            Keep::Nothing => {}
+            Keep::Inputs if layers.len() < last => layers.push(Kept::Input(saved.x)),
+            Keep::Inputs | Keep::Layers => layers.push(Kept::Layer(Box::new(saved))),
         });
         Tape { layers, ..tape }
     }

@@ -27,7 +27,7 @@ pub fn open(suite: &Suite) -> Result<Option<&'static device::Device>> {
                 opened.name()
             );
             return Err(Error::usage(message)
-                .help("lower per_device_train_batch_size (gradient_accumulation_steps keeps the batch, and the bits), or train an adapter (lora_r)"));
+                .help("lower per_device_train_batch_size (gradient_accumulation_steps keeps the batch, and the bits), set gradient_checkpointing, or train an adapter (lora_r)"));
         }
     }
     Ok(Some(opened))
@@ -73,14 +73,16 @@ fn training(config: &LlamaConfig, settings: &TrainSettings, models: usize, texts
     };
     let length = settings.max_length.unwrap_or(TYPICAL_LENGTH).min(config.max_position_embeddings);
     let tokens = settings.per_device_train_batch_size * texts * length;
-    bytes(kept + tokens * activations(config) + ROWS_OF_LOGITS * 2 * config.vocab_size)
+    bytes(kept + tokens * activations(config, settings.gradient_checkpointing) + ROWS_OF_LOGITS * 2 * config.vocab_size)
 }
 
-/// f32s a token that a forward pass keeps for the backward pass, and that this works with.
-fn activations(config: &LlamaConfig) -> usize {
+/// f32s a token that a forward pass keeps for the backward pass, and that this works with. One that `recomputes` keeps one layer and the
+/// inputs of the others.
+fn activations(config: &LlamaConfig, recomputes: bool) -> usize {
     let (hidden, inner, heads) = (config.hidden_size, config.intermediate_size, config.heads());
     let layer = 2 * hidden + 2 * heads.query_width() + 2 * heads.key_width() + 2 * inner;
-    config.num_hidden_layers * layer + 4 * hidden + 3 * inner + 2 * heads.query_width()
+    let layers = if recomputes { 2 * layer + config.num_hidden_layers * hidden } else { config.num_hidden_layers * layer };
+    layers + 4 * hidden + 3 * inner + 2 * heads.query_width()
 }
 
 /// Bytes that policy and reference and the keys and values of decoding take.
@@ -133,5 +135,6 @@ mod tests {
         assert_eq!(of(0), fixed);
         // What one pair adds is what 1024 tokens keep: 16 layers of 2 · 2048 + 2 · 2048 + 2 · 512 + 2 · 8192 f32s, and the rest.
         assert_eq!(of(1) - fixed, 4 * 1024 * (16 * 25600 + 4 * 2048 + 3 * 8192 + 2 * 2048));
+        assert_eq!(activations(&config, true), 2 * 25600 + 16 * 2048 + 4 * 2048 + 3 * 8192 + 2 * 2048);
     }
 }

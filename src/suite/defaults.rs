@@ -87,6 +87,7 @@ pub(super) fn training(purpose: Purpose, sampling: Sampling) -> TrainSettings {
         packing: false,
         packing_strategy: PackingStrategy::Bfd,
         resid_pdrop: 0.0,
+        gradient_checkpointing: false,
         save_steps: None,
         sampling,
         lora: None,

@@ -291,6 +291,9 @@ training_tables! {
     /// Share of the values that each attention and each MLP adds to the residual stream that a training step drops (GPT-2's name and
     /// place); 0: none. Off everywhere else: references, evaluations, scores, samples.
     resid_pdrop: f64,
+    /// Keep of each layer's forward pass its input alone, and compute the rest again in the backward pass: a third more time for a
+    /// fraction of the activations' memory, and the same bits.
+    gradient_checkpointing: bool,
     /// A checkpoint every so many steps, and always one at the end. 0: only that one.
     save_steps: u64,
     /// Keep only so many of the latest checkpoints. 0: all.

@@ -1,6 +1,6 @@
 //! The backward pass of the transformer below its head.
 
-use super::{Branch, LayerTape, Rest, Rotaries, Tape, Trunk, positions_of};
+use super::{Branch, Kept, LayerTape, Rest, Rotaries, Tape, Trunk, positions_of};
 use crate::model::block::{Mlp, Positions, Residual};
 use crate::model::names::{QK_NORMS, Qkv};
 use crate::model::norms::{Spread, Use};
@@ -15,7 +15,11 @@ impl Trunk<'_> {
     pub(in crate::model) fn backward(&self, mut tape: Tape, packed: &Packed, mut dx: Buffer, grads: &mut Gradients) {
         let saved = std::mem::take(&mut tape.layers);
         let layers = saved.len();
-        for (layer, mut saved) in saved.into_iter().enumerate().rev() {
+        for (layer, kept) in saved.into_iter().enumerate().rev() {
+            let mut saved = match kept {
+                Kept::Layer(saved) => *saved,
+                Kept::Input(x) => self.layer_forward(layer, x, packed, tape.queries(layer, layers), &tape.rotaries).0,
+            };
             // In parallel with the MLP attention's own gradient is that of the layer's output.
             let parallel = self.config.block.residual == Residual::Parallel;
             let of_attention = parallel.then(|| Buffer::copy_of(&dx));

@@ -1,6 +1,7 @@
 //! Where a suite runs.
 
 use super::*;
+
 use crate::suite::settings::Device;
 
 fn on(device: &str) -> crate::error::Result<Suite> {
@@ -20,6 +21,17 @@ fn a_device_is_the_cpu_or_a_numbered_cuda_device_and_no_part_of_the_digest() {
         let suite = on(written).unwrap();
         assert_eq!((suite.device, suite.digest()), (device, digest), "{written}");
     }
+}
+
+#[test]
+fn layers_that_are_computed_again_are_no_part_of_the_digest_and_only_strict() {
+    let again = WORLD.replace("optim = \"sgd\"", "optim = \"sgd\"\ngradient_checkpointing = true");
+    let suite = understood(&again);
+    assert!(trained(&suite, "b").gradient_checkpointing);
+    assert_eq!(suite.digest(), understood(WORLD).digest());
+    let fast = again.replace("seeds = [1, 2]", "seeds = [1, 2]\nnumerics = \"fast\"");
+    let error = parse(&fast, Path::new("toy.toml")).unwrap_err();
+    assert!(error.message.contains("with `gradient_checkpointing`"), "{error}");
 }
 
 #[test]

@@ -39,6 +39,18 @@ fn no_family_is_trained_otherwise_in_micro_batches_of_one() {
 }
 
 #[test]
+fn no_family_is_trained_otherwise_where_layers_are_computed_again() {
+    for model in models() {
+        let bits = [false, true].map(|gradient_checkpointing| {
+            let settings = TrainSettings { max_steps: Some(3), gradient_checkpointing, ..split(8) };
+            let work = tempfile::tempdir().unwrap();
+            train(Kind::Dropout, &model, &pairs(12), &settings, work.path(), &Silent).unwrap()
+        });
+        assert_eq!(bits[0], bits[1], "{}", model.config.family.name());
+    }
+}
+
+#[test]
 fn training_moves_every_tensor_of_every_family() {
     for model in models() {
         let (settings, work) = (TrainSettings { max_steps: Some(3), ..split(8) }, tempfile::tempdir().unwrap());

@@ -132,6 +132,14 @@ fn micro_batches_of_1_2_and_8_give_the_same_bits() {
     }
 }
 
+#[test]
+fn layers_that_are_computed_again_in_the_backward_pass_have_the_same_bits() {
+    for kind in KINDS {
+        let again = TrainSettings { gradient_checkpointing: true, ..brief(2) };
+        assert_eq!(trained(kind, true, &again), trained(kind, true, &brief(2)), "{kind:?}");
+    }
+}
+
 /// Large enough that every product and every loop over rows is worth several threads.
 fn roomy() -> &'static (Llama, Vec<TokenizedPair>) {
     const VOCABULARY: usize = 300;

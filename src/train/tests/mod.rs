@@ -36,6 +36,7 @@ pub(crate) fn settings() -> TrainSettings {
         packing: false,
         packing_strategy: PackingStrategy::Bfd,
         resid_pdrop: 0.0,
+        gradient_checkpointing: false,
         save_steps: None,
         sampling: Sampling::Shuffle,
         lora: None,

@@ -44,7 +44,7 @@ pub(crate) fn random() -> Scorer {
         let values = (0..shape.iter().product()).map(|_| (mean + spread * stream.normal()) as f32).collect();
         parameters.insert(name, Tensor { shape, values });
     }
-    Scorer { config, parameters, numerics: Numerics::Strict }
+    Scorer { config, parameters, numerics: Numerics::Strict, recomputes: false }
 }
 
 pub(crate) fn bytes(model: &Scorer) -> Vec<u8> {
