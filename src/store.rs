@@ -62,6 +62,9 @@ pub struct Clock {
     pub finished: String,
     pub seconds: f64,
     pub threads: usize,
+    /// What it ran on; none: the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
 }
 
 impl Receipt {
@@ -413,7 +416,7 @@ mod tests {
     use super::*;
 
     fn clock() -> Clock {
-        Clock { finished: "2026-01-01T00:00:00Z".into(), seconds: 1.0, threads: 1 }
+        Clock { finished: "2026-01-01T00:00:00Z".into(), seconds: 1.0, threads: 1, device: None }
     }
 
     fn published(store: &Store) -> Receipt {

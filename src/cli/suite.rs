@@ -16,7 +16,7 @@ use crate::report::{self, Fact, ReportData};
 use crate::run::execute::{Options, execute};
 use crate::run::plan::{Cell, Plan, plan, sequential_plan};
 use crate::run::power::{self, DISTANCES, Power};
-use crate::run::{collect, cost, fit, stages};
+use crate::run::{collect, cost, device, fit, stages};
 use crate::store::{Receipt, RunRecord, Store, write_atomically};
 use crate::suite::{self, Suite};
 
@@ -76,7 +76,7 @@ pub fn execute_plan(suite: &Suite, plan: &Plan, store: &Store, common: &Common) 
     let rate = cost::measured_rate();
     let weights = plan.cells.iter().map(|c| (c.id.clone(), cost::expected_seconds(suite, c, rate))).collect();
     let bars = display::Bars::new(weights, common.quiet);
-    let options = Options { threads: common.threads(), jobs: common.jobs() };
+    let options = Options { threads: common.threads(), jobs: common.jobs(), device: device::open(suite)? };
     let receipts = execute(plan, store, &options, &|cell, context| stages::run_cell(suite, cell, context), &bars, &INTERRUPTED);
     bars.finish();
     receipts

@@ -29,6 +29,13 @@ fn settings() -> GenerateSettings {
     GenerateSettings { temperature: 1.0, top_p: 1.0, top_k: None, max_new_tokens: 12, samples_per_prompt: 3 }
 }
 
+/// Everything that is known of some completions, as text.
+pub(crate) fn completions(model: &Llama, tokenizer: &TextTokenizer, reference: &Llama) -> String {
+    let sampled = sample(model, tokenizer, &prompts(5), &settings(), 1, "test/generate", &Silent).unwrap();
+    let of = MeasuredPolicy { variant: "policy", seed: None, checkpoint: 0 };
+    format!("{:?}", measure(&of, model, reference, &sampled, None, &Silent).unwrap())
+}
+
 fn prompts(n: usize) -> Vec<Prompt> {
     let texts = ["a house", "the sea", "a large lake is", "by the", "calm"];
     (0..n).map(|i| Prompt { id: format!("p{i}"), text: texts[i % texts.len()].to_owned() }).collect()

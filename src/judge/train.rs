@@ -160,7 +160,7 @@ pub(crate) fn learn(
     }
     let max_length = settings.max_length.unwrap_or(base.config.max_position_embeddings);
     let reader = Reader::new(settings.kind, &settings.template.0, tokenizer.json(), Limits::of(max_length))?;
-    let mut model = Scorer::from_llama(base, seed);
+    let mut model = Scorer { recomputes: training.gradient_checkpointing, ..Scorer::from_llama(base, seed) };
     if settings.encoding.attention == Attention::Bidirectional {
         model = model.in_both_directions();
     }

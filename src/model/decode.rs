@@ -1,89 +1,24 @@
 //! Batched decoding with a key-value cache. Logits have the same bits as those of scoring the whole sequence.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
-use super::trunk::{LayerTape, Prepared, Rotaries, Trunk};
+use super::trunk::{Prepared, Rotaries, Trunk};
 use crate::model::{Llama, Packed, SegmentId};
-use crate::numerics::attention::{Heads, PANEL, Rows, SCORE_ROWS, Target, Transposed, attend};
+use crate::numerics::attention::Cache;
 use crate::numerics::buffer::Buffer;
-use crate::numerics::parallel::{for_each_rows_with, in_parts};
+use crate::numerics::device;
+use crate::numerics::parallel::in_parts;
 
 /// With so many prompts a thread reads them by itself, and with so many sequences it takes a whole step: each thread then reads all
 /// weights, which fewer rows don't pay for.
 const PROMPTS_OF_A_THREAD: usize = 4;
 const SEQUENCES_OF_A_THREAD: usize = 12;
 
-/// Keys and values of one sequence: (layers, kv_heads) times a [`Transposed`] of `capacity` keys, and (layers, kv_heads, capacity,
-/// width), of which the first `len` positions are filled. `width` is head_dim filled up to whole vectors.
-#[derive(Clone)]
-struct Cache {
-    len: usize,
-    capacity: usize,
-    head_dim: usize,
-    width: usize,
-    keys: Buffer,
-    values: Buffer,
-}
-
-impl Cache {
-    fn new(layers_heads: usize, heads: Heads, capacity: usize) -> Self {
-        let (capacity, head_dim, width) = (capacity.next_multiple_of(PANEL), heads.head_dim, heads.width());
-        let [keys, values] = [head_dim, width].map(|w| Buffer::zeros(layers_heads * w * capacity));
-        Self { len: 0, capacity, head_dim, width, keys, values }
-    }
-
-    /// Keys and values of one of the layers' heads.
-    fn head(&self, head: usize) -> (Transposed<'_>, &[f32]) {
-        let (keys, values) = (self.head_dim * self.capacity, self.width * self.capacity);
-        (Transposed(&self.keys[head * keys..][..keys]), &self.values[head * values..][..values])
-    }
-
-    /// Writes one head's key and value of the position `at`.
-    fn put(&mut self, head: usize, at: usize, key: &[f32], value: &[f32]) {
-        let start = head * self.head_dim * self.capacity;
-        let keys = &mut self.keys[start..];
-        key.iter().enumerate().for_each(|(d, k)| keys[Transposed::place(at, d, self.head_dim)] = *k);
-        self.values[(head * self.capacity + at) * self.width..][..self.head_dim].copy_from_slice(value);
-    }
-
-    /// Takes a layer's keys and values of a prompt that stands at `rows` of a packed forward pass.
-    fn fill(&mut self, layer: usize, heads: Heads, rows: Range<usize>, saved: &LayerTape) {
-        self.len = rows.len();
-        for (at, row) in rows.enumerate() {
-            self.put_row(layer, heads, at, [&saved.k, &saved.v].map(|x| &x[row * heads.key_width()..][..heads.key_width()]));
-        }
-    }
-
-    /// Writes a layer's keys and values of the position `at`, (kv_heads · head_dim) each.
-    fn put_row(&mut self, layer: usize, heads: Heads, at: usize, of: [&[f32]; 2]) {
-        for h in 0..heads.kv_heads {
-            let [key, value] = of.map(|x| &x[h * heads.head_dim..][..heads.head_dim]);
-            self.put(layer * heads.kv_heads + h, at, key, value);
-        }
-    }
-
-    /// Makes room for one more position.
-    fn reserve(&mut self) {
-        if self.len == self.capacity {
-            self.keys = widened(&self.keys, self.capacity * self.head_dim);
-            self.values = widened(&self.values, self.capacity * self.width);
-            self.capacity *= 2;
-        }
-    }
-}
-
-/// The same rows of `row` floats, each followed by as many zeros.
-fn widened(x: &[f32], row: usize) -> Buffer {
-    let mut out = Buffer::zeros(2 * x.len());
-    out.chunks_exact_mut(2 * row).zip(x.chunks_exact(row)).for_each(|(out, x)| out[..row].copy_from_slice(x));
-    out
-}
-
 /// Sequences being continued, one token a step.
 pub struct Decoder<'a> {
     model: &'a Llama,
-    prepared: Prepared,
+    /// On the CPU.
+    prepared: Option<Prepared>,
     caches: Vec<Cache>,
     /// (sequences, vocabulary): for each sequence the logits of its next token.
     logits: Vec<f32>,
@@ -96,7 +31,7 @@ impl<'a> Decoder<'a> {
     /// Without sequences so far.
     pub fn of(model: &'a Llama) -> Self {
         let rotaries = model.trunk().rotaries(model.config.max_position_embeddings);
-        let prepared = Prepared::new(&model.config, &model.parameters);
+        let prepared = device::active().is_none().then(|| Prepared::new(&model.config, &model.parameters));
         Self { model, prepared, caches: Vec::new(), logits: Vec::new(), states: Vec::new(), rotaries }
     }
 
@@ -111,9 +46,9 @@ impl<'a> Decoder<'a> {
                 unique.len() - 1
             });
         }
-        let (config, trunk) = (&self.model.config, Trunk { prepared: Some(&self.prepared), ..self.model.trunk() });
-        let (layers_heads, vocabulary) = (config.num_hidden_layers * config.num_key_value_heads, config.vocab_size);
-        let empty = |prompt: &&[u32]| Cache::new(layers_heads, config.heads(), 2 * prompt.len());
+        let (config, trunk) = (&self.model.config, Trunk { prepared: self.prepared.as_ref(), ..self.model.trunk() });
+        let vocabulary = config.vocab_size;
+        let empty = |prompt: &&[u32]| Cache::new(config.num_hidden_layers, config.heads(), 2 * prompt.len());
         let mut caches: Vec<Cache> = unique.iter().map(empty).collect();
         let width = config.hidden_size;
         let (mut first, mut states) = (Buffer::unspecified(unique.len() * vocabulary), Buffer::unspecified(unique.len() * width));
@@ -139,7 +74,7 @@ impl<'a> Decoder<'a> {
 
     /// Number of tokens of a sequence so far.
     pub fn len(&self, sequence: usize) -> usize {
-        self.caches[sequence].len
+        self.caches[sequence].len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -148,11 +83,11 @@ impl<'a> Decoder<'a> {
 
     /// Appends `next[i]` to each sequence i that is `alive` and computes its logits; the others cost nothing.
     pub fn step(&mut self, next: &[u32], alive: &[bool]) {
-        let longest = self.caches.iter().zip(alive).filter(|(_, alive)| **alive).map(|(cache, _)| cache.len).max();
+        let longest = self.caches.iter().zip(alive).filter(|(_, alive)| **alive).map(|(cache, _)| cache.len()).max();
         let Some(longest) = longest else { return };
         self.reach(longest + 1);
         let Self { model, prepared, caches, logits, states, rotaries } = self;
-        let trunk = Trunk { prepared: Some(&*prepared), ..model.trunk() };
+        let trunk = Trunk { prepared: prepared.as_ref(), ..model.trunk() };
         let answers = logits.chunks_exact_mut(model.config.vocab_size).zip(states.chunks_exact_mut(model.config.hidden_size));
         let all = caches.iter_mut().zip(next.chunks_exact(1)).zip(answers).zip(alive);
         let alive = all.filter(|(_, alive)| **alive);
@@ -185,8 +120,11 @@ fn read(model: &Llama, trunk: Trunk<'_>, sequences: &mut [Growing<'_>]) {
     let last: Vec<usize> = segments.iter().map(|s| packed.last_row(*s)).collect();
     let mut layer = 0;
     let tape = trunk.forward_with(&packed, last.iter().copied(), |saved| {
+        let heads = model.config.heads();
         for (sequence, segment) in sequences.iter_mut().zip(&segments) {
-            sequence.cache.fill(layer, model.config.heads(), packed.rows_of(*segment), &saved);
+            let (rows, width) = (packed.rows_of(*segment), heads.key_width());
+            let [k, v] = [&saved.k, &saved.v].map(|x| &x[rows.start * width..rows.end * width]);
+            sequence.cache.fill(layer, heads, k, v);
         }
         layer += 1;
     });
@@ -197,6 +135,7 @@ fn read(model: &Llama, trunk: Trunk<'_>, sequences: &mut [Growing<'_>]) {
 fn answer(model: &Llama, trunk: Trunk<'_>, x: &[f32], sequences: &mut [Growing<'_>]) {
     let normed = trunk.final_normed(x).0;
     let logits = model.logits_by(trunk, &normed);
+    let (normed, logits) = (normed.to_read(), logits.to_read());
     let answers = logits.chunks_exact(model.config.vocab_size).zip(normed.chunks_exact(model.config.hidden_size));
     for (sequence, (logits, state)) in sequences.iter_mut().zip(answers) {
         sequence.logits.copy_from_slice(logits);
@@ -207,48 +146,18 @@ fn answer(model: &Llama, trunk: Trunk<'_>, x: &[f32], sequences: &mut [Growing<'
 /// Appends its next token to each sequence.
 fn grow(model: &Llama, trunk: Trunk<'_>, rotaries: &Rotaries, sequences: &mut [Growing<'_>]) {
     let tokens: Vec<u32> = sequences.iter().flat_map(|s| s.tokens).copied().collect();
-    let positions: Vec<u32> = sequences.iter().map(|s| s.cache.len as u32).collect();
+    let positions: Vec<u32> = sequences.iter().map(|s| s.cache.len() as u32).collect();
     sequences.iter_mut().for_each(|s| s.cache.reserve());
     let mut x = trunk.embed(&tokens, &positions);
     let asked: Vec<usize> = (0..sequences.len()).collect();
     for layer in 0..model.config.num_hidden_layers {
         let [q, k, v] = trunk.project(layer, &x, &positions, &asked, rotaries).qkv;
-        let attended = attend_after_storing(sequences, layer, model.config.heads_in(layer), &q, &k, &v);
+        let mut caches: Vec<&mut Cache> = sequences.iter_mut().map(|s| &mut *s.cache).collect();
+        let attended = Cache::attend(&mut caches, layer, model.config.heads_in(layer), &q, &k, &v);
         (_, x) = trunk.finish(layer, x, &attended);
     }
-    sequences.iter_mut().for_each(|s| s.cache.len += 1);
+    sequences.iter_mut().for_each(|s| s.cache.advance());
     answer(model, trunk, &x, sequences);
-}
-
-/// (rows, heads · head_dim): each row's query over its sequence's cache, to which the row's key and value have been added.
-fn attend_after_storing(sequences: &mut [Growing<'_>], layer: usize, heads: Heads, q: &[f32], k: &[f32], v: &[f32]) -> Buffer {
-    let (width, key_width) = (heads.query_width(), heads.key_width());
-    let mut attended = Buffer::unspecified(q.len());
-    let longest = sequences.iter().map(|s| s.cache.len + 1).max().unwrap_or(0);
-    for_each_rows_with(sequences, &mut attended, width, 2 * longest * width / 8, |first, sequences, attended| {
-        for (r, (Growing { cache, .. }, out)) in sequences.iter_mut().zip(attended.chunks_exact_mut(width)).enumerate() {
-            let row = first + r;
-            cache.put_row(layer, heads, cache.len, [k, v].map(|x| &x[row * key_width..][..key_width]));
-            attend_cached(cache, layer, heads, &q[row * width..][..width], out);
-        }
-    });
-    attended
-}
-
-/// `out`: (heads · head_dim) of one sequence's newest position.
-fn attend_cached(cache: &Cache, layer: usize, heads: Heads, q: &[f32], out: &mut [f32]) {
-    let (dim, width, group) = (heads.head_dim, heads.width(), heads.group());
-    let shape = heads.shape_of_position(cache.len + 1);
-    let mut scores = Buffer::unspecified(SCORE_ROWS * shape.score_stride());
-    let mut padded = Buffer::unspecified(group * width);
-    for (h, (q, out)) in q.chunks_exact(group * dim).zip(out.chunks_exact_mut(group * dim)).enumerate() {
-        let (kt, values) = cache.head(layer * heads.kv_heads + h);
-        let [q, v] = [(q, dim), (values, width)].map(|(data, stride)| Rows { data, stride });
-        attend(shape, q, kt, v, &mut scores, Target::of(&mut padded, width));
-        for (out, padded) in out.chunks_exact_mut(dim).zip(padded.chunks_exact(width)) {
-            out.copy_from_slice(&padded[..dim]);
-        }
-    }
 }
 
 /// The items at `places`, copied where one is wanted more than once.

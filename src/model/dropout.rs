@@ -2,16 +2,7 @@
 
 use crate::numerics::attention::Queries;
 use crate::numerics::buffer::Buffer;
-use crate::numerics::parallel::for_each_rows;
-
-/// SplitMix64's increment and output function (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators").
-const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-
-fn mix(state: u64) -> u64 {
-    let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
+use crate::numerics::dropout::{self, GAMMA, mix};
 
 /// The state that `value` leads to from `state`.
 pub(crate) fn derived(state: u64, value: u64) -> u64 {
@@ -46,17 +37,9 @@ impl Masks {
     pub fn dropped(&self, module: u64, x: &[f32], features: usize) -> Buffer {
         // The asked rows are some of all, in order: as many of them are the same ones.
         let states = if x.len() / features == self.all.len() { &self.all } else { &self.asked };
+        let states: Vec<u64> = states.iter().map(|state| derived(*state, module)).collect();
         let mut out = Buffer::unspecified(x.len());
-        for_each_rows(&mut out, features, 4 * features, |first, out| {
-            for (r, out) in out.chunks_exact_mut(features).enumerate() {
-                let x = &x[(first + r) * features..][..features];
-                let mut state = derived(states[first + r], module);
-                for (out, x) in out.iter_mut().zip(x) {
-                    state = state.wrapping_add(GAMMA);
-                    *out = if mix(state) >> 32 < self.threshold { 0.0 } else { x * self.keep };
-                }
-            }
-        });
+        dropout::apply(x, features, &states, self.threshold, self.keep, &mut out);
         out
     }
 }
@@ -81,16 +64,5 @@ pub(super) mod tests {
         let states = (0..rows as u64).map(|row| derived(9, row)).collect();
         let out = Masks::new(dropout, states, &asked).dropped(12, &vec![1.0; rows * inputs], inputs);
         (out.iter().filter(|v| **v > 0.0).count() as f64, out.iter().map(|v| f64::from(*v)).sum())
-    }
-
-    /// The generator's first outputs from the state 1234567, from Steele, Lea and Flood's reference code.
-    #[test]
-    fn the_masks_generator_is_splitmix64() {
-        let outputs = [6457827717110365317u64, 3203168211198807973, 9817491932198370423];
-        let mut state = 1234567u64;
-        for expected in outputs {
-            state = state.wrapping_add(GAMMA);
-            assert_eq!(mix(state), expected);
-        }
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::model::Parameters;
 use crate::model::norms::Use;
+use crate::numerics::buffer::Buffer;
+use crate::numerics::matrix;
 
 /// One sum for every tensor, as one chain over the tokens of the batch.
 ///
@@ -13,7 +15,7 @@ use crate::model::norms::Use;
 pub struct Gradients {
     sums: Parameters,
     /// The chains of second uses, by the tensor's name.
-    second: BTreeMap<String, Vec<f32>>,
+    second: BTreeMap<String, Buffer>,
 }
 
 impl Gradients {
@@ -25,7 +27,7 @@ impl Gradients {
     /// Back to zero, for the next batch.
     pub fn clear(&mut self) {
         self.sums.fill(0.0);
-        self.second.values_mut().for_each(|chain| chain.fill(0.0));
+        self.second.values_mut().for_each(|chain| chain.set_all(0.0));
     }
 
     /// The sum of one tensor.
@@ -50,12 +52,12 @@ impl Gradients {
         }
     }
 
-    fn chain(&mut self, name: &str, of: Use) -> &mut Vec<f32> {
+    fn chain(&mut self, name: &str, of: Use) -> &mut Buffer {
         match of {
             Use::First => &mut self.sums.get_mut(name).values,
             Use::Second => {
                 let length = self.sums.get(name).values.len();
-                self.second.entry(name.to_owned()).or_insert_with(|| vec![0.0; length])
+                self.second.entry(name.to_owned()).or_insert_with(|| Buffer::filled(length, 0.0))
             }
         }
     }
@@ -63,8 +65,8 @@ impl Gradients {
     /// The whole batch's gradients: second uses are added to the first ones and start again from zero.
     pub fn total(&mut self) -> &Parameters {
         for (name, chain) in &mut self.second {
-            let sums = self.sums.get_mut(name).values.iter_mut();
-            sums.zip(chain).for_each(|(sum, x)| *sum += std::mem::take(x));
+            matrix::add(&mut self.sums.get_mut(name).values, chain);
+            chain.set_all(0.0);
         }
         &self.sums
     }

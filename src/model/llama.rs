@@ -7,13 +7,12 @@ use crate::model::block::Norm;
 use crate::model::dropout::{Masks, PassMasks};
 use crate::model::lora::Applied;
 use crate::model::norms::{Spread, Use};
-use crate::model::trunk::{self, Trunk};
+use crate::model::trunk::{self, Keep, Trunk};
 use crate::model::{Adapter, Gradients, LlamaConfig, Packed, Parameters, Tape, Target, Tensor, fast, files};
 use crate::numerics::attention::Queries;
 use crate::numerics::buffer::Buffer;
 use crate::numerics::logprob::{self, TokenScore};
-use crate::numerics::parallel::for_each_rows;
-use crate::numerics::{linear, softcap};
+use crate::numerics::{linear, matrix, softcap};
 use crate::suite::settings::{FreshModel, Numerics};
 
 /// Target rows whose logits exist at one time.
@@ -22,11 +21,12 @@ const CHUNK: usize = 256;
 /// (1, hidden): the value head of a policy that PPO trains, under the name that TRL gives it. It is no part of the model.
 pub(crate) const VALUE_HEAD: &str = "v_head.weight";
 
-/// Elementary steps of one logit in a row kernel, roughly (its exponential, mostly).
-const ROW_WORK: usize = 16;
-
 fn rows_of(targets: &[Target]) -> impl Iterator<Item = usize> {
     targets.iter().map(|t| t.row)
+}
+
+fn tokens_of(targets: &[Target]) -> Vec<u32> {
+    targets.iter().map(|t| t.token).collect()
 }
 
 #[derive(Debug, Clone)]
@@ -37,6 +37,8 @@ pub struct Llama {
     pub adapter: Option<Adapter>,
     /// What it computes with; strict as made or loaded.
     pub numerics: Numerics,
+    /// Whether the backward pass computes layers again of which the forward pass kept the input alone, with the same bits.
+    pub recomputes: bool,
 }
 
 impl Llama {
@@ -57,7 +59,7 @@ impl Llama {
             };
             parameters.insert(name, tensor);
         }
-        Self { config, parameters, adapter: None, numerics: Numerics::Strict }
+        Self { config, parameters, adapter: None, numerics: Numerics::Strict, recomputes: false }
     }
 
     /// Name and shape of every tensor.
@@ -70,6 +72,11 @@ impl Llama {
             tensors.push((format!("{head}.bias"), vec![config.vocab_size]));
         }
         tensors
+    }
+
+    /// How many weights a model of this shape has.
+    pub fn size(config: &LlamaConfig) -> usize {
+        Self::tensors(config).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 
     /// A Hugging Face folder of a causal language model.
@@ -91,7 +98,7 @@ impl Llama {
             return Err(Error::input(message).in_file(folder));
         }
         parameters.check(&Self::tensors(&config)).map_err(|e| e.in_file(folder))?;
-        Ok(Self { config, parameters, adapter: None, numerics: Numerics::Strict })
+        Ok(Self { config, parameters, adapter: None, numerics: Numerics::Strict, recomputes: false })
     }
 
     /// The same model in this arithmetic.
@@ -177,7 +184,7 @@ impl Llama {
         let mut logits = Buffer::unspecified(normed.len() / self.config.hidden_size * self.config.vocab_size);
         let bias = self.head_bias();
         if let Some((_, bias)) = bias {
-            logits.chunks_exact_mut(bias.len()).for_each(|row| row.copy_from_slice(bias));
+            matrix::fill_rows(bias, &mut logits);
         }
         trunk.product(&self.head_name(), normed, &mut logits, self.config.block.head_bias);
         if let Some(cap) = self.logit_cap() {
@@ -213,16 +220,20 @@ impl Llama {
             adapter: of_adapter.map(|(adapter, states)| Masks::new(adapter.settings.lora_dropout, states, &asked)),
             residual: residual.map(|(share, states)| Masks::new(share, states, &asked)),
         };
-        let mut tape = self.trunk_under(&masks).forward(packed, rows_of(targets), true);
+        let mut tape = self.trunk_under(&masks).forward(packed, rows_of(targets), self.keep(true));
         tape.masks = masks;
         Tape::Strict(tape)
     }
 
     fn pass(&self, packed: &Packed, targets: &[Target], keep: bool) -> Tape {
         match self.numerics {
-            Numerics::Strict => Tape::Strict(self.trunk().forward(packed, rows_of(targets), keep)),
+            Numerics::Strict => Tape::Strict(self.trunk().forward(packed, rows_of(targets), self.keep(keep))),
             Numerics::Fast => Tape::Fast(self.fast_pass(packed, keep)),
         }
+    }
+
+    fn keep(&self, keep: bool) -> Keep {
+        if keep { Keep::of(self.recomputes) } else { Keep::Nothing }
     }
 
     fn fast_pass(&self, packed: &Packed, trained: bool) -> fast::Pass {
@@ -252,7 +263,7 @@ impl Llama {
     /// whatever the model computes with.
     pub fn hidden_states(&self, packed: &Packed, targets: &[Target]) -> Buffer {
         let trunk = self.trunk();
-        let tape = trunk.forward(packed, rows_of(targets), false);
+        let tape = trunk.forward(packed, rows_of(targets), Keep::Nothing);
         trunk.final_normed(&trunk.gather(&tape.hidden, &tape.places(rows_of(targets)))).0
     }
 
@@ -293,16 +304,7 @@ impl Llama {
 
     /// One score a target from its row of `logits`: (targets, vocabulary).
     fn scores_of(&self, logits: &[f32], chunk: &[Target]) -> Vec<TokenScore> {
-        let vocabulary = self.config.vocab_size;
-        let mut scores = vec![0.0; 4 * chunk.len()];
-        for_each_rows(&mut scores, 4, ROW_WORK * vocabulary, |first, scores| {
-            for (i, out) in scores.chunks_exact_mut(4).enumerate() {
-                let score = logprob::score(&logits[(first + i) * vocabulary..][..vocabulary], chunk[first + i].token);
-                out.copy_from_slice(&[score.logp, score.entropy, score.mean_logit, score.log_sum_squares]);
-            }
-        });
-        let score = |row: &[f32]| TokenScore { logp: row[0], entropy: row[1], mean_logit: row[2], log_sum_squares: row[3] };
-        scores.chunks_exact(4).map(score).collect()
+        logprob::scores(logits, self.config.vocab_size, &tokens_of(chunk))
     }
 
     /// Accumulates into `grads` the gradients of Σ dlogps[i] · logp(targets[i]) for every weight. Weight gradients continue
@@ -353,17 +355,13 @@ impl Llama {
         dhidden: &mut [f32],
         grads: &mut Gradients,
     ) {
-        let (trunk, hidden, vocabulary) = (self.trunk(), self.config.hidden_size, self.config.vocab_size);
+        let (trunk, hidden) = (self.trunk(), self.config.hidden_size);
         let places = tape.places(rows_of(chunk));
         let x = trunk.gather(&tape.hidden, &places);
         let (normed, spread): (Buffer, Spread) = trunk.final_normed(&x);
         let mut dlogits = self.logits(&normed);
         let capped = self.logit_cap().map(|cap| (cap, Buffer::copy_of(&dlogits)));
-        for_each_rows(&mut dlogits, vocabulary, ROW_WORK * vocabulary, |first, rows| {
-            for (i, row) in rows.chunks_exact_mut(vocabulary).enumerate() {
-                logprob::backward(row, chunk[first + i].token, dlogps[first + i]);
-            }
-        });
+        logprob::backward_rows(&mut dlogits, self.config.vocab_size, &tokens_of(chunk), dlogps);
         if let Some((cap, logits)) = capped {
             softcap::backward(cap, &logits, &mut dlogits);
         }
@@ -415,12 +413,7 @@ pub fn compare(policy: &Llama, reference: &Llama, packed: &Packed, targets: &[Ta
     let mut all = Comparison { policy: Vec::new(), reference: Vec::new(), kl: vec![0.0; targets.len()] };
     for (chunk, kls) in targets.chunks(CHUNK).zip(all.kl.chunks_mut(CHUNK)) {
         let (p, r) = (policy.chunk_logits(&tape, chunk), reference.chunk_logits(&tape_ref, chunk));
-        for_each_rows(kls, 1, 2 * ROW_WORK * vocabulary, |first, kls| {
-            for (i, kl) in kls.iter_mut().enumerate() {
-                let row = (first + i) * vocabulary..(first + i + 1) * vocabulary;
-                *kl = logprob::kl(&p[row.clone()], &r[row]);
-            }
-        });
+        logprob::kls(&p, &r, vocabulary, kls);
         all.policy.extend(policy.scores_of(&p, chunk));
         all.reference.extend(reference.scores_of(&r, chunk));
     }

@@ -21,7 +21,7 @@ use crate::model::dropout::Masks;
 use crate::model::{Family, Gradients, LlamaConfig, Parameters, Tensor};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::gemm::{MatRef, gemm};
-use crate::numerics::linear;
+use crate::numerics::{linear, matrix};
 use crate::rng::Stream;
 use crate::suite::settings::{Linear, LoraSettings};
 
@@ -70,7 +70,7 @@ impl Adapter {
                 }
                 false => vec![0.0; shape[0] * shape[1]],
             };
-            (name, Tensor { shape, values })
+            (name, Tensor { shape, values: values.into() })
         };
         let parameters = Self::tensors(config, &settings).into_iter().map(tensor).collect();
         Self { settings, parameters }
@@ -189,7 +189,7 @@ impl Path<'_> {
         let inputs = self.a.len() / self.rank;
         let mut low = Buffer::unspecified(x.len() / inputs * self.rank);
         linear::forward(x, self.a, inputs, &mut low, false);
-        low.iter_mut().for_each(|v| *v *= self.scale);
+        matrix::scale(&mut low, self.scale);
         low
     }
 }
@@ -237,7 +237,7 @@ impl Applied<'_> {
         let (inputs, outputs) = (path.a.len() / path.rank, path.b.len() / path.rank);
         let mut dlow = Buffer::unspecified(dy.len() / outputs * path.rank);
         linear::backward_input(dy, path.b, path.rank, &mut dlow, false);
-        dlow.iter_mut().for_each(|v| *v *= path.scale);
+        matrix::scale(&mut dlow, path.scale);
         match (dx, self.masks) {
             (None, _) => {}
             (Some(dx), None) => linear::backward_input(&dlow, path.a, inputs, dx, true),
@@ -245,7 +245,7 @@ impl Applied<'_> {
                 let mut through = Buffer::unspecified(dx.len());
                 linear::backward_input(&dlow, path.a, inputs, &mut through, false);
                 let through = masks.dropped(self.module(layer, part), &through, inputs);
-                dx.iter_mut().zip(through.iter()).for_each(|(dx, t)| *dx += t);
+                matrix::add(dx, &through);
             }
         }
         Some(dlow)

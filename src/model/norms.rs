@@ -5,7 +5,7 @@ use super::trunk::Trunk;
 use crate::model::Gradients;
 use crate::numerics::buffer::Buffer;
 use crate::numerics::layer_norm::{self, Moments};
-use crate::numerics::norm;
+use crate::numerics::{matrix, norm};
 
 /// What a norm's forward pass leaves to its backward pass, for each row.
 pub(crate) enum Spread {
@@ -114,7 +114,7 @@ impl Trunk<'_> {
             return Weight::Stored(stored);
         }
         let mut one_plus = Buffer::copy_of(stored);
-        one_plus.iter_mut().for_each(|w| *w += 1.0);
+        matrix::add_value(&mut one_plus, 1.0);
         Weight::OnePlus(one_plus)
     }
 }

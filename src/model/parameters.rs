@@ -8,6 +8,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::numerics::buffer::Buffer;
 use crate::rng::Stream;
 
 /// Floats that are turned into bytes at a time.
@@ -17,12 +18,12 @@ const PIECE: usize = 1 << 14;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor {
     pub shape: Vec<usize>,
-    pub values: Vec<f32>,
+    pub values: Buffer,
 }
 
 impl Tensor {
     pub fn filled(shape: &[usize], value: f32) -> Self {
-        Self { shape: shape.to_vec(), values: vec![value; shape.iter().product()] }
+        Self { shape: shape.to_vec(), values: Buffer::filled(shape.iter().product(), value) }
     }
 
     /// Normal values with mean 0 and standard deviation `std`, from the stream of the tensor's name.
@@ -62,7 +63,7 @@ impl Parameters {
     }
 
     pub fn fill(&mut self, value: f32) {
-        self.iter_mut().for_each(|(_, t)| t.values.fill(value));
+        self.iter_mut().for_each(|(_, t)| t.values.set_all(value));
     }
 
     pub fn contains(&self, name: &str) -> bool {

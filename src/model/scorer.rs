@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::Result;
-use crate::model::trunk::{self, Trunk};
+use crate::model::trunk::{self, Keep, Trunk};
 use crate::model::{Gradients, Llama, LlamaConfig, Packed, Parameters, Tape, Tensor, fast, files};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::linear;
@@ -16,6 +16,8 @@ pub struct Scorer {
     pub parameters: Parameters,
     /// What it computes with: that of the model it was made from, strict if loaded.
     pub numerics: Numerics,
+    /// As of the model that it was made from.
+    pub recomputes: bool,
 }
 
 const HEAD: &str = "score.weight";
@@ -29,7 +31,7 @@ impl Scorer {
         }
         let config = base.config.clone();
         parameters.insert(HEAD, Tensor::normal(&[1, config.hidden_size], config.initializer_range, seed, HEAD));
-        Self { config, parameters, numerics: base.numerics }
+        Self { config, parameters, numerics: base.numerics, recomputes: base.recomputes }
     }
 
     /// The same weights with every token seeing its whole sequence.
@@ -50,7 +52,7 @@ impl Scorer {
         let mut expected = config.trunk_tensors();
         expected.push((HEAD.to_owned(), vec![1, config.hidden_size]));
         parameters.check(&expected).map_err(|e| e.in_file(folder))?;
-        Ok(Self { config, parameters, numerics: Numerics::Strict })
+        Ok(Self { config, parameters, numerics: Numerics::Strict, recomputes: false })
     }
 
     pub fn save(&self, folder: &Path) -> Result<()> {
@@ -64,7 +66,7 @@ impl Scorer {
     /// One score a row of `rows` (packed rows, usually each sequence's last), with what [`Self::backward`] needs.
     pub fn forward(&self, packed: &Packed, rows: &[usize]) -> (Vec<f32>, Tape) {
         let tape = match self.numerics {
-            Numerics::Strict => Tape::Strict(self.trunk().forward(packed, rows.iter().copied(), true)),
+            Numerics::Strict => Tape::Strict(self.trunk().forward(packed, rows.iter().copied(), Keep::of(self.recomputes))),
             Numerics::Fast => Tape::Fast(fast::Pass::new(&self.config, &self.parameters, packed, true)),
         };
         let scores = match &tape {
@@ -77,7 +79,7 @@ impl Scorer {
     /// One score a row of `rows`; keeps nothing.
     pub fn score(&self, packed: &Packed, rows: &[usize]) -> Vec<f32> {
         match self.numerics {
-            Numerics::Strict => self.scores(&self.trunk().forward(packed, rows.iter().copied(), false), rows),
+            Numerics::Strict => self.scores(&self.trunk().forward(packed, rows.iter().copied(), Keep::Nothing), rows),
             Numerics::Fast => fast::Pass::new(&self.config, &self.parameters, packed, false).scores(HEAD, rows),
         }
     }

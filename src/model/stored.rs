@@ -122,7 +122,7 @@ impl Header {
             let (from, to) = info.data_offsets;
             let mut values = Vec::with_capacity(info.shape.iter().product());
             pieces(self.start + from..self.start + to, &mut |bytes| widen(bytes, &mut values))?;
-            tensors.push((named, Tensor { shape: info.shape.clone(), values }));
+            tensors.push((named, Tensor { shape: info.shape.clone(), values: values.into() }));
         }
         Ok(tensors.into_iter().collect())
     }

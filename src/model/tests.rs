@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::model::trunk::Keep;
 use crate::model::{Comparison, Decoder, Gradients, Llama, Packed, Parameters, Scorer, Tape, Target, TokenScore, compare};
 use crate::rng::Stream;
 use crate::suite::settings::{FreshModel, Numerics};
@@ -80,7 +81,7 @@ fn logits_are_those_of_candle_transformers() {
         let tokens = random_tokens(40, model.config.vocab_size, 0);
         let mut packed = Packed::new();
         packed.push(&tokens);
-        let hidden = model.trunk().forward(&packed, 0..tokens.len(), false).hidden;
+        let hidden = model.trunk().forward(&packed, 0..tokens.len(), Keep::Nothing).hidden;
         let (normed, _) = model.trunk().final_normed(&hidden);
         let expected = oracle::candle_logits(model, &tokens);
         for (a, b) in model.logits(&normed).iter().zip(&expected) {
@@ -106,6 +107,23 @@ fn gradients_are_those_of_autograd_in_f64() {
             }
         }
     }
+}
+
+/// The quickstart's model over a batch of 16 pairs: four layers of which three are kept as their inputs.
+#[test]
+fn a_pass_whose_layers_are_computed_again_keeps_a_fraction_of_the_activations() {
+    let model = quickstart();
+    let (packed, targets) = trees(model.config.vocab_size);
+    let floats = |recomputes: bool| match (Llama { recomputes, ..model.clone() }).forward(&packed, &targets) {
+        Tape::Strict(tape) => tape.floats(),
+        Tape::Fast(_) => unreachable!("a strict model"),
+    };
+    // Two hidden states, queries, keys, values and what was attended, gate and up; of the last layer only the asked rows but for keys, values and input.
+    let (rows, hidden, inner) = (packed.rows(), 128, 344);
+    let layer = rows * (6 * hidden + 2 * inner);
+    let last = floats(false) - 3 * layer;
+    assert!(last > 0 && last <= layer, "{last} {layer}");
+    assert_eq!(floats(true), 3 * rows * hidden + last);
 }
 
 #[test]
@@ -206,7 +224,7 @@ fn the_last_layer_computes_wanted_rows_with_the_bits_of_all_rows() {
 
 fn check_wanted_rows(model: &Llama) {
     let (packed, targets) = trees(model.config.vocab_size);
-    let every_row = Tape::Strict(model.trunk().forward(&packed, 0..packed.rows(), false));
+    let every_row = Tape::Strict(model.trunk().forward(&packed, 0..packed.rows(), Keep::Nothing));
     let all = bits(&model.token_scores(&every_row, &targets));
     assert_eq!(all, bits(&model.score(&packed, &targets)));
     // A single row, and rows of one segment only.

@@ -21,11 +21,11 @@ use crate::model::lora::Applied;
 use crate::model::names::{Names, QK_NORMS, Qkv};
 use crate::model::norms::Spread;
 use crate::model::{LlamaConfig, Packed, Parameters, Tensor};
-use crate::numerics::attention::{self, Projections, Queries, gather_rows};
+use crate::numerics::attention::{self, Projections, Queries};
 use crate::numerics::buffer::Buffer;
 use crate::numerics::linear::Weight;
 use crate::numerics::rope::Rotary;
-use crate::numerics::{embedding, gelu, gemm, linear, mlp};
+use crate::numerics::{embedding, gelu, gemm, linear, matrix, mlp};
 
 /// What the backward pass needs of one layer.
 pub(crate) struct LayerTape {
@@ -41,6 +41,28 @@ pub(crate) struct LayerTape {
     /// (asked, q)
     attended: Buffer,
     rest: Rest,
+}
+
+/// What a forward pass keeps for the backward pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    Nothing,
+    /// Of each layer its input, from which the backward pass computes it again; all of the last one, which that begins with.
+    Inputs,
+    Layers,
+}
+
+impl Keep {
+    pub fn of(recomputes: bool) -> Self {
+        if recomputes { Self::Inputs } else { Self::Layers }
+    }
+}
+
+/// What was kept of a layer.
+pub(super) enum Kept {
+    /// (rows, hidden): the residual stream at its entry.
+    Input(Buffer),
+    Layer(Box<LayerTape>),
 }
 
 /// What the backward pass needs of what follows attention in a layer.
@@ -103,7 +125,7 @@ impl Branch {
 
 /// The state of a forward pass: what each layer saved, and the residual stream after the last one.
 pub struct Tape {
-    pub(super) layers: Vec<LayerTape>,
+    pub(super) layers: Vec<Kept>,
     rotaries: Rotaries,
     /// All rows, which the layers but the last compute.
     all: Queries,
@@ -121,6 +143,22 @@ impl Tape {
     /// When one of them was not asked for.
     pub(super) fn places(&self, rows: impl IntoIterator<Item = usize>) -> Vec<usize> {
         rows.into_iter().map(|row| self.asked.place(row)).collect()
+    }
+
+    /// How many f32s of activations the layers keep.
+    #[cfg(test)]
+    pub(super) fn floats(&self) -> usize {
+        let of_layer = |kept: &Kept| match kept {
+            Kept::Input(x) => x.len(),
+            Kept::Layer(tape) => {
+                let LayerTape { x, unnormed, q, k, v, attended, rest, .. } = &**tape;
+                let branches = rest.branches.iter().flatten().map(|(x, _)| x.len()).sum::<usize>();
+                let own = [x, q, k, v, attended, &rest.source].iter().map(|x| x.len()).sum::<usize>();
+                let others = unnormed.iter().flatten().chain(&rest.inner).map(|x| x.len()).sum::<usize>();
+                own + others + branches
+            }
+        };
+        self.layers.iter().map(of_layer).sum()
     }
 
     fn queries(&self, layer: usize, layers: usize) -> &Queries {
@@ -177,24 +215,22 @@ impl<'a> Trunk<'a> {
         let mut x = Buffer::unspecified(tokens.len() * hidden);
         embedding::forward(&self.parameters.get(&format!("{}.weight", names.embedding)).values, hidden, tokens, &mut x);
         if let Some(scale) = self.config.embedding_scale() {
-            x.iter_mut().for_each(|x| *x *= scale);
+            matrix::scale(&mut x, scale);
         }
         if self.config.block.positions == Positions::Learned {
             let table = &self.parameters.get(&format!("{}.weight", names.positions)).values;
-            for (x, position) in x.chunks_exact_mut(hidden).zip(positions) {
-                x.iter_mut().zip(&table[*position as usize * hidden..][..hidden]).for_each(|(x, p)| *x += p);
-            }
+            matrix::add_gathered_rows(table, positions, hidden, &mut x);
         }
         x
     }
 
-    /// The whole forward pass for the results of the packed rows `asked`; `keep` saves what the backward pass needs.
-    pub(super) fn forward(&self, packed: &Packed, asked: impl IntoIterator<Item = usize>, keep: bool) -> Tape {
-        let mut layers = Vec::new();
-        let tape = self.forward_with(packed, asked, |saved| {
-            if keep {
-                layers.push(saved);
-            }
+    /// The whole forward pass for the results of the packed rows `asked`.
+    pub(super) fn forward(&self, packed: &Packed, asked: impl IntoIterator<Item = usize>, keep: Keep) -> Tape {
+        let (mut layers, last) = (Vec::new(), self.config.num_hidden_layers - 1);
+        let tape = self.forward_with(packed, asked, |saved| match keep {
+            Keep::Nothing => {}
+            Keep::Inputs if layers.len() < last => layers.push(Kept::Input(saved.x)),
+            Keep::Inputs | Keep::Layers => layers.push(Kept::Layer(Box::new(saved))),
         });
         Tape { layers, ..tape }
     }
@@ -268,7 +304,7 @@ impl<'a> Trunk<'a> {
         let mut y = Buffer::unspecified(x.len() / weight.inputs() * weight.outputs());
         let bias = self.bias(layer, part);
         if let Some(bias) = bias {
-            y.chunks_exact_mut(bias.len()).for_each(|y| y.copy_from_slice(bias));
+            matrix::fill_rows(bias, &mut y);
         }
         self.product(&name, x, &mut y, bias.is_some());
         self.adapt(layer, part, x, &mut y);
@@ -344,7 +380,7 @@ impl<'a> Trunk<'a> {
         let norm = (self.config.block.residual == Residual::NormedBranches).then(|| self.branch_norm(layer, branch));
         if self.dropout.is_none() && norm.is_none() {
             if let Some(bias) = self.bias(layer, part) {
-                x.chunks_exact_mut(bias.len()).for_each(|x| x.iter_mut().zip(bias).for_each(|(x, b)| *x += b));
+                matrix::add_to_rows(bias, x);
             }
             self.product(&self.weight_name(layer, part), input, x, true);
             self.adapt(layer, part, input, x);
@@ -358,7 +394,7 @@ impl<'a> Trunk<'a> {
         if let Some(masks) = self.dropout {
             added = masks.dropped(branch.module(layer), &added, self.config.hidden_size);
         }
-        x.iter_mut().zip(added.iter()).for_each(|(x, b)| *x += b);
+        matrix::add(x, &added);
         unnormed
     }
 
@@ -368,7 +404,7 @@ impl<'a> Trunk<'a> {
 
     /// (rows.len(), hidden): the chosen rows of a (rows, hidden) matrix.
     pub(super) fn gather(&self, x: &[f32], rows: &[usize]) -> Buffer {
-        gather_rows(x, rows, self.config.hidden_size)
+        matrix::gather_rows(x, rows, self.config.hidden_size)
     }
 
     /// [`Self::gather`], without a copy where all rows ask: `rows` ascend.

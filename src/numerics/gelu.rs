@@ -1,5 +1,6 @@
 //! GELU (Hendrycks and Gimpel 2016), elementwise between the two products of an MLP.
 
+use super::device::{self, elementwise};
 use super::elementary::lanes::{erf, exp, sigmoid};
 use super::parallel::{self, for_each_rows};
 use super::reference::{DENSITY, GELU_TANH};
@@ -25,11 +26,17 @@ const WORK: usize = 16;
 
 /// `out` ← gelu(x).
 pub fn forward(form: Gelu, x: &[f32], out: &mut [f32]) {
+    if let Some(device) = device::active() {
+        return elementwise::gelu_forward(device, form, x, out);
+    }
     for_each_rows(out, 1, WORK, |i, out| forward_part(form, &x[i..], out));
 }
 
 /// The gradient of [`forward`] in place: `x` becomes dL/dx, `dout` becomes the forward's output again.
 pub fn backward(form: Gelu, x: &mut [f32], dout: &mut [f32]) {
+    if let Some(device) = device::active() {
+        return elementwise::gelu_backward(device, form, x, dout);
+    }
     let (threads, n) = (parallel::threads(), dout.len());
     if threads == 1 || n < 1 << 14 {
         return backward_part(form, x, dout);

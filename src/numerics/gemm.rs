@@ -8,6 +8,7 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
+use super::device::{self, product};
 use super::isa::{self, Isa};
 use super::parallel;
 use super::simd::{LANES, dispatch};
@@ -56,7 +57,21 @@ impl<'a> MatRef<'a> {
 /// When a matrix doesn't fit its slice.
 #[allow(clippy::too_many_arguments, reason = "the three shapes and three matrices of a product, as in BLAS")]
 pub fn gemm(m: usize, n: usize, k: usize, a: MatRef, b: MatRef, c: &mut [f32], c_stride: usize, accumulate: bool) {
+    if let Some(device) = device::active() {
+        if m > 0 && n > 0 {
+            check(m, n, k, a, b, c, c_stride);
+            product::gemm(device, m, n, k, a, b, c, c_stride, accumulate);
+        }
+        return;
+    }
     gemm_with(isa::active(), parallel::threads(), m, n, k, a, b, c, c_stride, accumulate);
+}
+
+/// The three matrices fit their slices.
+fn check(m: usize, n: usize, k: usize, a: MatRef, b: MatRef, c: &[f32], c_stride: usize) {
+    assert!(a.holds(m, k), "a ({m}, {k}) does not fit its slice");
+    assert!(b.holds(k, n), "b ({k}, {n}) does not fit its slice");
+    assert!(c_stride >= n && (m - 1) * c_stride + n <= c.len(), "c ({m}, {n}) does not fit its slice");
 }
 
 /// [`gemm`] on the calling thread alone: for products inside work that is parallel already.
@@ -82,9 +97,7 @@ pub fn gemm_with(
     if m == 0 || n == 0 {
         return;
     }
-    assert!(a.holds(m, k), "a ({m}, {k}) does not fit its slice");
-    assert!(b.holds(k, n), "b ({k}, {n}) does not fit its slice");
-    assert!(c_stride >= n && (m - 1) * c_stride + n <= c.len(), "c ({m}, {n}) does not fit its slice");
+    check(m, n, k, a, b, c, c_stride);
     let out = Out { data: c.as_mut_ptr(), row_stride: c_stride, col_stride: 1 };
     let whole = Product { m, n, k, a: a.view(), b: b.view(), c: out, accumulate }.turned_where_narrow();
     let (down, across) = grid(&whole, threads);

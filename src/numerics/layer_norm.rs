@@ -1,5 +1,6 @@
 //! LayerNorm (Ba et al. 2016): y = x̂ · w + b with x̂ = (x − mean) / √(variance + ε), row by row.
 
+use super::device::{self, rows};
 use super::parallel::for_each_rows;
 use super::reduce::lanes::sum;
 use super::row::{keep, load, starts, store};
@@ -7,6 +8,7 @@ use super::simd::{F32x16, dispatch};
 
 /// What the forward pass leaves to the backward pass of a row.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[repr(C)]
 pub struct Moments {
     pub mean: f32,
     /// 1 / √(variance + ε)
@@ -14,16 +16,26 @@ pub struct Moments {
 }
 
 dispatch! {
-    /// `moments`: (rows,) ← those of the rows of `x`: (rows, hidden).
-    pub fn moments, moments_with(x: &[f32], hidden: usize, eps: f32, moments: &mut [Moments]) = moments_kernel;
+    pub(super) fn moments_of_rows, moments_with(x: &[f32], hidden: usize, eps: f32, moments: &mut [Moments]) = moments_kernel;
     pub(super) fn scale_rows, scale_rows_with(x: &[f32], weight: &[f32], bias: &[f32], moments: &[Moments], y: &mut [f32]) = scale_kernel;
     pub(super) fn backward_rows, backward_rows_with(x: &[f32], weight: &[f32], moments: &[Moments], dy: &[f32], dx: &mut [f32]) = backward_kernel;
     pub(super) fn parameter_gradients, parameter_gradients_with(x: &[f32], moments: &[Moments], dy: &[f32], dweight: &mut [f32], dbias: &mut [f32]) = parameters_kernel;
 }
 
+/// `moments`: (rows,) ← those of the rows of `x`: (rows, hidden).
+pub fn moments(x: &[f32], hidden: usize, eps: f32, moments: &mut [Moments]) {
+    match device::active() {
+        Some(device) => rows::layer_moments(device, x, hidden, eps, moments),
+        None => moments_of_rows(x, hidden, eps, moments),
+    }
+}
+
 /// `y`: (rows, hidden) ← x̂ · weight + bias.
 pub fn scale(x: &[f32], weight: &[f32], bias: &[f32], moments: &[Moments], y: &mut [f32]) {
     let hidden = weight.len();
+    if let Some(device) = device::active() {
+        return rows::layer_scale(device, x, weight, bias, moments, y);
+    }
     for_each_rows(y, hidden, hidden, |r, y| scale_rows(&x[r * hidden..], weight, bias, &moments[r..], y));
 }
 
@@ -40,12 +52,18 @@ pub fn backward(
     dbias: &mut [f32],
 ) {
     backward_input(x, weight, moments, dy, dx);
-    parameter_gradients(x, moments, dy, dweight, dbias);
+    match device::active() {
+        Some(device) => rows::layer_parameters(device, x, moments, dy, dweight, dbias),
+        None => parameter_gradients(x, moments, dy, dweight, dbias),
+    }
 }
 
 /// [`backward`] under frozen parameters.
 pub fn backward_input(x: &[f32], weight: &[f32], moments: &[Moments], dy: &[f32], dx: &mut [f32]) {
     let hidden = weight.len();
+    if let Some(device) = device::active() {
+        return rows::layer_backward(device, x, weight, moments, dy, dx);
+    }
     for_each_rows(dx, hidden, 6 * hidden, |r, dx| {
         backward_rows(&x[r * hidden..], weight, &moments[r..], &dy[r * hidden..], dx);
     });

@@ -2,10 +2,12 @@
 //! machine, the thread count or the batch.
 //!
 //! [`reference`] is the definition, in plain scalar loops. Every other module computes the same bits faster, with the
-//! instructions that [`isa`] chooses, and is tested for bit equality with it.
+//! instructions that [`isa`] chooses or on the [`device`] that is active, and is tested for bit equality with it.
 
 pub mod attention;
 pub mod buffer;
+pub mod device;
+pub mod dropout;
 pub mod elementary;
 pub mod embedding;
 pub mod gelu;
@@ -14,6 +16,7 @@ pub mod isa;
 pub mod layer_norm;
 pub mod linear;
 pub mod logprob;
+pub mod matrix;
 pub mod mlp;
 pub mod norm;
 pub mod optim;

@@ -3,13 +3,22 @@
 //! Weights have Hugging Face's layout (outputs, inputs), or, as a [`Weight`], GPT-2's (inputs, outputs). Rows are the tokens of a packed
 //! batch.
 
+use super::device::{self, rows};
 use super::gemm::{MatRef, Prepared, gemm, gemm_prepared};
+use super::matrix;
 use super::row::{load, starts, store};
 use super::simd::{F32x16, dispatch};
 
 dispatch! {
-    /// `dbias`: (outputs,) += the rows of `dy`: (rows, outputs), one after the other.
-    pub fn backward_bias, backward_bias_with(dy: &[f32], dbias: &mut [f32]) = bias_kernel;
+    pub(super) fn add_rows, backward_bias_with(dy: &[f32], dbias: &mut [f32]) = bias_kernel;
+}
+
+/// `dbias`: (outputs,) += the rows of `dy`: (rows, outputs), one after the other.
+pub fn backward_bias(dy: &[f32], dbias: &mut [f32]) {
+    match device::active() {
+        Some(device) => rows::add_columns(device, dy, dbias),
+        None => add_rows(dy, dbias),
+    }
 }
 
 /// `y`: (rows, outputs) ← `x`: (rows, inputs) times `weight`ᵀ, added to what `y` holds when `accumulate`.
@@ -32,7 +41,7 @@ pub fn forward_prepared(x: &[f32], weight: &Prepared, y: &mut [f32], accumulate:
 
 /// [`forward`] plus `bias`: (outputs,). The chain of each element starts from its bias.
 pub fn forward_biased(x: &[f32], weight: &[f32], bias: &[f32], inputs: usize, y: &mut [f32]) {
-    y.chunks_exact_mut(bias.len()).for_each(|y| y.copy_from_slice(bias));
+    matrix::fill_rows(bias, y);
     forward(x, weight, inputs, y, true);
 }
 

@@ -1,13 +1,15 @@
 //! Log-probabilities of tokens from rows of logits (NUMERICS 6), and the gradient of a row.
 
+use super::device::{self, logits as on_device};
 use super::elementary::lanes;
 use super::elementary::lanes::exp;
+use super::parallel::{for_each_rows, for_each_with};
 use super::reduce::lanes::{max, sum};
 use super::row::{load, starts, store};
 use super::simd::{F32x16, dispatch};
 
 /// What one target position says about its token. Natural logarithms.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct TokenScore {
     /// log p(token).
     pub logp: f32,
@@ -28,6 +30,43 @@ dispatch! {
 
     /// KL(softmax(policy) ‖ softmax(reference)) of one row of logits each, nats; exactly 0 for equal rows.
     pub fn kl, kl_with(policy: &[f32], reference: &[f32]) -> f32 = kl_kernel;
+}
+
+/// Elementary steps of one logit in a kernel, roughly (its exponential, mostly).
+const WORK: usize = 16;
+
+/// One score a token from its row of `logits`: (tokens, vocabulary).
+pub fn scores(logits: &[f32], vocabulary: usize, tokens: &[u32]) -> Vec<TokenScore> {
+    let mut scores = vec![TokenScore::default(); tokens.len()];
+    if let Some(device) = device::active() {
+        on_device::scores(device, logits, vocabulary, tokens, &mut scores);
+        return scores;
+    }
+    for_each_with(&mut scores, WORK * vocabulary, |i| score(&logits[i * vocabulary..][..vocabulary], tokens[i]));
+    scores
+}
+
+/// [`backward`] of each row of `logits`: (tokens, vocabulary).
+pub fn backward_rows(logits: &mut [f32], vocabulary: usize, tokens: &[u32], dlogps: &[f32]) {
+    if let Some(device) = device::active() {
+        return on_device::backward(device, logits, vocabulary, tokens, dlogps);
+    }
+    for_each_rows(logits, vocabulary, WORK * vocabulary, |first, rows| {
+        for (i, row) in rows.chunks_exact_mut(vocabulary).enumerate() {
+            backward(row, tokens[first + i], dlogps[first + i]);
+        }
+    });
+}
+
+/// [`kl`] of each row of `policy` and of `reference`: (kls, vocabulary).
+pub fn kls(policy: &[f32], reference: &[f32], vocabulary: usize, kls: &mut [f32]) {
+    if let Some(device) = device::active() {
+        return on_device::kls(device, policy, reference, vocabulary, kls);
+    }
+    for_each_with(kls, 2 * WORK * vocabulary, |i| {
+        let row = i * vocabulary..(i + 1) * vocabulary;
+        kl(&policy[row.clone()], &reference[row])
+    });
 }
 
 /// A lane beyond the row's end: it is no maximum, and its exponential is 0.

@@ -1,5 +1,6 @@
 //! Gated activations (Shazeer 2020), elementwise between the products of the gated MLP: f(gate) · up.
 
+use super::device::{self, elementwise};
 use super::elementary::lanes::sigmoid;
 use super::gelu::{self, Gelu};
 use super::parallel::{self, for_each_rows};
@@ -25,12 +26,18 @@ const WORK: usize = 16;
 
 /// `out` ← f(gate) · up.
 pub fn forward(form: Gated, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    if let Some(device) = device::active() {
+        return elementwise::gated_forward(device, form, gate, up, out);
+    }
     for_each_rows(out, 1, WORK, |i, out| forward_part(form, &gate[i..], &up[i..], out));
 }
 
 /// Gradients of [`forward`] in place: `gate` becomes dL/dgate, `up` becomes dL/dup, and `dout` the forward's output
 /// again, where that is wanted.
 pub fn backward(form: Gated, gate: &mut [f32], up: &mut [f32], dout: &mut [f32], again: bool) {
+    if let Some(device) = device::active() {
+        return elementwise::gated_backward(device, form, gate, up, dout, again);
+    }
     let (threads, n) = (parallel::threads(), dout.len());
     if threads == 1 || n < 1 << 14 {
         return backward_part(form, gate, up, dout, again);

@@ -1,5 +1,6 @@
 //! RMSNorm (Zhang and Sennrich 2019): y = x · w / √(mean(x²) + ε), row by row.
 
+use super::device::{self, rows};
 use super::parallel::for_each_rows;
 use super::reduce::lanes::sum_squares;
 use super::row::{load, starts, store};
@@ -14,12 +15,18 @@ dispatch! {
 
 /// `inverse`: (rows,) ← 1 / √(mean(x²) + eps) of the rows of `x`: (rows, hidden).
 pub fn inverse_rms(x: &[f32], hidden: usize, eps: f32, inverse: &mut [f32]) {
+    if let Some(device) = device::active() {
+        return rows::rms_inverse(device, x, hidden, eps, inverse);
+    }
     for_each_rows(inverse, 1, hidden, |r, inverse| inverse_rows(&x[r * hidden..], hidden, eps, inverse));
 }
 
 /// `y`: (rows, hidden) ← (x · inverse) · weight.
 pub fn scale(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32]) {
     let hidden = weight.len();
+    if let Some(device) = device::active() {
+        return rows::rms_scale(device, x, weight, inverse, y);
+    }
     for_each_rows(y, hidden, hidden, |r, y| scale_rows(&x[r * hidden..], weight, &inverse[r..], y));
 }
 
@@ -28,12 +35,18 @@ pub fn scale(x: &[f32], weight: &[f32], inverse: &[f32], y: &mut [f32]) {
 /// With g = dy · w and s = inverse: dx = s · g − x · s³ · Σ(g x) / hidden.
 pub fn backward(x: &[f32], weight: &[f32], inverse: &[f32], dy: &[f32], dx: &mut [f32], dweight: &mut [f32]) {
     backward_input(x, weight, inverse, dy, dx);
-    weight_gradient(x, inverse, dy, dweight);
+    match device::active() {
+        Some(device) => rows::rms_weight(device, x, inverse, dy, dweight),
+        None => weight_gradient(x, inverse, dy, dweight),
+    }
 }
 
 /// [`backward`] under a frozen weight.
 pub fn backward_input(x: &[f32], weight: &[f32], inverse: &[f32], dy: &[f32], dx: &mut [f32]) {
     let hidden = weight.len();
+    if let Some(device) = device::active() {
+        return rows::rms_backward(device, x, weight, inverse, dy, dx);
+    }
     for_each_rows(dx, hidden, 4 * hidden, |r, dx| {
         backward_rows(&x[r * hidden..], weight, &inverse[r..], &dy[r * hidden..], dx);
     });

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::device::{self, elementwise, logits};
 use super::isa::{self, Isa};
 use super::reduce;
 use super::simd::{F32x16, LANES, dispatch};
@@ -38,6 +39,14 @@ pub struct AdamwCoefficients {
     pub step_size: f32,
     /// 1 − lr · weight decay
     pub decay: f32,
+}
+
+impl AdamwCoefficients {
+    /// As a device takes them.
+    fn flat(&self) -> [f32; 8] {
+        let Self { grad_scale, one_minus_beta1, beta2, one_minus_beta2, sqrt_bias_correction2, eps, step_size, decay } = *self;
+        [grad_scale, one_minus_beta1, beta2, one_minus_beta2, sqrt_bias_correction2, eps, step_size, decay]
+    }
 }
 
 impl AdamwStep {
@@ -91,6 +100,13 @@ pub struct RmspropCoefficients {
     pub weight_decay: f32,
 }
 
+impl RmspropCoefficients {
+    /// As a device takes them.
+    fn flat(&self) -> [f32; 8] {
+        [self.grad_scale, self.lr, self.alpha, self.one_minus_alpha, self.eps, self.weight_decay, 0.0, 0.0]
+    }
+}
+
 impl RmspropStep {
     pub fn coefficients(&self) -> RmspropCoefficients {
         RmspropCoefficients {
@@ -120,6 +136,13 @@ pub struct SgdCoefficients {
     pub weight_decay: f32,
 }
 
+impl SgdCoefficients {
+    /// As a device takes them.
+    fn flat(&self, momentum: f32) -> [f32; 8] {
+        [self.grad_scale, self.lr, self.weight_decay, momentum, 0.0, 0.0, 0.0, 0.0]
+    }
+}
+
 impl SgdStep {
     pub fn coefficients(&self) -> SgdCoefficients {
         SgdCoefficients { grad_scale: self.grad_scale, lr: self.lr as f32, weight_decay: self.weight_decay as f32 }
@@ -132,6 +155,9 @@ const SHARE: usize = 1 << 15;
 
 /// Updates `param` and the moments `m` and `v`; all four slices are the elements of one tensor.
 pub fn adamw(param: &mut [f32], grad: &[f32], m: &mut [f32], v: &mut [f32], step: &AdamwStep) {
+    if let Some(device) = device::active() {
+        return elementwise::adamw(device, param, grad, m, v, step.coefficients().flat());
+    }
     adamw_with(isa::active(), param, grad, m, v, step);
 }
 
@@ -147,6 +173,9 @@ pub fn adamw_with(isa: Isa, param: &mut [f32], grad: &[f32], m: &mut [f32], v: &
 
 /// Updates `param` and its mean square `v`.
 pub fn rmsprop(param: &mut [f32], grad: &[f32], v: &mut [f32], step: &RmspropStep) {
+    if let Some(device) = device::active() {
+        return elementwise::rmsprop(device, param, grad, v, step.coefficients().flat());
+    }
     rmsprop_with(isa::active(), param, grad, v, step);
 }
 
@@ -163,6 +192,9 @@ pub fn rmsprop_with(isa: Isa, param: &mut [f32], grad: &[f32], v: &mut [f32], st
 
 /// Updates `param`.
 pub fn sgd(param: &mut [f32], grad: &[f32], step: &SgdStep) {
+    if let Some(device) = device::active() {
+        return elementwise::sgd(device, param, grad, None, step.coefficients().flat(0.0));
+    }
     sgd_with(isa::active(), param, grad, step);
 }
 
@@ -179,6 +211,9 @@ pub fn sgd_with(isa: Isa, param: &mut [f32], grad: &[f32], step: &SgdStep) {
 /// Updates `param` and the running sum of gradients `buffer`, which starts at 0 (PyTorch's `torch.optim.SGD` with `momentum`, without
 /// dampening): buffer ← momentum · buffer + gradient, param ← param − lr · buffer.
 pub fn sgd_momentum(param: &mut [f32], grad: &[f32], buffer: &mut [f32], momentum: f64, step: &SgdStep) {
+    if let Some(device) = device::active() {
+        return elementwise::sgd(device, param, grad, Some(buffer), step.coefficients().flat(momentum as f32));
+    }
     sgd_momentum_with(isa::active(), param, grad, buffer, momentum, step);
 }
 
@@ -196,7 +231,12 @@ pub fn sgd_momentum_with(isa: Isa, param: &mut [f32], grad: &[f32], buffer: &mut
 /// The Euclidean norm of all gradients together: a binary64 sum per tensor in sixteen lanes, tensors in the given order (name
 /// order, by the contract).
 pub fn global_norm<'a>(gradients: impl IntoIterator<Item = &'a [f32]>) -> f64 {
-    gradients.into_iter().map(reduce::sum_squares_f64).fold(0.0, |sum, square| sum + square).sqrt()
+    let gradients: Vec<&[f32]> = gradients.into_iter().collect();
+    let squares: Vec<f64> = match device::active() {
+        Some(device) => logits::sums_of_squares(device, &gradients),
+        None => gradients.into_iter().map(reduce::sum_squares_f64).collect(),
+    };
+    squares.into_iter().fold(0.0, |sum, square| sum + square).sqrt()
 }
 
 dispatch! {

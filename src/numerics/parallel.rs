@@ -4,6 +4,8 @@ use std::cell::Cell;
 
 use rayon::prelude::*;
 
+use super::device;
+
 /// Elementary steps (a multiply-add on one float, say) below which a thread costs more than it saves.
 const WORTH_A_THREAD: usize = 1 << 17;
 
@@ -22,7 +24,8 @@ pub fn threads() -> usize {
 /// each other after every one.
 pub fn in_parts<T: Send>(items: &mut [T], least: usize, f: impl Fn(&mut [T]) + Sync) {
     let threads = threads();
-    if threads == 1 || items.len() < threads * least {
+    // A device is one: what it does for all is done sooner than for parts in turn.
+    if threads == 1 || items.len() < threads * least || device::active().is_some() {
         return f(items);
     }
     items.par_chunks_mut(items.len().div_ceil(threads)).with_max_len(1).for_each(|part| {
@@ -37,6 +40,14 @@ pub fn in_parts<T: Send>(items: &mut [T], least: usize, f: impl Fn(&mut [T]) + S
 pub fn for_each_rows(out: &mut [f32], width: usize, work: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
     let mut nothing = vec![(); out.len() / width];
     for_each_rows_with(&mut nothing, out, width, work, |first, _, rows| f(first, rows));
+}
+
+/// `out[i]` ← `f(i)`. `work`: roughly the elementary steps of one.
+pub fn for_each_with<T: Send>(out: &mut [T], work: usize, f: impl Fn(usize) -> T + Sync) {
+    let mut nothing = vec![0.0; out.len()];
+    for_each_rows_with(out, &mut nothing, 1, work, |first, out, _| {
+        out.iter_mut().enumerate().for_each(|(i, out)| *out = f(first + i));
+    });
 }
 
 /// [`for_each_rows`] with something of each row's own: `f(first_row, theirs, rows)`.

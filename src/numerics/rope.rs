@@ -1,6 +1,8 @@
 //! Rotary position embedding (Su et al. 2021) in Hugging Face's layout: element i pairs with element i + head_dim / 2, or, where only
 //! the first elements of a head are turned, with element i + half of these.
 
+use super::buffer::Buffer;
+use super::device::{self, elementwise};
 use super::parallel::for_each_rows;
 use super::row::{load, starts, store};
 use super::simd::{F32x16, dispatch};
@@ -10,8 +12,8 @@ pub struct Rotary {
     head_dim: usize,
     /// Pairs of a head that are turned.
     half: usize,
-    cos: Vec<f32>,
-    sin: Vec<f32>,
+    cos: Buffer,
+    sin: Buffer,
 }
 
 /// θ^(−2i / head_dim) for each pair i, radians a position.
@@ -36,8 +38,9 @@ impl Rotary {
     pub fn of_frequencies(positions: usize, head_dim: usize, frequencies: &[f64]) -> Self {
         let half = frequencies.len();
         assert!(2 * half <= head_dim, "{half} pairs in a head of {head_dim}");
-        let table = |f: fn(f64) -> f64| -> Vec<f32> {
-            (0..positions).flat_map(|p| frequencies.iter().map(move |w| f(p as f64 * w) as f32)).collect()
+        let table = |f: fn(f64) -> f64| -> Buffer {
+            let values: Vec<f32> = (0..positions).flat_map(|p| frequencies.iter().map(move |w| f(p as f64 * w) as f32)).collect();
+            Buffer::from(values)
         };
         Self { head_dim, half, cos: table(libm::cos), sin: table(libm::sin) }
     }
@@ -48,12 +51,20 @@ impl Rotary {
 
     /// Turns the heads of `x`: (rows, heads · head_dim) in place by their row's position.
     pub fn forward(&self, x: &mut [f32], width: usize, positions: &[u32]) {
-        for_each_rows(x, width, 2 * width, |r, x| turn(self, x, width, &positions[r..], 1.0));
+        self.turn_by(x, width, positions, 1.0);
     }
 
     /// The gradient of [`Self::forward`] in place: the same turn backwards.
     pub fn backward(&self, dx: &mut [f32], width: usize, positions: &[u32]) {
-        for_each_rows(dx, width, 2 * width, |r, dx| turn(self, dx, width, &positions[r..], -1.0));
+        self.turn_by(dx, width, positions, -1.0);
+    }
+
+    fn turn_by(&self, x: &mut [f32], width: usize, positions: &[u32], direction: f32) {
+        if let Some(device) = device::active() {
+            let tables = [&self.cos, &self.sin].map(|table| &table[..]);
+            return elementwise::turn(device, tables, [self.head_dim, self.half], x, width, positions, direction);
+        }
+        for_each_rows(x, width, 2 * width, |r, x| turn(self, x, width, &positions[r..], direction));
     }
 }
 

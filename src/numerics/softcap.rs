@@ -1,5 +1,6 @@
 //! Soft-capping of logits: cap · tanh(x / cap) (Gemma Team 2024, arXiv 2408.00118, section 2).
 
+use super::device::{self, elementwise};
 use super::elementary::lanes::tanh;
 use super::parallel::for_each_rows;
 use super::row::{load, starts, store};
@@ -15,11 +16,17 @@ const WORK: usize = 16;
 
 /// `x` ← cap · tanh(x / cap).
 pub fn forward(cap: f32, x: &mut [f32]) {
+    if let Some(device) = device::active() {
+        return elementwise::softcap_forward(device, cap, x);
+    }
     for_each_rows(x, 1, WORK, |_, x| forward_part(cap, x));
 }
 
 /// The gradient of [`forward`], whose values were `y`: `dy` becomes dL/dx.
 pub fn backward(cap: f32, y: &[f32], dy: &mut [f32]) {
+    if let Some(device) = device::active() {
+        return elementwise::softcap_backward(device, cap, y, dy);
+    }
     for_each_rows(dy, 1, 2, |i, dy| backward_part(cap, &y[i..], dy));
 }
 

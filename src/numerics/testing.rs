@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use super::device::{self, Device};
+
 /// Uniform 24-bit numbers by SplitMix64.
 fn draws(mut state: u64) -> impl FnMut() -> u32 {
     move || {
@@ -74,4 +76,11 @@ pub fn bits(x: &[f32]) -> Vec<u32> {
 /// Lengths of a row: around the sixteen lanes, mostly.
 pub fn length() -> impl Strategy<Value = usize> {
     prop_oneof![4 => 1..50usize, 1 => 50..200usize]
+}
+
+/// Calls `f` with the device active that kernels are tested on, if there is one.
+pub fn on_device(f: impl FnOnce()) {
+    if let Some(device) = Device::for_tests() {
+        device::with(Some(device), f);
+    }
 }

@@ -10,6 +10,7 @@ use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::error::{Error, Result};
+use crate::numerics::device::{self, Device};
 use crate::run::plan::{Cell, Plan};
 use crate::store::{Clock, Receipt, Store};
 use crate::watch::Watch;
@@ -54,6 +55,8 @@ pub trait Listener: Sync {
 pub struct Options {
     pub threads: usize,
     pub jobs: usize,
+    /// What cells run on; none: the CPU. A device has one cell at a time.
+    pub device: Option<&'static Device>,
 }
 
 /// What a cell's body sees: its inputs' receipts and its scratch folder. It returns the names of its outputs there.
@@ -95,7 +98,7 @@ pub fn execute(
 ) -> Result<BTreeMap<String, Receipt>> {
     let runner = Runner { plan, store, options, body, listener, interrupted, state: Mutex::default(), changed: Condvar::new() };
     runner.take_finished()?;
-    let jobs = options.jobs.clamp(1, options.threads.max(1));
+    let jobs = if options.device.is_some() { 1 } else { options.jobs.clamp(1, options.threads.max(1)) };
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| runner.work());
@@ -178,7 +181,8 @@ impl Runner<'_> {
             let candidates: Vec<usize> = open.into_iter().filter(ready).collect();
             if let Some(&index) = candidates.first() {
                 let alone = candidates.len() == 1 && state.running.is_empty();
-                let share = self.options.threads / self.options.jobs.max(1);
+                let jobs = if self.options.device.is_some() { 1 } else { self.options.jobs.max(1) };
+                let share = self.options.threads / jobs;
                 state.running.push(index);
                 return Some((index, if alone { self.options.threads } else { share }.max(1)));
             }
@@ -201,13 +205,16 @@ impl Runner<'_> {
             cell.inputs.iter().map(|id| (id.clone(), state.receipts[id].clone())).collect()
         };
         let context = Context { store: self.store, inputs, work: self.store.work_folder(cell.key)?, watch: &watch, threads };
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
+        let pool = device::pool(self.options.device, threads)
             .map_err(|e| Error::unexpected(format!("cannot start {threads} threads: {e}")))?;
         let outputs = pool.install(|| (self.body)(cell, &context))?;
         let seconds = started.elapsed().as_secs_f64();
-        let clock = Clock { finished: jiff::Timestamp::now().to_string(), seconds, threads };
+        let clock = Clock {
+            finished: jiff::Timestamp::now().to_string(),
+            seconds,
+            threads,
+            device: self.options.device.map(|device| device.name().to_owned()),
+        };
         let receipt = self.store.publish(&cell.id, cell.stage.name(), cell.key, &outputs, clock)?;
         self.listener.on(Event::Finished { cell, seconds });
         Ok(receipt)

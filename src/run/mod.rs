@@ -2,6 +2,7 @@
 
 pub mod collect;
 pub mod cost;
+pub mod device;
 pub mod execute;
 pub mod fit;
 mod labels;

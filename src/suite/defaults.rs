@@ -3,13 +3,14 @@
 //! `checks`.
 
 use super::settings::{
-    BcoShift, Dialect, EvaluationSettings, FDivergence, FreshModel, GenerateSettings, ImplicitReward, JudgeKind, LoraSettings,
-    LossType, Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PackingStrategy, PairsFormat, RoundReference, Sampling,
-    Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
+    BcoShift, Device, Dialect, EvaluationSettings, FDivergence, FreshModel, GenerateSettings, ImplicitReward, JudgeKind,
+    LoraSettings, LossType, Numerics, ObjectiveSettings, OnInconclusive, Optimizer, PackingStrategy, PairsFormat, RoundReference,
+    Sampling, Scheduler, StatisticsSettings, TrainSettings, WorldSettings,
 };
 
 pub(super) const SEED: u64 = 42;
 pub(super) const NUMERICS: Numerics = Numerics::Strict;
+pub(super) const DEVICE: Device = Device::Cpu;
 pub(super) const SAMPLING: Sampling = Sampling::Shuffle;
 pub(super) const EVAL_PROMPTS: usize = 200;
 pub(super) const PAIRS_FORMAT: PairsFormat = PairsFormat::Explicit;
@@ -86,6 +87,7 @@ pub(super) fn training(purpose: Purpose, sampling: Sampling) -> TrainSettings {
         packing: false,
         packing_strategy: PackingStrategy::Bfd,
         resid_pdrop: 0.0,
+        gradient_checkpointing: false,
         save_steps: None,
         sampling,
         lora: None,

@@ -67,6 +67,25 @@ impl Numerics {
     }
 }
 
+/// What models are trained, scored and decoded on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    Cpu,
+    /// The CUDA device of this number.
+    Cuda(usize),
+}
+
+impl Device {
+    /// The one that is written so.
+    pub(super) fn named(written: &str) -> Option<Self> {
+        match written {
+            "cpu" => Some(Self::Cpu),
+            "cuda" => Some(Self::Cuda(0)),
+            _ => written.strip_prefix("cuda:")?.parse().ok().map(Self::Cuda),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Suite {
     pub name: String,
@@ -77,6 +96,9 @@ pub struct Suite {
     /// One training run a variant and seed.
     pub seeds: Vec<u64>,
     pub numerics: Numerics,
+    /// No part of any digest: the bits are the same on each.
+    #[serde(skip)]
+    pub device: Device,
     pub dataset: Dataset,
     pub model: ModelSource,
     /// Supervised fine-tuning before the preference training; its result is the frozen reference.

@@ -37,6 +37,10 @@ pub struct SuiteSpec {
     /// The arithmetic that models are trained, scored and decoded with: `strict` if not given. Judges run in ONNX Runtime
     /// either way.
     pub numerics: Option<Numerics>,
+    /// What models are trained, scored and decoded on: `cpu` if not given, `cuda` or `cuda:1`. The bits are the same, and so the results are
+    /// taken for each other's. Judges have a `provider` of their own.
+    #[schemars(regex(pattern = r"^(cpu|cuda(:[0-9]+)?)$"))]
+    pub device: Option<String>,
     pub dataset: DatasetSpec,
     pub model: Option<ModelSpec>,
     /// Supervised fine-tuning before preference training; its result is the frozen reference.
@@ -287,6 +291,9 @@ training_tables! {
     /// Share of the values that each attention and each MLP adds to the residual stream that a training step drops (GPT-2's name and
     /// place); 0: none. Off everywhere else: references, evaluations, scores, samples.
     resid_pdrop: f64,
+    /// Keep of each layer's forward pass its input alone, and compute the rest again in the backward pass: a third more time for a
+    /// fraction of the activations' memory, and the same bits.
+    gradient_checkpointing: bool,
     /// A checkpoint every so many steps, and always one at the end. 0: only that one.
     save_steps: u64,
     /// Keep only so many of the latest checkpoints. 0: all.

@@ -7,6 +7,7 @@ use super::templates::TEMPLATES;
 use super::*;
 
 mod decoding;
+mod device;
 mod judges;
 mod online;
 mod study;

@@ -92,7 +92,7 @@ mod tests {
 
     fn one(name: &str, values: &[f32]) -> Parameters {
         let mut parameters = Parameters::new();
-        parameters.insert(name, Tensor { shape: vec![values.len()], values: values.to_vec() });
+        parameters.insert(name, Tensor { shape: vec![values.len()], values: values.to_vec().into() });
         parameters
     }
 
@@ -105,7 +105,7 @@ mod tests {
             let norm = grad_norm(&grads);
             optimizer.update(&mut parameters, &grads, 0.01, norm, i as u64 + 1);
         }
-        parameters.get(name).values.clone()
+        parameters.get(name).values.to_vec()
     }
 
     /// `golden/train/optimizers.py` made the numbers and says how close they must be met.
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn the_gradient_norm_is_that_of_all_tensors_together() {
         let mut grads = one("a", &[3.0; 33]);
-        grads.insert("b", Tensor { shape: vec![1], values: vec![2.0] });
+        grads.insert("b", Tensor { shape: vec![1], values: vec![2.0].into() });
         assert_eq!(grad_norm(&grads), (33.0f64 * 9.0 + 4.0).sqrt());
     }
 }

@@ -5,6 +5,7 @@ use super::task::Learner;
 use crate::digest::Digest;
 use crate::model::{Adapter, Llama, Parameters, Tape};
 use crate::rng::Stream;
+use crate::suite::settings::TrainSettings;
 
 /// The trained model. Dropout is on in the passes of optimizer steps and nowhere else.
 pub struct Policy {
@@ -16,8 +17,9 @@ pub struct Policy {
 }
 
 impl Policy {
-    pub(super) fn new(model: Llama, resid_pdrop: f64) -> Self {
-        Self { model, resid_pdrop, step: [None; 2] }
+    pub(super) fn new(model: Llama, settings: &TrainSettings) -> Self {
+        let model = Llama { recomputes: settings.gradient_checkpointing, ..model };
+        Self { model, resid_pdrop: settings.resid_pdrop, step: [None; 2] }
     }
 
     /// The forward pass of these examples for a backward one.

@@ -34,7 +34,7 @@ impl<S: Copy> Referenced<S> {
         let config = |model: &Llama| model.config.causal_json();
         let (policy_digest, reference_digest) = (policy.parameters.digest(), reference.parameters.digest());
         let models = (config(&policy), policy_digest, config(reference), reference_digest);
-        let policy = Policy::new(policy, settings.resid_pdrop);
+        let policy = Policy::new(policy, settings);
         let starts_at_reference = policy.starts_as(reference, policy_digest == reference_digest);
         let reference = match settings.objective.precompute_ref_log_probs {
             true => Reference::Recorded(score()?),

@@ -92,7 +92,7 @@ impl SftTask {
         let config = model.config.causal_json();
         let identity = Digest::of_value(&("sft", model.numerics, config, model.parameters.digest(), examples.digest()));
         let identity = with_adapters(identity, &[&model]);
-        Ok(Self { policy: Policy::new(model, settings.resid_pdrop), sequences, bins, held_out: 0, identity })
+        Ok(Self { policy: Policy::new(model, settings), sequences, bins, held_out: 0, identity })
     }
 
     /// Adds examples that are measured every `eval_steps` and never learnt from; completions are cut at `max_length`. They are measured as

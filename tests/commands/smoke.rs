@@ -91,6 +91,17 @@ fn the_fast_arithmetic_goes_the_whole_way_repeats_itself_and_stands_in_every_rep
 }
 
 #[test]
+fn a_device_that_is_not_there_ends_a_run_before_any_work() {
+    let folder = workplace();
+    edit(&folder.path().join("suites/smoke.toml"), "seeds = [1, 2]", "seeds = [1]\ndevice = \"cuda:977\"");
+    let ran = run_expecting(folder.path(), &["suite", "run", "suites/smoke.toml"], 2);
+    assert!(ran.stderr.contains("error: ") && ran.stderr.contains("\nhelp: "), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("reference") && !folder.path().join("reports/smoke").exists(), "{}", ran.stderr);
+    let doctor = run_expecting(folder.path(), &["doctor"], 0);
+    assert!(doctor.stdout.contains("\nCUDA devices    "), "{}", doctor.stdout);
+}
+
+#[test]
 fn a_second_run_is_served_from_the_store() {
     let folder = copy_of_finished_smoke();
     let started = Instant::now();

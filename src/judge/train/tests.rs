@@ -75,6 +75,7 @@ fn training(max_steps: u64) -> TrainSettings {
         packing: false,
         packing_strategy: PackingStrategy::Bfd,
         resid_pdrop: 0.0,
+        gradient_checkpointing: false,
         save_steps: None,
         sampling: Sampling::Shuffle,
         rounds: None,

@@ -56,8 +56,9 @@ impl Evaluated {
             tensor.values.iter().any(|v| !v.is_finite()).then(|| format!("`{name}` has a value that isn't finite"))
         };
         problems.extend(parameters.iter().filter_map(unsound));
-        let named =
-            |(name, tensor): (String, super::Tensor)| Ok((name, Tensor::from_vec(tensor.values, tensor.shape, &Device::Cpu)?));
+        let named = |(name, tensor): (String, super::Tensor)| {
+            Ok((name, Tensor::from_vec(tensor.values.to_vec(), tensor.shape, &Device::Cpu)?))
+        };
         let tensors: candle_core::Result<BTreeMap<String, Tensor>> = parameters.into_iter().map(named).collect();
         let weights = Arc::new(Weights { tensors: tensors.map_err(failed)?, asked: Mutex::default() });
         let builder = VarBuilder::from_backend(Box::new(Shared(weights.clone())), DType::F32, Device::Cpu);

@@ -80,7 +80,7 @@ fn logits_and_log_probabilities_are_those_of_transformers() {
     for name in NAMES {
         let (model, expected) = (load(name), Expected::of(name));
         let rows = expected.packed.rows();
-        let hidden = model.trunk().forward(&expected.packed, 0..rows, false).hidden;
+        let hidden = model.trunk().forward(&expected.packed, 0..rows, Keep::Nothing).hidden;
         let logits = model.logits(&model.trunk().final_normed(&hidden).0);
         assert_near(&logits, expected.values("logits"), 1e-4, name);
         let scores = model.score(&expected.packed, &expected.targets);
@@ -336,7 +336,7 @@ fn logits_of_phi_and_gemma_are_those_of_candle_transformers() {
         let ids = random_tokens(tokens, model.config.vocab_size, 5);
         let mut packed = Packed::new();
         packed.push(&ids);
-        let hidden = model.trunk().forward(&packed, 0..tokens, false).hidden;
+        let hidden = model.trunk().forward(&packed, 0..tokens, Keep::Nothing).hidden;
         let logits = model.logits(&model.trunk().final_normed(&hidden).0);
         assert_near(&logits, &oracle::candle_logits_of_others(&model, &ids), 1e-4, name);
     }

@@ -61,7 +61,7 @@ fn scores_gradients_and_merged_weights_are_those_of_peft() {
             assert!((a - b).abs() < 2e-5 * largest.max(1.0), "{name}: {a} {b}");
         }
     }
-    assert_merged(model.merged(), |name| expected.get(&format!("merged.{name}")).values.clone());
+    assert_merged(model.merged(), |name| expected.get(&format!("merged.{name}")).values.to_vec());
 }
 
 fn assert_merged(found: Llama, expected: impl Fn(&str) -> Vec<f32>) {
@@ -103,7 +103,7 @@ fn adapters_of_other_families_are_those_of_peft() {
                 assert!((a - b).abs() < 2e-5 * largest.max(1.0), "{name} {tensor}: {a} {b}");
             }
         }
-        assert_merged(model.merged(), |tensor| expected.get(&format!("merged.{tensor}")).values.clone());
+        assert_merged(model.merged(), |tensor| expected.get(&format!("merged.{tensor}")).values.to_vec());
     }
 }
 
@@ -144,7 +144,7 @@ fn an_adapter_written_here_is_the_one_that_peft_merged() {
     }
     assert_eq!(Adapter::load(written.path()).unwrap(), adapter);
     let expected = tensors(&golden("ours/merged.safetensors"));
-    assert_merged(model.merged(), |name| expected.get(name).values.clone());
+    assert_merged(model.merged(), |name| expected.get(name).values.to_vec());
 }
 
 #[test]

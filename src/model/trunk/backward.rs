@@ -1,13 +1,13 @@
 //! The backward pass of the transformer below its head.
 
-use super::{Branch, LayerTape, Rest, Rotaries, Tape, Trunk, positions_of};
+use super::{Branch, Kept, LayerTape, Rest, Rotaries, Tape, Trunk, positions_of};
 use crate::model::block::{Mlp, Positions, Residual};
 use crate::model::names::{QK_NORMS, Qkv};
 use crate::model::norms::{Spread, Use};
 use crate::model::{Gradients, Packed, fused};
 use crate::numerics::attention::{self, ProjectionGradients, Projections, Queries};
 use crate::numerics::buffer::Buffer;
-use crate::numerics::{embedding, gelu, linear, mlp};
+use crate::numerics::{embedding, gelu, linear, matrix, mlp};
 
 impl Trunk<'_> {
     /// Accumulates the gradients of all trunk weights, or of the adapter's over frozen ones, for `dx`: (asked, hidden), the gradient
@@ -15,7 +15,11 @@ impl Trunk<'_> {
     pub(in crate::model) fn backward(&self, mut tape: Tape, packed: &Packed, mut dx: Buffer, grads: &mut Gradients) {
         let saved = std::mem::take(&mut tape.layers);
         let layers = saved.len();
-        for (layer, mut saved) in saved.into_iter().enumerate().rev() {
+        for (layer, kept) in saved.into_iter().enumerate().rev() {
+            let mut saved = match kept {
+                Kept::Layer(saved) => *saved,
+                Kept::Input(x) => self.layer_forward(layer, x, packed, tape.queries(layer, layers), &tape.rotaries).0,
+            };
             // In parallel with the MLP attention's own gradient is that of the layer's output.
             let parallel = self.config.block.residual == Residual::Parallel;
             let of_attention = parallel.then(|| Buffer::copy_of(&dx));
@@ -34,7 +38,7 @@ impl Trunk<'_> {
             embedding::backward(&dx, hidden, packed.positions(), grads.get_mut(&format!("{}.weight", names.positions)));
         }
         if let Some(scale) = self.config.embedding_scale() {
-            dx.iter_mut().for_each(|d| *d *= scale);
+            matrix::scale(&mut dx, scale);
         }
         embedding::backward(&dx, hidden, packed.tokens(), grads.get_mut(&format!("{}.weight", names.embedding)));
     }
@@ -223,21 +227,11 @@ impl Trunk<'_> {
 
     /// `x`: (rows, hidden) += the rows of `parts`, each at its place, in order.
     pub(in crate::model) fn scatter_add(&self, parts: &[f32], rows: &[usize], x: &mut [f32]) {
-        let hidden = self.config.hidden_size;
-        for (part, r) in parts.chunks_exact(hidden).zip(rows) {
-            x[r * hidden..][..hidden].iter_mut().zip(part).for_each(|(x, p)| *x += p);
-        }
+        matrix::scatter_add_rows(parts, rows, self.config.hidden_size, x);
     }
 }
 
 /// `length` floats: the rows of `parts` at their places among rows of zeros.
 fn spread_rows(parts: Buffer, rows: &[usize], length: usize, width: usize) -> Buffer {
-    if parts.len() == length {
-        return parts;
-    }
-    let mut out = Buffer::zeros(length);
-    for (part, r) in parts.chunks_exact(width).zip(rows) {
-        out[r * width..][..width].copy_from_slice(part);
-    }
-    out
+    if parts.len() == length { parts } else { matrix::spread_rows(&parts, rows, length, width) }
 }

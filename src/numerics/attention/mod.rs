@@ -6,16 +6,20 @@
 //!
 //! Of an encoder every row attends to its whole segment, which then has no parent: what follows a row changes it.
 
+mod cache;
 mod kernels;
+mod on_device;
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::buffer::Buffer;
-use super::parallel::{for_each, for_each_rows};
+use super::device;
+use super::matrix::gather_rows;
+use super::parallel::for_each;
 use super::simd::prefetch;
-use kernels::{Inputs, attend_backward};
-pub use kernels::{PANEL, Rows, SCORE_ROWS, Shape, Target, Transposed, attend};
+pub use cache::Cache;
+use kernels::{Inputs, Rows, SCORE_ROWS, Shape, Target, Transposed, attend, attend_backward};
 
 /// Consecutive packed rows, after the rows of an earlier segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +122,7 @@ impl Heads {
         Shape { rows, dim: self.head_dim, width: self.width(), first, step, window, scale: self.scale(), cap: self.cap }
     }
     /// For the queries of one position whose heads share their keys.
-    pub fn shape_of_position(&self, keys: usize) -> Shape {
+    fn shape_of_position(&self, keys: usize) -> Shape {
         Shape { rows: self.group(), first: keys, step: 0, ..self.shape(1, keys) }
     }
 }
@@ -260,6 +264,9 @@ impl<'a> Shared<'a> {
 /// `out`: (asking rows, heads · head_dim) ← softmax(q kᵀ · scale) v over each row's keys, with capped scores where `heads` say so.
 pub fn forward(segments: &[Segment], queries: &Queries, heads: Heads, from: Projections, out: &mut [f32]) {
     assert_eq!(out.len(), queries.rows.len() * heads.query_width(), "one output for each query");
+    if let Some(device) = device::active().filter(|_| on_device::fits(heads)) {
+        return on_device::forward(device, segments, queries, heads, from, out);
+    }
     let out = Shared::new(out, heads.query_width());
     for_each(segments.len() * heads.kv_heads, |unit| {
         forward_unit(segments, queries, unit / heads.kv_heads, unit % heads.kv_heads, heads, from, out);
@@ -308,6 +315,9 @@ pub struct ProjectionGradients {
 /// is one chain over the queries that see it: segments of its tree in packed order, query heads of its group ascending, rows
 /// ascending.
 pub fn backward(segments: &[Segment], queries: &Queries, heads: Heads, from: Projections, dout: &[f32]) -> ProjectionGradients {
+    if let Some(device) = device::active().filter(|_| on_device::fits(heads)) {
+        return on_device::backward(device, segments, queries, heads, from, dout);
+    }
     let trees = trees(segments);
     let [dq, dk, dv] = [from.q, from.k, from.v].map(|x| Buffer::unspecified(x.len()));
     let mut grads = ProjectionGradients { dq, dk, dv };
@@ -458,17 +468,6 @@ impl<'a> Continued<'a> {
             }
         }
     }
-}
-
-/// (rows.len(), width): whole rows of `x`.
-pub fn gather_rows(x: &[f32], rows: &[usize], width: usize) -> Buffer {
-    let mut out = Buffer::unspecified(rows.len() * width);
-    for_each_rows(&mut out, width, width, |first, out| {
-        for (out, r) in out.chunks_exact_mut(width).zip(&rows[first..]) {
-            out.copy_from_slice(&x[r * width..][..width]);
-        }
-    });
-    out
 }
 
 #[cfg(test)]

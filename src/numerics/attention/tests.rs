@@ -2,9 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::kernels::{Inputs, Rows, Target, Transposed, attend_backward_with, attend_with, transpose_with};
-use super::{Heads, PANEL, Projections, Queries, SCORE_ROWS, Segment, backward, forward, gather_rows, transpose};
-use crate::testing::{Values, bits, random};
+use super::kernels::{Inputs, PANEL, Rows, SCORE_ROWS, Target, Transposed, attend_backward_with, attend_with, transpose_with};
+use super::{Cache, Heads, ProjectionGradients, Projections, Queries, Segment, backward, forward, transpose};
+use crate::buffer::Buffer;
+use crate::matrix::gather_rows;
+use crate::testing::{Values, bits, on_device, random};
 use crate::{isa, reference};
 
 /// (rows, width) with values in the first `dim` columns of each row, zeros after them.
@@ -105,9 +107,18 @@ fn packed(segments: &[Segment], heads: Heads, values: Values, threads: usize) {
     assert_eq!(bits(&out), bits(&reference::attention(segments, heads, from)), "out");
     let ours = pool.install(|| backward(segments, &all, heads, from, &dout));
     let expected = reference::attention_backward(segments, heads, from, &dout);
-    for ((ours, expected), name) in [ours.dq, ours.dk, ours.dv].iter().zip(&expected).zip(["dq", "dk", "dv"]) {
-        assert_eq!(bits(ours), bits(expected), "{name}");
-    }
+    let check = |ours: ProjectionGradients| {
+        for ((ours, expected), name) in [ours.dq, ours.dk, ours.dv].iter().zip(&expected).zip(["dq", "dk", "dv"]) {
+            assert_eq!(bits(ours), bits(expected), "{name}");
+        }
+    };
+    check(ours);
+    on_device(|| {
+        let mut out = vec![f32::NAN; q.len()];
+        forward(segments, &all, heads, from, &mut out);
+        assert_eq!(bits(&out), bits(&reference::attention(segments, heads, from)), "out");
+        check(backward(segments, &all, heads, from, &dout));
+    });
 }
 
 /// Rows that don't ask leave those that do as they are, and count as rows whose upstream gradient is zero.
@@ -134,6 +145,14 @@ fn some_ask(segments: &[Segment], heads: Heads, wanted: &[prop::sample::Index]) 
     let expected = backward(segments, &all, heads, from, &upstream);
     let ours = backward(segments, &asking, heads, some, &some_dout);
     assert_eq!(bits(&ours.dq), bits(&of_asking(&expected.dq)), "dq");
+    on_device(|| {
+        let mut out = vec![f32::NAN; some_q.len()];
+        forward(segments, &asking, heads, some, &mut out);
+        assert_eq!(bits(&out), bits(&of_asking(&whole)), "out");
+        let theirs = backward(segments, &asking, heads, some, &some_dout);
+        let [theirs, ours] = [&theirs, &ours].map(|d| [&d.dq, &d.dk, &d.dv].map(|d| bits(d)));
+        assert_eq!(theirs, ours, "gradients on a device");
+    });
     // Skipped rows add nothing where rows of zeros add zeros: only the sign of a zero may differ.
     assert_eq!((&*ours.dk, &*ours.dv), (&*expected.dk, &*expected.dv), "dk, dv");
 }
@@ -194,6 +213,55 @@ proptest! {
         heads in scored(1..3, 1..4, head_dims(), 20), threads in 1..3usize, values in Values::any(),
     ) {
         packed(&tree(&lengths, heads), heads, values, threads);
+    }
+}
+
+/// Sequences of the given lengths whose caches are filled and continued by two positions, all of it under what is active.
+fn continued(lengths: &[usize], heads: Heads, values: Values) -> Vec<u32> {
+    let layers = 2;
+    let drawn = |rows: usize, width: usize, index: u64| Buffer::from(values.draw(rows * width, index));
+    let mut caches: Vec<Cache> = lengths.iter().map(|length| Cache::new(layers, heads, *length)).collect();
+    let mut found = Vec::new();
+    for layer in 0..layers {
+        for (i, (cache, length)) in caches.iter_mut().zip(lengths).enumerate() {
+            let [k, v] = [0, 1].map(|part| drawn(*length, heads.key_width(), (100 * layer + 10 * i + part) as u64));
+            cache.fill(layer, heads, &k, &v);
+        }
+    }
+    for position in 0..2 {
+        caches.iter_mut().for_each(Cache::reserve);
+        for layer in 0..layers {
+            let at = 1000 + 100 * layer as u64 + 10 * position;
+            let [k, v] = [0, 1].map(|part| drawn(lengths.len(), heads.key_width(), at + part));
+            let q = drawn(lengths.len(), heads.query_width(), at + 2);
+            let attended = Cache::attend(&mut caches.iter_mut().collect::<Vec<_>>(), layer, heads, &q, &k, &v);
+            found.extend(bits(&attended));
+        }
+        caches.iter_mut().for_each(Cache::advance);
+        caches = caches.clone();
+    }
+    found
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn caches_on_a_device_give_the_bits_of_the_cpu(
+        lengths in prop::collection::vec(prop_oneof![1..9usize, 60..66usize, 250..260usize], 1..4),
+        heads in scored(1..3, 1..4, head_dims(), 70), values in Values::any(),
+    ) {
+        let heads = Heads { bidirectional: false, ..heads };
+        let expected = continued(&lengths, heads, values);
+        on_device(|| assert_eq!(continued(&lengths, heads, values), expected));
+    }
+
+    #[test]
+    fn wide_heads_and_many_queries_on_a_device_give_the_bits_of_the_definition(
+        lengths in prop::collection::vec((1..40usize, any::<Option<prop::sample::Index>>()), 1..4),
+        heads in scored(1..3, 1..3, prop_oneof![Just(80usize), 60..70usize, Just(128usize), Just(144usize), Just(256usize)], 30), values in Values::any(),
+    ) {
+        packed(&tree(&lengths, heads), heads, values, 1);
     }
 }
 

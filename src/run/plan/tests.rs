@@ -34,6 +34,14 @@ fn the_keys_of_a_suite_stay_when_options_are_added() {
 }
 
 #[test]
+fn a_device_enters_no_key() {
+    for device in ["cpu", "cuda", "cuda:3"] {
+        let plan = planned(|text| text.replacen("seeds = ", &format!("device = \"{device}\"\nseeds = "), 1));
+        assert_eq!(plan, planned(str::to_owned), "{device}");
+    }
+}
+
+#[test]
 fn another_round_leaves_the_rounds_before_it_as_they_are() {
     let plans = [1, 2, 3].map(|rounds| trained_with(&format!("rounds = {rounds}")));
     for (shorter, longer) in plans.iter().zip(&plans[1..]) {

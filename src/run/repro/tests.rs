@@ -24,8 +24,8 @@ const SEEN_FROM: u64 = 7;
 impl Distance {
     fn new(planted: Option<(u64, usize)>) -> Self {
         let mut parameters = Parameters::new();
-        parameters.insert("a", Tensor { shape: vec![2], values: vec![0.5, -0.5] });
-        parameters.insert("b", Tensor { shape: vec![3], values: vec![1.0, 2.0, 3.0] });
+        parameters.insert("a", Tensor { shape: vec![2], values: vec![0.5, -0.5].into() });
+        parameters.insert("b", Tensor { shape: vec![3], values: vec![1.0, 2.0, 3.0].into() });
         Self { parameters, step: AtomicU64::new(0), planted }
     }
 }
@@ -67,7 +67,7 @@ impl Task for Distance {
     }
     fn forward(&self, examples: &[usize]) -> ((), Vec<f64>) {
         let seen = if self.step.load(Ordering::Relaxed) + 1 >= SEEN_FROM { 5 } else { 4 };
-        let values: Vec<f32> = self.parameters.iter().flat_map(|(_, t)| t.values.clone()).take(seen).collect();
+        let values: Vec<f32> = self.parameters.iter().flat_map(|(_, t)| t.values.to_vec()).take(seen).collect();
         ((), examples.iter().map(|&i| values.iter().map(|x| f64::from(x - i as f32).powi(2)).sum()).collect())
     }
     fn loss(&self, _: &[usize], outputs: &[f64]) -> BatchLoss<f64> {
@@ -136,7 +136,7 @@ fn compared(
     let work = store.work_folder(cell.key).unwrap();
     let context = Context { store: &store, inputs: BTreeMap::new(), work, watch: &Quiet, threads: 1 };
     let outputs = body(|_| recorded, &context).unwrap();
-    let clock = Clock { finished: String::new(), seconds: 0.0, threads: 1 };
+    let clock = Clock { finished: String::new(), seconds: 0.0, threads: 1, device: None };
     let receipt = store.publish(&cell.id, "train", cell.key, &outputs, clock).unwrap();
     let repeater = Repeater {
         suite: &crate::suite::parse(include_str!("../../../suites/smoke.toml"), Path::new("smoke.toml")).unwrap(),

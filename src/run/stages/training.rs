@@ -164,6 +164,7 @@ impl Body<'_> {
         let metrics = if let Some(online) = &settings.online {
             let (prompts, longest) = (self.round_prompts()?, self.suite.generate.max_new_tokens);
             let (reward, beta) = (self.reward(&online.reward_model, &tokenizer)?, settings.objective.beta);
+            let policy = Llama { recomputes: settings.gradient_checkpointing, ..policy };
             let mut task = OnlineTask::new(policy, &reference, &tokenizer, reward, prompts, online, beta, longest);
             train::run(&mut task, settings, start.seed, self.work(), watch)?
         } else if settings.objective.is_unpaired() {

@@ -67,7 +67,7 @@ pub(super) fn ineffective(lora: Option<&AdapterSource>) -> &'static [&'static st
     }
 }
 
-/// Adapters and dropout are computed in the strict arithmetic only.
+/// Adapters, dropout and layers that are computed again are computed in the strict arithmetic only.
 pub(super) fn fits_numerics(
     numerics: Numerics,
     sft: Option<&TrainSettings>,
@@ -80,6 +80,7 @@ pub(super) fn fits_numerics(
         s if s.lora.is_some() => Some("low-rank adapters (`lora_r`, `lora_adapter`)"),
         s if s.online.as_ref().is_some_and(|online| online.ppo.is_some()) => Some("by \"ppo\": it has no value head"),
         s if s.resid_pdrop > 0.0 => Some("under dropout (`resid_pdrop`)"),
+        s if s.gradient_checkpointing => Some("with `gradient_checkpointing`"),
         _ => None,
     });
     match missing {

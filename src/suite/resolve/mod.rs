@@ -7,8 +7,8 @@ use super::defaults;
 use super::document::{Document, Table};
 use super::rules::{self, Rule};
 use super::settings::{
-    CheckSettings, CompareSettings, Dataset, GateSettings, GenerateSettings, JudgeSettings, JudgeSource, LabelSettings,
-    ModelSource, ReportSettings, StatisticsSettings, Suite,
+    CheckSettings, CompareSettings, Dataset, Device, GateSettings, GenerateSettings, JudgeSettings, JudgeSource, LabelSettings,
+    ModelSource, Numerics, ReportSettings, StatisticsSettings, Suite,
 };
 use super::spec::{JudgeKindSpec, SuiteSpec};
 use super::study;
@@ -62,6 +62,7 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
         seed: spec.seed.unwrap_or(defaults::SEED),
         seeds,
         numerics: spec.numerics.unwrap_or(defaults::NUMERICS),
+        device: device(spec, document)?,
         generate,
         statistics: statistics(spec, &dataset, &judges, &compare, &document.table("statistics"))?,
         compare,
@@ -77,6 +78,20 @@ pub(super) fn resolve(spec: &SuiteSpec, document: &Document, base: PathBuf) -> R
         base,
         text: document.text().to_owned(),
     })
+}
+
+fn device(spec: &SuiteSpec, document: &Document) -> Result<Device> {
+    let (top, written) = (document.table(""), spec.device.as_deref());
+    let device = written.map_or(Some(defaults::DEVICE), Device::named).ok_or_else(|| {
+        let message = format!("`device` can't be \"{}\"", written.unwrap_or_default());
+        top.at_value("device", message).help("it takes \"cpu\", \"cuda\" or, of several, \"cuda:1\"")
+    })?;
+    match (device, spec.numerics) {
+        (Device::Cuda(_), Some(Numerics::Fast)) => Err(top
+            .at_value("device", "numerics = \"fast\" is computed on the CPU alone")
+            .help("leave `numerics` out: the strict arithmetic has kernels for CUDA devices, with the CPU's bits")),
+        (device, _) => Ok(device),
+    }
 }
 
 /// Who can label what policies write, and who does unless the suite says otherwise.

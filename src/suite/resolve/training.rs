@@ -232,6 +232,7 @@ fn overlay(settings: &mut TrainSettings, written: &TrainSpec, around: &Surroundi
     table.set(&mut s.packing, "packing", written.packing, rules::any())?;
     table.set(&mut s.packing_strategy, "packing_strategy", written.packing_strategy, rules::any())?;
     table.set(&mut s.resid_pdrop, "resid_pdrop", written.resid_pdrop, rules::BELOW_ONE)?;
+    table.set(&mut s.gradient_checkpointing, "gradient_checkpointing", written.gradient_checkpointing, rules::any())?;
     table.set_or_none(&mut s.save_steps, "save_steps", written.save_steps, rules::STEPS)?;
     evaluation::overlay(&mut s.evaluation, written, table)?;
     lora::overlay(&mut s.lora, written, table)

@@ -192,6 +192,9 @@ pub struct TrainSettings {
     /// Share of what attention and MLP add to the residual stream that a training step drops; 0: none.
     #[serde(skip_serializing_if = "is_zero")]
     pub resid_pdrop: f64,
+    /// Whether layers are computed again in the backward pass rather than kept. No part of any digest: the bits are the same.
+    #[serde(skip)]
+    pub gradient_checkpointing: bool,
     /// None: all weights are trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lora: Option<AdapterSource>,

@@ -9,7 +9,7 @@ use crate::watch::Silent;
 const LAYERS: &str = r#""initializer_range": 0.3, "tie_word_embeddings": true, "hidden_size": 16, "intermediate_size": 20,
     "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 6"#;
 
-fn models() -> Vec<Llama> {
+pub(super) fn models() -> Vec<Llama> {
     let gpt = r#""initializer_range": 0.3, "hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 2"#;
     let configs = [
         r#""model_type": "gpt2", "initializer_range": 0.3, "n_embd": 16, "n_layer": 2, "n_head": 2, "n_inner": 20"#.to_owned(),
@@ -35,6 +35,18 @@ fn no_family_is_trained_otherwise_in_micro_batches_of_one() {
             });
             assert_eq!(bits[0], bits[1], "{} {kind:?}", model.config.family.name());
         }
+    }
+}
+
+#[test]
+fn no_family_is_trained_otherwise_where_layers_are_computed_again() {
+    for model in models() {
+        let bits = [false, true].map(|gradient_checkpointing| {
+            let settings = TrainSettings { max_steps: Some(3), gradient_checkpointing, ..split(8) };
+            let work = tempfile::tempdir().unwrap();
+            train(Kind::Dropout, &model, &pairs(12), &settings, work.path(), &Silent).unwrap()
+        });
+        assert_eq!(bits[0], bits[1], "{}", model.config.family.name());
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) enum Kind {
     Dropout,
 }
 
-const KINDS: [Kind; 6] = [Kind::Sft, Kind::Preferences, Kind::Lora, Kind::LoraUnpaired, Kind::LoraSft, Kind::Dropout];
+pub(super) const KINDS: [Kind; 6] = [Kind::Sft, Kind::Preferences, Kind::Lora, Kind::LoraUnpaired, Kind::LoraSft, Kind::Dropout];
 
 pub(super) fn adapted(model: &Llama) -> Llama {
     let target_modules = match model.config.family {
@@ -54,7 +54,7 @@ pub(super) fn split(micro_batch: usize) -> TrainSettings {
 }
 
 /// As few steps as reach the third epoch, with checkpoints within epochs and at their ends: for what is trained many times.
-fn brief(micro_batch: usize) -> TrainSettings {
+pub(super) fn brief(micro_batch: usize) -> TrainSettings {
     TrainSettings { max_steps: Some(BRIEF), save_steps: Some(2), ..split(micro_batch) }
 }
 
@@ -129,6 +129,14 @@ fn micro_batches_of_1_2_and_8_give_the_same_bits() {
             let found = trained(kind, tied, &brief(micro_batch));
             assert_eq!(found, whole, "{kind:?}, micro-batches of {micro_batch}, tied embeddings: {tied}");
         }
+    }
+}
+
+#[test]
+fn layers_that_are_computed_again_in_the_backward_pass_have_the_same_bits() {
+    for kind in KINDS {
+        let again = TrainSettings { gradient_checkpointing: true, ..brief(2) };
+        assert_eq!(trained(kind, true, &again), trained(kind, true, &brief(2)), "{kind:?}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the loop, first with a task small enough to think through, then with real models.
 
+mod device;
 mod evaluation;
 mod families;
 mod invariance;
@@ -35,6 +36,7 @@ pub(crate) fn settings() -> TrainSettings {
         packing: false,
         packing_strategy: PackingStrategy::Bfd,
         resid_pdrop: 0.0,
+        gradient_checkpointing: false,
         save_steps: None,
         sampling: Sampling::Shuffle,
         lora: None,

@@ -280,10 +280,10 @@ fn gradients_of_token_weights_reach_the_weights() {
         let grads = grads.total().clone();
         let name = "model.layers.1.mlp.down_proj.weight";
         // Along the gradient itself, where the slope is its squared norm.
-        let direction = grads.get(name).values.clone();
+        let direction = grads.get(name).values.to_vec();
         let norm: f64 = direction.iter().map(|&d| f64::from(d).powi(2)).sum();
         let mut at = |h: f32| {
-            let before = task.learner().parameters().get(name).values.clone();
+            let before = task.learner().parameters().get(name).values.to_vec();
             let moved = before.iter().zip(&direction).map(|(w, d)| w + h * d).collect::<Vec<f32>>();
             task.learner_mut().parameters_mut().get_mut(name).values.copy_from_slice(&moved);
             let outputs = task.forward(&all).1;

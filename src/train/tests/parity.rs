@@ -125,6 +125,7 @@ fn case_settings(case: &Path, config: &Value, kind: &str) -> TrainSettings {
         learning_rate: args.number("learning_rate", if kind == "sft" { 2e-5 } else { 1e-6 }),
         lr_scheduler_type: args.named("lr_scheduler_type", Scheduler::Linear),
         warmup_steps: args.count("warmup_steps", 0),
+        gradient_checkpointing: false,
         optim: match args.take("optim").map(|name| name.as_str().unwrap().to_owned()).as_deref() {
             None | Some("adamw_torch" | "adamw_torch_fused") => Optimizer::Adamw,
             Some("sgd") => Optimizer::Sgd,

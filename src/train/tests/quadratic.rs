@@ -30,8 +30,8 @@ pub(super) struct Quadratic {
 impl Quadratic {
     pub fn new() -> Self {
         let mut parameters = Parameters::new();
-        parameters.insert("a", Tensor { shape: vec![3], values: vec![0.0, 1.0, -1.0] });
-        parameters.insert("b", Tensor { shape: vec![2, 1], values: vec![0.5, 2.0] });
+        parameters.insert("a", Tensor { shape: vec![3], values: vec![0.0, 1.0, -1.0].into() });
+        parameters.insert("b", Tensor { shape: vec![2, 1], values: vec![0.5, 2.0].into() });
         let points: Vec<f32> = (0..10).map(|i| (i * 7 % 10) as f32 / 3.0).collect();
         Self { parameters, identity: Digest::of_floats(&points), points, held_out: 0, forgotten: None, first_step: Ok(()) }
     }

@@ -27,13 +27,13 @@ impl Linear {
         let tensor = model.parameters.get(&weight);
         let inputs_first = model.config.family.stores_inputs_first() && name.starts_with(file.layers);
         let (outputs, values) = match (inputs_first, tensor.shape[0], tensor.shape[1]) {
-            (true, _, outputs) => (outputs, tensor.values.clone()),
+            (true, _, outputs) => (outputs, tensor.values.to_vec()),
             (false, outputs, inputs) => {
                 (outputs, (0..inputs * outputs).map(|i| tensor.values[i % outputs * inputs + i / outputs]).collect())
             }
         };
         let bias = format!("{name}.bias");
-        let bias = model.parameters.find(&bias).map(|tensor| (bias, tensor.values.clone()));
+        let bias = model.parameters.find(&bias).map(|tensor| (bias, tensor.values.to_vec()));
         Self { name: weight, outputs, weight: values, bias }
     }
 

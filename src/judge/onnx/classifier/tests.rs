@@ -44,7 +44,7 @@ pub(crate) fn random() -> Scorer {
         let values = (0..shape.iter().product()).map(|_| (mean + spread * stream.normal()) as f32).collect();
         parameters.insert(name, Tensor { shape, values });
     }
-    Scorer { config, parameters, numerics: Numerics::Strict }
+    Scorer { config, parameters, numerics: Numerics::Strict, recomputes: false }
 }
 
 pub(crate) fn bytes(model: &Scorer) -> Vec<u8> {
@@ -63,7 +63,7 @@ fn candle_scores(model: &Scorer, sequences: &[Vec<u32>]) -> Vec<f32> {
     let (shape, device) = (&model.config, Device::Cpu);
     let mut tensors = std::collections::HashMap::new();
     for (name, tensor) in model.parameters.iter() {
-        let values = candle_core::Tensor::from_vec(tensor.values.clone(), tensor.shape.as_slice(), &device).unwrap();
+        let values = candle_core::Tensor::from_vec(tensor.values.to_vec(), tensor.shape.as_slice(), &device).unwrap();
         if name == "score.weight" {
             let head = values.broadcast_as((shape.vocab_size, shape.hidden_size)).unwrap().contiguous().unwrap();
             tensors.insert("lm_head.weight".to_owned(), head);

@@ -1,0 +1,3 @@
+// The kernels for the emulator.
+
+#include "kernels.cu"
