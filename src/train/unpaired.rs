@@ -189,12 +189,9 @@ impl UnpairedTask {
             (Reference::Recorded(_), model) => model.as_ref().expect("kept where the objective asks for a KL"),
         };
         let (examples, completions) = (self.examples.some(batch), self.whole_completions.some(&self.mismatched(batch, scope)));
-        let item = |(example, completion): (&'_ Cow<'_, Feedback>, &'_ Cow<'_, Vec<u32>>)| {
-            completion.len().min(self.max_length - example.prompt.len())
-        };
-        let lengths: Vec<usize> = examples.iter().zip(&completions).map(item).collect();
-        let sequences = examples.iter().zip(&completions).zip(lengths);
-        let items: Vec<(&[u32], &[u32])> = sequences.map(|((e, c), length)| (&e.prompt[..], &c[..length])).collect();
+        let longest = |example: &Feedback| self.max_length - example.prompt.len();
+        let sequences = examples.iter().zip(&completions);
+        let items: Vec<(&[u32], &[u32])> = sequences.map(|(e, c)| (&e.prompt[..], &c[..c.len().min(longest(e))])).collect();
         let logps = |model: &Llama| -> Vec<f64> {
             items.chunks(SCORED_TOGETHER).flat_map(|chunk| score(model, chunk)).map(|s| s.sum.logp).collect()
         };

@@ -71,7 +71,7 @@ fn every_oddity_is_counted_and_its_first_case_named() {
 #[test]
 fn long_prompts_are_left_out_and_counted_and_never_all_of_them() {
     let tokenizer = tokenizer();
-    let pairs = vec![pair("a", "Why?", " So.", " No."), pair("b", &"Why? ".repeat(40), " So.", " No.")];
+    let pairs = [pair("a", "Why?", " So.", " No."), pair("b", &"Why? ".repeat(40), " So.", " No.")];
     let longest = tokenizer.prompt("Why?").len();
     let of = |longest: usize| {
         let mut long = LongPrompts::above(longest, Pair::UNIT);

@@ -33,9 +33,9 @@ fn train(settings: &TrainSettings, held_out: bool) -> (Vec<Metrics>, Digest, Vec
     let (reference, pairs) = (model(3, false), pairs(18));
     let (learnt, others) = pairs.split_at(12);
     let (metrics, weights) = if settings.objective.is_unpaired() {
-        let task = UnpairedTask::new(reference.clone(), &reference, &Feedback::of_pairs(learnt), settings, &Silent).unwrap();
+        let task = UnpairedTask::new(reference.clone(), &reference, Feedback::of_pairs(learnt), settings, &Silent).unwrap();
         let mut task = match held_out {
-            true => task.with_held_out(&reference, &Feedback::of_pairs(others), settings, None, &Silent).unwrap(),
+            true => task.with_held_out(&reference, Feedback::of_pairs(others), settings, None, &Silent).unwrap(),
             false => task,
         };
         (run(&mut task, settings, 1, work.path(), &Silent).unwrap(), task.learner().parameters().digest())

@@ -80,7 +80,7 @@ pub(super) fn train(
             let objective = ObjectiveSettings { loss_type: vec![LossType::Sft], ..settings.objective.clone() };
             let settings = TrainSettings { objective, ..settings.clone() };
             let start = if kind == Kind::Sft { model.clone() } else { adapted(model) };
-            let mut task = SftTask::new(start, &demonstrations(pairs), &settings).unwrap();
+            let mut task = SftTask::new(start, demonstrations(pairs), &settings).unwrap();
             run(&mut task, &settings, 1, work, watch).ok()?;
             task.into_model().trained().clone()
         }

@@ -145,7 +145,7 @@ fn train_any(settings: &TrainSettings, seed: u64, work: &Path, watch: &dyn Watch
         return train(settings, seed, work, watch);
     }
     let reference = model(3, false);
-    let mut task = UnpairedTask::new(reference.clone(), &reference, &Feedback::of_pairs(&pairs(9)), settings, &Silent)?;
+    let mut task = UnpairedTask::new(reference.clone(), &reference, Feedback::of_pairs(&pairs(9)), settings, &Silent)?;
     let metrics = run(&mut task, settings, seed, work, watch)?;
     Ok((serde_json::to_string(&metrics).unwrap(), task.into_policy().parameters.digest().to_string()))
 }
@@ -339,7 +339,7 @@ fn fast_training_repeats_itself_and_a_state_of_the_other_arithmetic_is_refused()
             gradient_accumulation_steps: 4 / micro_batch,
             ..six_steps()
         };
-        let mut task = PreferenceTask::new(reference.clone(), &reference, &pairs(18), &settings, &Silent).unwrap();
+        let mut task = PreferenceTask::new(reference.clone(), &reference, pairs(18), &settings, &Silent).unwrap();
         let metrics = run(&mut task, &settings, 1, work, &Silent)?;
         Ok::<_, crate::Error>((metrics, task.into_policy().parameters))
     };
@@ -381,7 +381,7 @@ fn another_seed_gives_other_weights() {
 fn sft_lowers_the_loss_for_tied_and_untied_embeddings() {
     let settings = TrainSettings { max_steps: Some(40), ..settings() };
     for tied in [false, true] {
-        let mut task = SftTask::new(model(3, tied), &demonstrations(&pairs(18)), &settings).unwrap();
+        let mut task = SftTask::new(model(3, tied), demonstrations(&pairs(18)), &settings).unwrap();
         let metrics = run(&mut task, &settings, 1, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
         assert!(metrics[39].loss < 0.8 * metrics[0].loss, "{} {}", metrics[0].loss, metrics[39].loss);
     }
@@ -456,7 +456,7 @@ fn tokens_outside_the_vocabulary_and_sequences_beyond_the_context_are_errors() {
 fn a_reference_that_scores_otherwise_than_the_policy_is_caught_at_the_first_step() {
     for (numerics, change) in [(Numerics::Strict, 1e-3), (Numerics::Fast, 1e-2)] {
         let reference = model(3, false).with_numerics(numerics);
-        let mut task = PreferenceTask::new(reference.clone(), &reference, &pairs(18), &settings(), &Silent).unwrap();
+        let mut task = PreferenceTask::new(reference.clone(), &reference, pairs(18), &settings(), &Silent).unwrap();
         task.learner_mut().parameters_mut().get_mut("model.norm.weight").values[0] += change;
         let work = tempfile::tempdir().unwrap();
         let error = run(&mut task, &six_steps(), 1, work.path(), &Silent).unwrap_err();
@@ -469,7 +469,7 @@ fn a_weight_that_is_not_a_number_stops_the_run_and_names_the_pairs() {
     let reference = model(3, false);
     let mut policy = reference.clone();
     policy.parameters.get_mut("model.norm.weight").values[0] = f32::NAN;
-    let mut task = PreferenceTask::new(policy, &reference, &pairs(18), &settings(), &Silent).unwrap();
+    let mut task = PreferenceTask::new(policy, &reference, pairs(18), &settings(), &Silent).unwrap();
     let work = tempfile::tempdir().unwrap();
     let error = run(&mut task, &six_steps(), 1, work.path(), &Silent).unwrap_err();
     assert!(error.message.contains("step 1") && error.message.contains("pair-"), "{error}");

@@ -90,7 +90,7 @@ fn packed_fine_tuning_depends_on_neither_micro_batches_nor_interruptions() {
                 gradient_accumulation_steps: 4 / micro_batch,
                 ..six_steps()
             };
-            let mut task = SftTask::new(model(3, true), &demonstrations(&pairs(18)), &settings).unwrap();
+            let mut task = SftTask::new(model(3, true), demonstrations(&pairs(18)), &settings).unwrap();
             let metrics = run(&mut task, &settings, 1, work, watch)?;
             Ok::<_, crate::Error>((metrics, task.into_model().parameters.digest()))
         };

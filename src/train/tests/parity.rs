@@ -387,7 +387,7 @@ fn agrees_with_trl(root: &Path, case: &Path, numerics: Numerics) {
     };
     match kind {
         "sft" => {
-            let task = SftTask::new(policy, &demonstrations(root), &settings).unwrap();
+            let task = SftTask::new(policy, demonstrations(root), &settings).unwrap();
             compare(case, &settings, numerics, task, &[], &[]);
         }
         "dpo" => {
@@ -448,7 +448,7 @@ fn discopop_is_within_the_tolerance_of_trl_in_binary64_or_as_close_to_it_as_trl_
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/train/discopop");
     let config: Value = serde_json::from_str(&std::fs::read_to_string(case.join("config.json")).unwrap()).unwrap();
     let (settings, model) = (case_settings(&case, &config, "dpo"), Llama::load(&root.join("model")).unwrap());
-    let mut task = PreferenceTask::new(model.clone(), &model, &pairs(&root, &settings), &settings, &Silent).unwrap();
+    let mut task = PreferenceTask::new(model.clone(), &model, pairs(&root, &settings), &settings, &Silent).unwrap();
     let found = run(&mut task, &settings, 0, tempfile::tempdir().unwrap().path(), &Silent).unwrap();
     let (single, double) = (lines(&case.join("steps.jsonl")), lines(&case.join("steps_f64.jsonl")));
     assert_eq!((found.len(), single.len(), double.len()), (20, 20, 20));
