@@ -10,10 +10,11 @@ fn main() {
     emulator();
 }
 
-/// The emulator's fibers stand on POSIX's contexts.
+/// The emulator's fibers stand on POSIX's contexts, which musl doesn't have.
 #[cfg(feature = "emulator")]
 fn emulator() {
-    if std::env::var_os("CARGO_CFG_UNIX").is_none() {
+    let musl = std::env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "musl");
+    if std::env::var_os("CARGO_CFG_UNIX").is_none() || musl {
         return;
     }
     println!("cargo:rustc-cfg=emulated");
