@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds everything that a GPU machine needs and puts it into one folder, which is then brought there as it is: nothing is built on it.
+# Builds everything that a GPU machine needs and puts it into one folder, and that into one archive: nothing is built there.
 #
 #   benches/device/prepare.sh [FOLDER]     (target/device)
 set -euo pipefail
@@ -29,4 +29,5 @@ cp golden/quickstart.json "$folder/golden"
 # The judges' library, as it lies in the cache.
 library=$(find "${XDG_CACHE_HOME:-$HOME/.cache}/dpo-eval" -name 'libonnxruntime.so*' -type f 2>/dev/null | head -n 1)
 if [ -n "$library" ]; then cp "$library" "$folder/libonnxruntime.so"; fi
-du -sh "$folder"
+tar -C "$(dirname "$folder")" -czf "$folder.tar.gz" "$(basename "$folder")"
+du -sh "$folder" "$folder.tar.gz"

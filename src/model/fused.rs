@@ -3,49 +3,45 @@
 use super::names::Qkv;
 use crate::numerics::attention::Heads;
 use crate::numerics::buffer::Buffer;
+use crate::numerics::matrix;
 
-/// Where queries, keys and values stand in a row of the projection's output: pieces of equal width each.
+/// Where the heads of queries, keys and values stand in a row of the projection's output, which is so many heads wide.
 struct Places {
-    starts: [Vec<usize>; 3],
-    widths: [usize; 3],
+    of: [Vec<usize>; 3],
+    heads: usize,
 }
 
 impl Places {
     fn of(qkv: Qkv, heads: Heads) -> Self {
-        let (q, kv, dim) = (heads.query_width(), heads.key_width(), heads.head_dim);
-        match qkv {
-            Qkv::ByHead(_) => {
-                let starts = [0, 1, 2].map(|part| (0..heads.heads).map(|head| (3 * head + part) * dim).collect());
-                Self { starts, widths: [dim; 3] }
-            }
-            Qkv::Thirds(_) | Qkv::Apart(_) => Self { starts: [vec![0], vec![q], vec![q + kv]], widths: [q, kv, kv] },
-        }
+        let (q, kv) = (heads.heads, heads.kv_heads);
+        let of = match qkv {
+            Qkv::ByHead(_) => [0, 1, 2].map(|part| (0..q).map(|head| 3 * head + part).collect()),
+            Qkv::Thirds(_) | Qkv::Apart(_) => [0..q, q..q + kv, q + kv..q + 2 * kv].map(Iterator::collect),
+        };
+        Self { of, heads: q + 2 * kv }
+    }
+
+    /// The heads of one part in `rows`, counted over all rows.
+    fn in_rows(&self, part: usize, rows: impl Iterator<Item = usize>) -> Vec<usize> {
+        rows.flat_map(|row| self.of[part].iter().map(move |place| row * self.heads + place)).collect()
     }
 }
 
 /// The queries of the rows `asked`, the keys and values of all, of `fused`: (rows, query width + twice key width).
 pub(super) fn split(fused: &[f32], qkv: Qkv, heads: Heads, asked: &[usize]) -> [Buffer; 3] {
-    let (width, places) = (heads.query_width() + 2 * heads.key_width(), Places::of(qkv, heads));
-    let all: Vec<usize> = (0..fused.len() / width).collect();
-    let part = |part: usize| {
-        let (rows, piece, starts) = (if part == 0 { asked } else { &all }, places.widths[part], &places.starts[part]);
-        let mut out = Buffer::unspecified(rows.len() * piece * starts.len());
-        let pieces = rows.iter().flat_map(|row| starts.iter().map(move |start| row * width + start));
-        out.chunks_exact_mut(piece).zip(pieces).for_each(|(out, at)| out.copy_from_slice(&fused[at..][..piece]));
-        out
-    };
-    [0, 1, 2].map(part)
+    let places = Places::of(qkv, heads);
+    let rows = fused.len() / (places.heads * heads.head_dim);
+    let queries = places.in_rows(0, asked.iter().copied());
+    [queries, places.in_rows(1, 0..rows), places.in_rows(2, 0..rows)].map(|at| matrix::gather_rows(fused, &at, heads.head_dim))
 }
 
 /// The gradient of [`split`]: (`rows`, query width + twice key width); queries of rows that don't ask have none.
 pub(super) fn join(gradients: [&[f32]; 3], qkv: Qkv, heads: Heads, asked: &[usize], rows: usize) -> Buffer {
-    let (width, places) = (heads.query_width() + 2 * heads.key_width(), Places::of(qkv, heads));
-    let all: Vec<usize> = (0..rows).collect();
-    let mut fused = Buffer::zeros(rows * width);
-    for (part, gradient) in gradients.into_iter().enumerate() {
-        let (rows, piece, starts) = (if part == 0 { asked } else { &all }, places.widths[part], &places.starts[part]);
-        let pieces = rows.iter().flat_map(|row| starts.iter().map(move |start| row * width + start));
-        gradient.chunks_exact(piece).zip(pieces).for_each(|(d, at)| fused[at..][..piece].copy_from_slice(d));
+    let places = Places::of(qkv, heads);
+    let mut fused = Buffer::zeros(rows * places.heads * heads.head_dim);
+    let queries = places.in_rows(0, asked.iter().copied());
+    for (at, gradient) in [queries, places.in_rows(1, 0..rows), places.in_rows(2, 0..rows)].iter().zip(gradients) {
+        matrix::spread_rows_over(gradient, at, heads.head_dim, &mut fused);
     }
     fused
 }

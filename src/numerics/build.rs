@@ -10,10 +10,11 @@ fn main() {
     emulator();
 }
 
-/// The emulator's fibers stand on POSIX's contexts.
+/// The emulator's fibers stand on POSIX's contexts, which musl doesn't have.
 #[cfg(feature = "emulator")]
 fn emulator() {
-    if std::env::var_os("CARGO_CFG_UNIX").is_none() {
+    let musl = std::env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "musl");
+    if std::env::var_os("CARGO_CFG_UNIX").is_none() || musl {
         return;
     }
     println!("cargo:rustc-cfg=emulated");
@@ -54,9 +55,24 @@ mod ptx {
         let mut command = Command::new(&nvcc);
         command.args(["-ptx", "-arch", ARCHITECTURE, "-fmad=false", "cuda/kernels.cu", "-o"]).arg(&out);
         match command.status() {
-            Ok(status) if status.success() => {}
+            Ok(status) if status.success() => check(&std::fs::read_to_string(&out).expect("nvcc wrote its output")),
             Ok(status) => panic!("{} failed on cuda/kernels.cu ({status}); its messages stand above", nvcc.display()),
             Err(error) => panic!("{} does not start: {error}", nvcc.display()),
+        }
+    }
+
+    /// Every operation on floats is the IEEE one, rounded to nearest even, subnormals kept: whatever nvcc was told.
+    fn check(ptx: &str) {
+        const ROUNDED: [&str; 6] = ["add.", "sub.", "mul.", "div.", "fma.", "sqrt."];
+        const INEXACT: [&str; 8] = ["mad.", "rcp.", "rsqrt.", "ex2.", "lg2.", "tanh.", "sin.", "cos."];
+        let instructions = ptx.lines().filter_map(|line| line.split_whitespace().find(|word| !word.starts_with('@')));
+        for of in instructions.filter(|of| of.ends_with(".f32") || of.ends_with(".f64")) {
+            let starts = |names: &[&str]| names.iter().any(|name| of.starts_with(name));
+            let rounded = of.contains(".rn.") && !of.contains(".ftz");
+            assert!(
+                !starts(&INEXACT) && (rounded || !starts(&ROUNDED)),
+                "nvcc made `{of}` of the kernels, which leaves rounding open"
+            );
         }
     }
 

@@ -73,14 +73,18 @@ pub fn add_gathered_rows(x: &[f32], places: &[u32], width: usize, out: &mut [f32
 /// `length` f32s: the rows of `parts`: (places.len(), width) at their places, no two of them the same, among rows of zeros.
 pub fn spread_rows(parts: &[f32], places: &[usize], length: usize, width: usize) -> Buffer {
     let mut out = Buffer::zeros(length);
+    spread_rows_over(parts, places, width, &mut out);
+    out
+}
+
+/// The rows of `x`: (_, width) at `places`, no two of them the same, ← the rows of `parts`: (places.len(), width).
+pub fn spread_rows_over(parts: &[f32], places: &[usize], width: usize, x: &mut [f32]) {
     if let Some(device) = device::active() {
-        rows::spread(device, parts, &numbers(places), width, &mut out);
-        return out;
+        return rows::spread(device, parts, &numbers(places), width, x);
     }
     for (part, r) in parts.chunks_exact(width).zip(places) {
-        out[r * width..][..width].copy_from_slice(part);
+        x[r * width..][..width].copy_from_slice(part);
     }
-    out
 }
 
 /// Rows of `x`: (_, width) += the rows of `parts`: (places.len(), width), each at its place, in order.

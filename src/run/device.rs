@@ -98,7 +98,15 @@ fn bytes(f32s: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
+    use crate::digest::Digest;
+    use crate::run::execute::{Event, Listener, Options, execute};
+    use crate::run::{plan, stages};
+    use crate::store::Store;
 
     fn suite(change: impl Fn(String) -> String) -> Suite {
         let text = change(include_str!("../suite/templates/world.toml").to_owned());
@@ -111,6 +119,42 @@ mod tests {
         let error = open(&suite(|text| text.replace("#device = \"cpu\"", "device = \"cuda:977\""))).unwrap_err();
         assert_eq!(error.kind, crate::error::Kind::Usage);
         assert!(error.help.is_some(), "{error}");
+    }
+
+    struct Silent;
+
+    impl Listener for Silent {
+        fn on(&self, _: Event<'_>) {}
+    }
+
+    /// Digests of what a training, its inputs and the evaluation of its policy leave.
+    fn computed(device: Option<&'static device::Device>) -> BTreeMap<String, Digest> {
+        let smaller = [
+            ("max_steps = 40", "max_steps = 6"),
+            ("samples_per_prompt = 4\npairs_per_prompt = 2", "samples_per_prompt = 2\npairs_per_prompt = 1"),
+            ("max_new_tokens = 24", "max_new_tokens = 8"),
+        ];
+        let text = include_str!("../../suites/smoke.toml").to_owned();
+        let text = smaller.iter().fold(text, |text, (from, to)| text.replacen(from, to, 1));
+        let suite = crate::suite::parse(&text, Path::new("smoke.toml")).unwrap();
+        let plan = plan::plan(&suite, Digest::of_bytes(b"no runtime")).unwrap();
+        let plan = plan.restricted_to(&["evaluate/dpo-b0.1/seed-1".to_owned(), "evaluate/reference".to_owned()]);
+        let folder = tempfile::tempdir().unwrap();
+        let (store, never) = (Store::open(folder.path()).unwrap(), AtomicBool::new(false));
+        let options = Options { threads: 2, jobs: 1, device };
+        let receipts =
+            execute(&plan, &store, &options, &|cell, context| stages::run_cell(&suite, cell, context), &Silent, &never).unwrap();
+        assert!(receipts.len() > 4);
+        for receipt in receipts.values() {
+            assert_eq!(receipt.clock.device.as_deref(), device.map(device::Device::name));
+        }
+        receipts.into_iter().map(|(id, receipt)| (id, receipt.output_digest())).collect()
+    }
+
+    #[test]
+    fn the_cells_of_a_suite_have_the_same_digests_on_a_device_whose_receipts_name_it() {
+        let Some(device) = device::Device::for_tests() else { return };
+        assert_eq!(computed(Some(device)), computed(None));
     }
 
     #[test]

@@ -79,6 +79,7 @@ impl Device {
             free.piece = (left > capacity).then(|| (Address(start.0.wrapping_add(capacity)), left - capacity));
             start
         });
+        drop(free);
         if self.backend.poisons() {
             // SAFETY: the block was allocated with at least this many f32s, and nobody else has it.
             (0..len).for_each(|i| unsafe { start.0.add(i).write(f32::NAN) });

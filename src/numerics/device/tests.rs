@@ -70,11 +70,12 @@ fn a_device_is_active_where_somebody_said_so_and_nowhere_else() {
 fn shared_memory_is_used_again_and_known_as_such() {
     on_device(|| {
         let device = Device::for_tests().unwrap();
-        let (first, own) = (Buffer::zeros(3000), vec![0.0f32; 3000]);
+        // Of a size that no other test asks for.
+        let (first, own) = (Buffer::zeros(300_000), vec![0.0f32; 3000]);
         assert!(device.holds(&first) && device.holds(&first[1..7]) && !device.holds(&own));
         let at = first.as_ptr();
         drop(first);
-        assert_eq!(Buffer::unspecified(2500).as_ptr(), at);
+        assert_eq!(Buffer::unspecified(290_000).as_ptr(), at);
         let copy = Buffer::copy_of(&own).clone();
         assert!(device.holds(&copy) && copy.iter().all(|x| *x == 0.0));
     });
