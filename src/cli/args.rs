@@ -201,6 +201,9 @@ pub struct ReproArguments {
     /// Examples that go through the model together, rounded down to a divisor of the batch [default: 2,1,4]
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     pub micro_batches: Vec<u16>,
+    /// A CUDA device, `cuda` or `cuda:1`, on which they are computed again too
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
     #[arg(long, value_enum, default_value = "table")]
     pub format: Format,
 }

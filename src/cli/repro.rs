@@ -9,13 +9,14 @@ use crate::cli::args::{Common, Format, ReproArguments};
 use crate::cli::{Code, INTERRUPTED, display, print};
 use crate::error::{Error, Kind, Result};
 use crate::judge::runtime;
+use crate::numerics::device::Device;
 use crate::numerics::isa::{self, Isa};
 use crate::report::plural;
 use crate::run::plan::{Cell, Plan, Stage, plan, sequential_plan};
 use crate::run::repro::{self, Comparison, Difference, Parting, Repeater, Setting, WeightDifference};
 use crate::run::{cost, stages};
 use crate::store::{Receipt, RunRecord, Store};
-use crate::suite::settings::Numerics;
+use crate::suite::settings::{Device as DeviceName, Numerics};
 use crate::suite::{self, Suite};
 
 /// What is tried unless the command line says otherwise, in this order, beside every instruction set of the machine.
@@ -23,7 +24,11 @@ const THREADS: [usize; 3] = [1, 2, 4];
 const MICRO_BATCHES: [usize; 3] = [2, 1, 4];
 
 pub fn run(arguments: &ReproArguments, common: &Common) -> Result<Code> {
-    let settings = settings(arguments)?;
+    let mut settings = settings(arguments)?;
+    let own = Setting { isa: isa::active(), threads: common.threads(), micro_batch: None, device: None };
+    if let Some(written) = &arguments.device {
+        settings.push(Setting { device: Some(device(written)?), ..own });
+    }
     let store = if common.store.exists() { Some(Store::open(&common.store)?) } else { None };
     let Some((store, record)) = store.map(|s| find(&s, arguments.run.as_deref()).map(|record| (s, record))).transpose()? else {
         return Err(Error::new(Kind::NothingSelected, format!("{} holds no finished run", common.store.display()))
@@ -37,7 +42,6 @@ pub fn run(arguments: &ReproArguments, common: &Common) -> Result<Code> {
     let receipts = receipts(&store, &record, &plan)?;
     let (cells, left_out) = select(&suite, &plan, &arguments.cells)?;
     let scratch = Scratch::new(&store, &record)?;
-    let own = Setting { isa: isa::active(), threads: common.threads(), micro_batch: None };
     let rate = cost::measured_rate();
     let seconds = |s: &Setting, c: &Cell| (repro::announced_id(c, s), cost::expected_seconds(&suite, c, rate));
     let weights = settings.iter().flat_map(|s| cells.iter().map(move |c| (s, c))).map(|(s, c)| seconds(s, c)).collect();
@@ -166,6 +170,14 @@ fn matches(pattern: &str, text: &str) -> bool {
         Some((head, rest)) => text
             .strip_prefix(head)
             .is_some_and(|text| (0..=text.len()).filter(|&at| text.is_char_boundary(at)).any(|at| matches(rest, &text[at..]))),
+    }
+}
+
+/// The CUDA device that is written so, opened.
+fn device(written: &str) -> Result<&'static Device> {
+    match DeviceName::named(written) {
+        Some(DeviceName::Cuda(number)) => Device::open(number).map_err(|e| Error::usage(e.message).help(e.help)),
+        _ => Err(Error::usage(format!("--device can't be `{written}`")).help("it takes `cuda` or, of several, `cuda:1`")),
     }
 }
 

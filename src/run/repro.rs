@@ -19,6 +19,7 @@ use crate::data::files::read_jsonl;
 use crate::digest::Digest;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Adapter, Parameters};
+use crate::numerics::device::{self, Device};
 use crate::numerics::isa::{self, Isa};
 use crate::run::execute::{Context, Event, Listener};
 use crate::run::plan::Cell;
@@ -38,6 +39,13 @@ pub struct Setting {
     /// Examples that go through the model together in training, rounded down to a divisor of the optimizer batch; none: as the
     /// suite says.
     pub micro_batch: Option<usize>,
+    /// In place of the instruction set.
+    #[serde(serialize_with = "by_device_name", skip_serializing_if = "Option::is_none")]
+    pub device: Option<&'static Device>,
+}
+
+fn by_device_name<S: Serializer>(device: &Option<&'static Device>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    device.map(Device::name).serialize(serializer)
 }
 
 fn by_name<S: Serializer>(isa: &Isa, serializer: S) -> std::result::Result<S::Ok, S::Error> {
@@ -46,7 +54,8 @@ fn by_name<S: Serializer>(isa: &Isa, serializer: S) -> std::result::Result<S::Ok
 
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {} thread{}", self.isa, self.threads, if self.threads == 1 { "" } else { "s" })?;
+        let on = self.device.map_or(self.isa.name(), Device::name);
+        write!(f, "{on}, {} thread{}", self.threads, if self.threads == 1 { "" } else { "s" })?;
         self.micro_batch.map_or(Ok(()), |size| write!(f, ", micro-batch {size}"))
     }
 }
@@ -59,6 +68,7 @@ pub fn settings(isas: &[Isa], threads: &[usize], micro_batches: &[usize]) -> Vec
         isa: isas[i % isas.len()],
         threads: threads[i % threads.len()],
         micro_batch: micro_batches.get(i % micro_batches.len().max(1)).copied(),
+        device: None,
     };
     (0..count).map(setting).collect()
 }
@@ -237,8 +247,11 @@ impl Repeater<'_> {
         let threads = setting.threads;
         let context = Context { store: self.store, inputs, work: work.to_owned(), watch: &watch, threads };
         let suite = with_micro_batch(self.suite, setting.micro_batch);
-        let pool =
-            isa::pool(setting.isa, threads).map_err(|e| Error::unexpected(format!("cannot start {threads} threads: {e}")))?;
+        let pool = match setting.device {
+            Some(device) => device::pool(Some(device), threads),
+            None => isa::pool(setting.isa, threads),
+        };
+        let pool = pool.map_err(|e| Error::unexpected(format!("cannot start {threads} threads: {e}")))?;
         match pool.install(|| (self.body)(&suite, cell, &context)) {
             Err(error) if error.kind == Kind::Interrupted && last_step.is_some() && !watch.interrupted() => Ok(Vec::new()),
             outcome => outcome,

@@ -77,7 +77,7 @@ pub enum Device {
 
 impl Device {
     /// The one that is written so.
-    pub(super) fn named(written: &str) -> Option<Self> {
+    pub fn named(written: &str) -> Option<Self> {
         match written {
             "cpu" => Some(Self::Cpu),
             "cuda" => Some(Self::Cuda(0)),

@@ -97,6 +97,10 @@ fn a_device_that_is_not_there_ends_a_run_before_any_work() {
     let ran = run_expecting(folder.path(), &["suite", "run", "suites/smoke.toml"], 2);
     assert!(ran.stderr.contains("error: ") && ran.stderr.contains("\nhelp: "), "{}", ran.stderr);
     assert!(!ran.stderr.contains("reference") && !folder.path().join("reports/smoke").exists(), "{}", ran.stderr);
+    for device in ["gpu", "cuda:977"] {
+        let ran = run_expecting(folder.path(), &["repro", "--device", device], 2);
+        assert!(ran.stderr.contains("\nhelp: "), "{}", ran.stderr);
+    }
     let doctor = run_expecting(folder.path(), &["doctor"], 0);
     assert!(doctor.stdout.contains("\nCUDA devices    "), "{}", doctor.stdout);
 }

@@ -73,6 +73,15 @@ impl fmt::Debug for Device {
     }
 }
 
+/// A device is opened once: two are the same only if they are one.
+impl PartialEq for Device {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Device {}
+
 /// What is known of a device without opening it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {

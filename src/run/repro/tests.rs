@@ -121,11 +121,20 @@ impl Watch for Quiet {
 }
 
 fn own() -> Setting {
-    Setting { isa: isa::active(), threads: 1, micro_batch: None }
+    Setting { isa: isa::active(), threads: 1, micro_batch: None, device: None }
 }
 
 /// Records a run of one cell, `recorded` saying what was planted then, and repeats it on two threads, `repeated` saying what is now.
 fn compared(
+    recorded: Option<(u64, usize)>,
+    repeated: impl Fn(&Context<'_>) -> Option<(u64, usize)> + Sync,
+    steps: Option<u64>,
+) -> Comparison {
+    compared_under(Setting { threads: 2, ..own() }, recorded, repeated, steps)
+}
+
+fn compared_under(
+    other: Setting,
     recorded: Option<(u64, usize)>,
     repeated: impl Fn(&Context<'_>) -> Option<(u64, usize)> + Sync,
     steps: Option<u64>,
@@ -150,7 +159,6 @@ fn compared(
         listener: &Quiet,
         interrupted: &AtomicBool::new(false),
     };
-    let other = Setting { threads: 2, ..own() };
     let mut comparisons = repeater.compare_all(std::slice::from_ref(&cell), &[other]).unwrap();
     assert_eq!(comparisons[0].setting, other);
     comparisons.remove(0)
@@ -169,6 +177,18 @@ fn the_same_bits_are_no_difference() {
     assert_eq!((found.steps, found.files, found.difference), (Some(20), 5, None));
     let found = compared(None, |_| None, Some(6));
     assert_eq!((found.steps, found.files, found.difference), (Some(6), 0, None));
+}
+
+#[test]
+fn a_device_repeats_where_a_setting_says_so() {
+    use crate::numerics::device::{self, Device};
+    let Some(device) = Device::for_tests() else { return };
+    let on_device = Setting { device: Some(device), ..own() };
+    let planted_there = |_: &Context<'_>| device::active().is_some().then_some((3, 0));
+    assert_eq!(compared(None, planted_there, None).difference, None);
+    assert_eq!(compared_under(on_device, None, |_| None, None).difference, None);
+    assert!(compared_under(on_device, None, planted_there, None).difference.is_some());
+    assert!(on_device.to_string().starts_with(device.name()), "{on_device}");
 }
 
 #[test]
