@@ -12,7 +12,7 @@ use crate::cli::{Code, print};
 use crate::data::audit::{AuditInput, Audited, Take, audit, audit_by_source, audit_rows, filed, held, in_chunks};
 use crate::data::convert::{self, To};
 use crate::data::files::{Labels, RowFile, read_jsonl};
-use crate::data::parts::Reading;
+use crate::data::parts::{self, Reading};
 use crate::data::sources::FileRow;
 use crate::data::template::{self, ChatTemplate};
 use crate::data::tokenize::TextTokenizer;
@@ -174,21 +174,21 @@ fn audit_suite(suite: &Suite, quiet: bool) -> Result<Vec<AuditItem>> {
     }
 }
 
-fn audit_parts<R: FileRow + Audited + Serialize + DeserializeOwned + Send>(
+fn audit_parts<R: FileRow + Audited + Serialize + DeserializeOwned>(
     reading: &Reading<'_>,
     max_length: usize,
 ) -> Result<Vec<AuditItem>> {
     let Reading { suite, settings, tokenizer, .. } = *reading;
     let folder = tempfile::tempdir().map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), &e))?;
-    let (parts, mut items) = reading.split_into::<R>(folder.path())?;
-    let (demonstrations, train, heldout, judge) = (parts.demonstrations(), parts.train(), parts.heldout(), parts.judge());
+    let mut items = reading.split_into::<R>(folder.path())?;
+    let [demonstrations, train, heldout, judge, eval] = parts::FILES.map(|name| folder.path().join(name));
     let (imitated, none) = (filed(&demonstrations), held(&[]));
     let input = AuditInput::<R> {
         demonstrations: if suite.sft.is_some() { &imitated } else { &none },
         train: &filed(&train),
         heldout: &filed(&heldout),
         judge: &filed(&judge),
-        eval: &read_jsonl(&parts.eval())?,
+        eval: &read_jsonl(&eval)?,
         tokenizer: Some(tokenizer),
         max_length: Some(max_length),
         full: true,

@@ -24,7 +24,7 @@ use crate::data::split::{normalised, prompt_hash};
 use crate::data::tokenize::TextTokenizer;
 use crate::data::{AuditItem, Demonstration, PreferenceRow, Prompt};
 use crate::error::{Error, Result};
-use crate::suite::settings::{PairsSettings, SourceSettings};
+use crate::suite::settings::PairsSettings;
 use noise::{Evidence, Sample};
 use repeats::{Found, Repeats, Said, Told};
 pub use rows::Audited;
@@ -87,10 +87,9 @@ pub fn audit_by_source<R: Audited + Clone>(input: &AuditInput<R>, settings: &Pai
     let (mut counts, mut total) = (vec![0u64; settings.sources.len()], 0u64);
     if !counts.is_empty() {
         (input.train)(&mut |rows: &[R]| {
-            for row in rows {
-                let own =
-                    |source: &SourceSettings| sources::source_of(row.id(), settings).is_some_and(|its| its.name == source.name);
-                counts.iter_mut().zip(&settings.sources).for_each(|(count, source)| *count += u64::from(own(source)));
+            for own in rows.iter().filter_map(|row| sources::source_of(row.id(), settings)) {
+                let at = settings.sources.iter().position(|source| source.name == own.name);
+                counts[at.expect("one of the suite's sources")] += 1;
             }
             total += rows.len() as u64;
             Ok(())

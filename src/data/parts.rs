@@ -1,11 +1,11 @@
 //! What a suite reads from files, split into files of its own: rows come and go one chunk at a time.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::data::audit::{CHUNK, LongPrompts, check_length};
+use crate::data::audit::{LongPrompts, check_length, in_chunks};
 use crate::data::files::{JsonlFile, Labels, write_jsonl};
 use crate::data::sources::{self, FileRow};
 use crate::data::split::{Place, Splitter};
@@ -26,35 +26,14 @@ pub struct Reading<'a> {
     pub context: Option<usize>,
 }
 
-/// The files, in a folder.
-pub struct Parts(pub PathBuf);
-
-impl Parts {
-    /// The names of the files. Where the suite has an [sft] table it imitates the demonstrations: the chosen sides of the training pairs, or
-    /// their desirable completions.
-    pub const FILES: [&str; 5] =
-        ["demonstrations.jsonl", "train_pairs.jsonl", "heldout_pairs.jsonl", "judge_pairs.jsonl", "eval_prompts.jsonl"];
-
-    pub fn demonstrations(&self) -> PathBuf {
-        self.0.join(Self::FILES[0])
-    }
-
-    pub fn train(&self) -> PathBuf {
-        self.0.join(Self::FILES[1])
-    }
-
-    pub fn heldout(&self) -> PathBuf {
-        self.0.join(Self::FILES[2])
-    }
-
-    pub fn judge(&self) -> PathBuf {
-        self.0.join(Self::FILES[3])
-    }
-
-    pub fn eval(&self) -> PathBuf {
-        self.0.join(Self::FILES[4])
-    }
-}
+/// Where the suite has an [sft] table it imitates these: the chosen sides of the training pairs, or their desirable completions.
+pub const DEMONSTRATIONS: &str = "demonstrations.jsonl";
+pub const TRAIN: &str = "train_pairs.jsonl";
+pub const HELDOUT: &str = "heldout_pairs.jsonl";
+pub const JUDGE: &str = "judge_pairs.jsonl";
+pub const EVAL: &str = "eval_prompts.jsonl";
+/// The names of all files.
+pub const FILES: [&str; 5] = [DEMONSTRATIONS, TRAIN, HELDOUT, JUDGE, EVAL];
 
 /// The files being written.
 struct Writing<'a> {
@@ -66,13 +45,10 @@ struct Writing<'a> {
 }
 
 impl<'a> Writing<'a> {
-    fn into(parts: &Parts, settings: &'a PairsSettings) -> Result<Self> {
-        let rows = [
-            (Place::Train, JsonlFile::create(&parts.train())?),
-            (Place::Heldout, JsonlFile::create(&parts.heldout())?),
-            (Place::Judge, JsonlFile::create(&parts.judge())?),
-        ];
-        let demonstrations = JsonlFile::create(&parts.demonstrations())?;
+    fn into(folder: &Path, settings: &'a PairsSettings) -> Result<Self> {
+        let create = |name: &str| JsonlFile::create(&folder.join(name));
+        let rows = [(Place::Train, create(TRAIN)?), (Place::Heldout, create(HELDOUT)?), (Place::Judge, create(JUDGE)?)];
+        let demonstrations = create(DEMONSTRATIONS)?;
         Ok(Self { splitter: Splitter::new(settings)?, demonstrations, rows, labels: Labels::default() })
     }
 
@@ -95,43 +71,30 @@ impl<'a> Writing<'a> {
 
 impl Reading<'_> {
     /// Reads and splits all rows into files in `folder`. Returns what was left out or looks odd.
-    pub fn split_into<R: FileRow + Serialize + Send + Sync>(&self, folder: &Path) -> Result<(Parts, Vec<AuditItem>)> {
-        let parts = Parts(folder.to_owned());
+    pub fn split_into<R: FileRow + Serialize + Sync>(&self, folder: &Path) -> Result<Vec<AuditItem>> {
         let mut long = self.settings.max_prompt_length.map(|longest| LongPrompts::above(longest, R::UNIT));
-        let mut writing = Writing::into(&parts, self.settings)?;
-        let mut chunk: Vec<R> = Vec::with_capacity(CHUNK);
-        let mut items = sources::each(self.suite, self.settings, self.template, &mut |row: R| {
-            chunk.push(row);
-            if chunk.len() == CHUNK { self.put(&mut chunk, long.as_mut(), &mut writing) } else { Ok(()) }
-        })?;
-        self.put(&mut chunk, long.as_mut(), &mut writing)?;
+        let mut writing = Writing::into(folder, self.settings)?;
+        let mut put = |rows: &[R]| -> Result<()> {
+            let lengths: Vec<usize> = rows.par_iter().map(|row| self.tokenizer.prompt(row.prompt()).len()).collect();
+            for (row, length) in rows.iter().zip(lengths) {
+                if long.as_mut().is_some_and(|long| !long.keeps(row.id(), length)) {
+                    continue;
+                }
+                if let Some(context) = self.context {
+                    check_length(row.id(), length, context, 1).map_err(|e| self.about(e))?;
+                }
+                writing.add(row)?;
+            }
+            Ok(())
+        };
+        let mut items = in_chunks(&mut put, |give| sources::each(self.suite, self.settings, self.template, give))?;
         if let Some(long) = long {
             items.push(long.item().map_err(|e| self.about(e))?);
         }
         let (eval, labels) = writing.finish()?;
-        write_jsonl(&parts.eval(), &eval)?;
+        write_jsonl(&folder.join(EVAL), &eval)?;
         labels.both("rows of the training split").map_err(|e| self.about(e))?;
-        Ok((parts, items))
-    }
-
-    /// Sorts a chunk of rows into their files, and empties it.
-    fn put<R: FileRow + Serialize + Send + Sync>(
-        &self,
-        chunk: &mut Vec<R>,
-        mut long: Option<&mut LongPrompts>,
-        writing: &mut Writing<'_>,
-    ) -> Result<()> {
-        let lengths: Vec<usize> = chunk.par_iter().map(|row| self.tokenizer.prompt(row.prompt()).len()).collect();
-        for (row, length) in chunk.drain(..).zip(lengths) {
-            if long.as_mut().is_some_and(|long| !long.keeps(row.id(), length)) {
-                continue;
-            }
-            if let Some(context) = self.context {
-                check_length(row.id(), length, context, 1).map_err(|e| self.about(e))?;
-            }
-            writing.add(&row)?;
-        }
-        Ok(())
+        Ok(items)
     }
 
     /// An error about rows, with their file where there is one.

@@ -59,6 +59,13 @@ pub struct Options {
     pub device: Option<&'static Device>,
 }
 
+impl Options {
+    /// Cells that run side by side.
+    fn side_by_side(&self) -> usize {
+        if self.device.is_some() { 1 } else { self.jobs.clamp(1, self.threads.max(1)) }
+    }
+}
+
 /// What a cell's body sees: its inputs' receipts and its scratch folder. It returns the names of its outputs there.
 pub struct Context<'a> {
     pub store: &'a Store,
@@ -98,9 +105,8 @@ pub fn execute(
 ) -> Result<BTreeMap<String, Receipt>> {
     let runner = Runner { plan, store, options, body, listener, interrupted, state: Mutex::default(), changed: Condvar::new() };
     runner.take_finished()?;
-    let jobs = if options.device.is_some() { 1 } else { options.jobs.clamp(1, options.threads.max(1)) };
     std::thread::scope(|scope| {
-        for _ in 0..jobs {
+        for _ in 0..options.side_by_side() {
             scope.spawn(|| runner.work());
         }
     });
@@ -181,8 +187,7 @@ impl Runner<'_> {
             let candidates: Vec<usize> = open.into_iter().filter(ready).collect();
             if let Some(&index) = candidates.first() {
                 let alone = candidates.len() == 1 && state.running.is_empty();
-                let jobs = if self.options.device.is_some() { 1 } else { self.options.jobs.max(1) };
-                let share = self.options.threads / jobs;
+                let share = self.options.threads / self.options.side_by_side();
                 state.running.push(index);
                 return Some((index, if alone { self.options.threads } else { share }.max(1)));
             }

@@ -105,8 +105,6 @@ fn figure(data: &ReportData, index: usize, made: &Made) -> Option<Figure> {
         made.of.iter().flatten().filter(|row| row.value.is_some()).filter_map(|row| row.threshold).collect();
     limits.sort_by(f64::total_cmp);
     limits.dedup();
-    let ends = rows.iter().flat_map(|r| [r.lower, r.value, r.upper]).chain(limits.iter().copied());
-    let axis = Axis::fit("", ends, 4);
     let title = format!("{} {}", made.check, made.title);
     let said: Vec<String> = limits.iter().map(|limit| format::fixed(*limit, digits(*limit))).collect();
     let caption = match said.as_slice() {
@@ -118,6 +116,8 @@ fn figure(data: &ReportData, index: usize, made: &Made) -> Option<Figure> {
     if limits.len() > LINES {
         limits.clear();
     }
+    let ends = rows.iter().flat_map(|r| [r.lower, r.value, r.upper]).chain(limits.iter().copied());
+    let axis = Axis::fit("", ends, 4);
     let about = format!("{} with intervals. {caption}", format::plural(rows.len(), "variant"));
     let layout = if many(data) { &Layout::DENSE } else { &Layout::NARROW };
     let svg = safe(chart::forest(&format!("check-{index}"), [&title, &about], &axis, &limits, &rows, layout));

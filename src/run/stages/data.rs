@@ -10,7 +10,7 @@ use super::rounds::untempered;
 use super::{Body, names};
 use crate::data::audit::{self, AuditInput, Audited, Pass, filed, held};
 use crate::data::files::{JsonlFile, read_jsonl, write_jsonl};
-use crate::data::parts::{Parts, Reading};
+use crate::data::parts::{self, Reading};
 use crate::data::template;
 use crate::data::tokenize::TextTokenizer;
 use crate::data::{AuditItem, LabelledCompletion, Pair, PreferenceRow, Prompt, label, world};
@@ -64,12 +64,12 @@ impl Body<'_> {
         let template = template::of_suite(self.suite, settings, &model)?;
         let (suite, template) = (self.suite, template.as_ref());
         let reading = Reading { suite, settings, template, tokenizer: &tokenizer, context: Some(context) };
-        let (_, items) = match settings.is_unpaired() {
+        let items = match settings.is_unpaired() {
             true => reading.split_into::<LabelledCompletion>(self.work())?,
             false => reading.split_into::<Pair>(self.work())?,
         };
         write_jsonl(&self.work().join("audit.jsonl"), &items)?;
-        Ok([names(&Parts::FILES), names(&["audit.jsonl"]), saved].concat())
+        Ok([names(&parts::FILES), names(&["audit.jsonl"]), saved].concat())
     }
 
     pub(super) fn pairs(&self) -> Result<Vec<String>> {
@@ -94,7 +94,7 @@ impl Body<'_> {
     /// The splits that the data cell made of a file: to learn from, held out, for the judges.
     fn pairs_of_file<R: Audited + DeserializeOwned + Serialize + Clone>(&self) -> Result<Vec<String>> {
         let file = |name: &str| self.context.file("data", name);
-        let (train, heldout, judge) = (file("train_pairs.jsonl")?, file("heldout_pairs.jsonl")?, file("judge_pairs.jsonl")?);
+        let (train, heldout, judge) = (file(parts::TRAIN)?, file(parts::HELDOUT)?, file(parts::JUDGE)?);
         let items = self.audit::<R>([&filed(&train), &filed(&heldout), &filed(&judge)])?;
         for (from, to) in [(&train, "train.jsonl"), (&heldout, "heldout.jsonl")] {
             let to = self.work().join(to);

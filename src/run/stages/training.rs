@@ -1,10 +1,10 @@
 //! Training: the reference by fine-tuning, and the policies by preferences.
 
-use super::{Body, JUDGE_FOLDER, PAIRS, checkpoints_in, names};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
+use super::{Body, JUDGE_FOLDER, PAIRS, checkpoints_in, names};
 use crate::data::files::{each_jsonl, read_jsonl, write_jsonl};
 use crate::data::shelf::Shelf;
 use crate::data::sources;
